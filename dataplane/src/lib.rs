@@ -1,0 +1,1 @@
+//! Frames, ports, workers and the block graph.

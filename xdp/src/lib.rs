@@ -1,0 +1,1 @@
+//! eBPF steering program, loader and typed maps.
