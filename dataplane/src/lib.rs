@@ -1,1 +1,22 @@
-//! Frames, ports, workers and the block graph.
+//! Tailwater's dataplane: packets as move-only frames, ports that they come and go by, workers that poll the ports, and
+//! the graph of blocks in between.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`frame`] | packet memory, the frame token, pools |
+//! | [`ring`] | descriptor rings, without system calls |
+//! | [`port`] | AF_XDP, AF_PACKET, memory, pcap |
+//! | [`block`] | the trait that every functional block implements |
+//! | [`blocks`](crate::block::Registry::builtin) | the built-in ones, one file each |
+//! | [`graph`] | blocks joined by edges; a graph as data |
+//! | [`worker`] | the run-to-completion loop of one core |
+//! | [`ledger`] | where every discarded packet went |
+
+pub mod block;
+mod blocks;
+pub mod clock;
+pub mod frame;
+pub mod graph;
+pub mod ledger;
+pub mod port;
+pub mod ring;

@@ -1,0 +1,74 @@
+//! What a block may reach while it works: time, free frames, its outputs, the drop ledger.
+
+use crate::frame::{Batch, Frame, Pool};
+use crate::ledger::{DropReason, Ledger};
+
+/// Passed to every call of a block.
+pub struct Context<'a> {
+    /// Nanoseconds of the monotonic clock, read once per turn.
+    pub now_ns: u64,
+    /// The worker's free frames.
+    pub pool: &'a mut Pool,
+    /// Where discarded packets are counted.
+    pub ledger: &'a mut Ledger,
+    /// Packets that blocks made: copies, answers, errors.
+    pub originated: &'a mut u64,
+    /// Packets that ended well inside a block: answered in another form, delivered, recorded.
+    pub delivered: &'a mut u64,
+    pub(crate) outputs: &'a mut [Batch],
+}
+
+impl Context<'_> {
+    /// Sends a frame to output `output` of this block. Frames to one output keep their order.
+    #[inline]
+    pub fn emit(&mut self, output: usize, frame: Frame) {
+        match self.outputs.get_mut(output) {
+            Some(batch) => batch.push(frame),
+            None => self.discard(frame, DropReason::UnboundOutput),
+        }
+    }
+
+    /// Sends a whole batch to output `output`, in order.
+    #[inline]
+    pub fn emit_batch(&mut self, output: usize, batch: &mut Batch) {
+        match self.outputs.get_mut(output) {
+            Some(out) => out.append(batch),
+            None => batch.drain().for_each(|frame| self.discard(frame, DropReason::UnboundOutput)),
+        }
+    }
+
+    /// Lets go of a packet, for a reason.
+    #[inline]
+    pub fn discard(&mut self, frame: Frame, reason: DropReason) {
+        self.ledger.count(reason);
+        self.pool.release(frame);
+    }
+
+    /// Ends a packet that reached its destination inside the block.
+    #[inline]
+    pub fn deliver(&mut self, frame: Frame) {
+        *self.delivered += 1;
+        self.pool.release(frame);
+    }
+
+    /// A copy of a packet, counted as originated; `None` (counted as [`DropReason::NoFrame`] for a packet originated and
+    /// lost) when no frame is free.
+    pub fn duplicate(&mut self, frame: &Frame) -> Option<Frame> {
+        *self.originated += 1;
+        let copy = self.pool.duplicate(frame);
+        if copy.is_none() {
+            self.ledger.count(DropReason::NoFrame);
+        }
+        copy
+    }
+
+    /// An empty frame for a new packet, counted as originated; `None`, counted, when no frame is free.
+    pub fn originate(&mut self) -> Option<Frame> {
+        *self.originated += 1;
+        let frame = self.pool.allocate();
+        if frame.is_none() {
+            self.ledger.count(DropReason::NoFrame);
+        }
+        frame
+    }
+}

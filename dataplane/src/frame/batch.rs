@@ -1,0 +1,96 @@
+//! A vector of frames: what blocks, ports and workers hand on.
+
+use super::Frame;
+
+/// Frames that walk together. Grows on demand; a worker reuses its batches, so that it stops growing after warm-up.
+#[derive(Default, Debug)]
+pub struct Batch {
+    frames: Vec<Frame>,
+}
+
+impl Batch {
+    /// An empty batch with room for `capacity` frames.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { frames: Vec::with_capacity(capacity) }
+    }
+
+    /// Number of frames.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether there is no frame.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Adds a frame at the end.
+    #[inline]
+    pub fn push(&mut self, frame: Frame) {
+        self.frames.push(frame);
+    }
+
+    /// Removes the last frame.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Frame> {
+        self.frames.pop()
+    }
+
+    /// The frames in order.
+    #[inline]
+    pub fn iter(&self) -> std::slice::Iter<'_, Frame> {
+        self.frames.iter()
+    }
+
+    /// The frames in order, to change.
+    #[inline]
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Frame> {
+        self.frames.iter_mut()
+    }
+
+    /// Takes all frames out, in order.
+    #[inline]
+    pub fn drain(&mut self) -> std::vec::Drain<'_, Frame> {
+        self.frames.drain(..)
+    }
+
+    /// Takes the first `n` frames out, in order (all, if there are fewer).
+    #[inline]
+    pub fn drain_front(&mut self, n: usize) -> std::vec::Drain<'_, Frame> {
+        let n = n.min(self.frames.len());
+        self.frames.drain(..n)
+    }
+
+    /// Takes out, in order, the frames for which `wanted` is true; the others stay, in order.
+    #[inline]
+    pub fn extract<'a>(&'a mut self, wanted: impl FnMut(&mut Frame) -> bool + 'a) -> impl Iterator<Item = Frame> + 'a {
+        self.frames.extract_if(.., wanted)
+    }
+
+    /// Moves all of `other`'s frames to the end of this batch; for an empty batch this only exchanges the two.
+    #[inline]
+    pub fn append(&mut self, other: &mut Batch) {
+        if self.frames.is_empty() {
+            std::mem::swap(&mut self.frames, &mut other.frames);
+        } else {
+            self.frames.append(&mut other.frames);
+        }
+    }
+}
+
+impl Extend<Frame> for Batch {
+    fn extend<T: IntoIterator<Item = Frame>>(&mut self, frames: T) {
+        self.frames.extend(frames);
+    }
+}
+
+impl<'a> IntoIterator for &'a mut Batch {
+    type Item = &'a mut Frame;
+    type IntoIter = std::slice::IterMut<'a, Frame>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.frames.iter_mut()
+    }
+}

@@ -1,0 +1,418 @@
+//! Packets as move-only tokens.
+//!
+//! A [`Frame`] owns the chunk(s) of memory its packet lies in. It cannot be copied, so a packet is always in exactly
+//! one place, and whoever lets go of it must say where it goes: to a port, to a block's output, or to the drop ledger.
+
+mod batch;
+pub(crate) mod owner;
+mod pool;
+mod region;
+
+pub use batch::Batch;
+pub use pool::Pool;
+pub(crate) use region::ChunkHeader;
+pub use region::{DATA_OFFSET, Pages, Region, RegionConfig, RegionError};
+
+use std::ptr::NonNull;
+
+/// Most segments that one packet may have (Linux: `MAX_SKB_FRAGS` + 1).
+pub const SEGMENTS_MAX: usize = 18;
+
+/// Too little room in front of or behind the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the frame has no room for {wanted} more bytes there ({available} left)")]
+pub struct NoRoom {
+    /// Bytes asked for.
+    pub wanted: usize,
+    /// Bytes there are.
+    pub available: usize,
+}
+
+/// One packet, in one chunk or (jumbo frames) a chain of chunks.
+///
+/// ```text
+///  chunk start                 data                    data+len        chunk end
+///  | header | headroom .......| packet (first segment) | tailroom .....|
+///           HEADER_LEN         head
+/// ```
+#[repr(C)]
+pub struct Frame {
+    data: NonNull<u8>,
+    len: u16,
+    head: u16,
+    port: u16,
+    l3: u8,
+    flags: u8,
+}
+
+const CHAINED: u8 = 1;
+const LARGE_CHUNK: u8 = 2;
+
+// SAFETY: a frame owns its chunk exclusively, wherever it is.
+#[allow(unsafe_code)]
+unsafe impl Send for Frame {}
+
+impl Frame {
+    /// Takes ownership of a chunk.
+    ///
+    /// # Safety
+    /// The caller owns chunk `chunk` of `region`, and `head + len` lies within a chunk, `head >= HEADER_LEN`.
+    #[inline]
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn from_chunk(region: &Region, chunk: u32, head: usize, len: usize) -> Self {
+        debug_assert!(head >= region::HEADER_LEN && head + len <= region.chunk_len());
+        // SAFETY: `head` is within the chunk.
+        let data = unsafe { region.chunk_ptr(chunk).add(head) };
+        let flags = if region.chunk_len() == 4096 { LARGE_CHUNK } else { 0 };
+        Self { data, len: len as u16, head: head as u16, port: 0, l3: 0, flags }
+    }
+
+    /// The bytes of the first segment: of the whole packet unless [`is_chained`](Self::is_chained).
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `data..data+len` lies in the chunk that this frame owns.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts(self.data.as_ptr(), self.len as usize)
+        }
+    }
+
+    /// The bytes of the first segment, to write.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and `&mut self` makes the access exclusive.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len as usize)
+        }
+    }
+
+    /// Bytes in the first segment.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether the first segment holds nothing.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes in the whole packet.
+    #[inline]
+    pub fn total_len(&self) -> usize {
+        if self.is_chained() { self.header().total_len as usize } else { self.len as usize }
+    }
+
+    /// Whether the packet goes on in further chunks.
+    #[inline]
+    pub fn is_chained(&self) -> bool {
+        self.flags & CHAINED != 0
+    }
+
+    /// Free bytes in front of the packet.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        self.head as usize - region::HEADER_LEN
+    }
+
+    /// Free bytes behind the first segment.
+    #[inline]
+    pub fn tailroom(&self) -> usize {
+        self.chunk_len() - self.head as usize - self.len as usize
+    }
+
+    /// Index of the port that the frame came in by.
+    #[inline]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Notes the port that the frame came in by.
+    #[inline]
+    pub fn set_port(&mut self, port: u16) {
+        self.port = port;
+    }
+
+    /// Offset of the network header in the first segment, once a block has parsed that far; 0 before.
+    #[inline]
+    pub fn l3_offset(&self) -> usize {
+        self.l3 as usize
+    }
+
+    /// Notes where the network header starts.
+    #[inline]
+    pub fn set_l3_offset(&mut self, offset: u8) {
+        self.l3 = offset;
+    }
+
+    /// Makes room for `n` bytes in front of the packet; their content is unspecified. Fails without effect.
+    #[inline]
+    pub fn prepend(&mut self, n: usize) -> Result<(), NoRoom> {
+        if n > self.headroom() || self.len as usize + n > usize::from(u16::MAX) {
+            return Err(NoRoom { wanted: n, available: self.headroom() });
+        }
+        // SAFETY: `head >= HEADER_LEN + n`, so the new start lies in the same chunk.
+        #[allow(unsafe_code)]
+        {
+            self.data = unsafe { self.data.sub(n) };
+        }
+        self.head -= n as u16;
+        self.len += n as u16;
+        self.grow_total(n as isize);
+        Ok(())
+    }
+
+    /// Cuts `n` bytes off the front of the first segment. Fails without effect where it holds fewer.
+    #[inline]
+    pub fn trim_front(&mut self, n: usize) -> Result<(), NoRoom> {
+        if n > self.len as usize {
+            return Err(NoRoom { wanted: n, available: self.len as usize });
+        }
+        // SAFETY: `n <= len`, so the new start lies in the same chunk.
+        #[allow(unsafe_code)]
+        {
+            self.data = unsafe { self.data.add(n) };
+        }
+        self.head += n as u16;
+        self.len -= n as u16;
+        self.grow_total(-(n as isize));
+        Ok(())
+    }
+
+    /// Sets the length of a packet in one chunk, shorter or longer (new bytes are unspecified).
+    /// Fails without effect if the chunk is too small or the packet is chained.
+    #[inline]
+    pub fn set_len(&mut self, len: usize) -> Result<(), NoRoom> {
+        let available = if self.is_chained() { self.len() } else { self.len() + self.tailroom() };
+        if len > available || (self.is_chained() && len != self.len()) {
+            return Err(NoRoom { wanted: len, available });
+        }
+        self.len = len as u16;
+        Ok(())
+    }
+
+    /// The packet's segments in order.
+    pub fn segments(&self) -> Segments<'_> {
+        Segments { first: Some(self.bytes()), next: self.next_chunk(), frame: self }
+    }
+
+    /// Copies bytes from `offset` of the whole packet; returns how many there were.
+    pub fn read_at(&self, mut offset: usize, out: &mut [u8]) -> usize {
+        let mut done = 0;
+        for segment in self.segments() {
+            if offset >= segment.len() {
+                offset -= segment.len();
+                continue;
+            }
+            let n = (segment.len() - offset).min(out.len() - done);
+            out[done..done + n].copy_from_slice(&segment[offset..offset + n]);
+            (done, offset) = (done + n, 0);
+            if done == out.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    #[inline]
+    fn chunk_len(&self) -> usize {
+        if self.flags & LARGE_CHUNK != 0 { 4096 } else { 2048 }
+    }
+
+    #[inline]
+    pub(crate) fn data_ptr(&self) -> NonNull<u8> {
+        self.data
+    }
+
+    #[inline]
+    fn chunk_start(&self) -> NonNull<u8> {
+        // SAFETY: `head` is the offset of `data` in its chunk.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.data.sub(self.head as usize)
+        }
+    }
+
+    #[inline]
+    fn header(&self) -> &ChunkHeader {
+        // SAFETY: chunks are aligned to their size, the header lies at their start, and this frame owns the chunk.
+        // All bit patterns are valid for its integers.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.chunk_start().cast().as_ref()
+        }
+    }
+
+    #[inline]
+    fn header_mut(&mut self) -> &mut ChunkHeader {
+        // SAFETY: as in `header`, exclusive through `&mut self`.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.chunk_start().cast().as_mut()
+        }
+    }
+
+    #[inline]
+    fn grow_total(&mut self, by: isize) {
+        if self.is_chained() {
+            let total = self.header().total_len as isize + by;
+            self.header_mut().total_len = total as u32;
+        }
+    }
+
+    fn next_chunk(&self) -> Option<NonNull<ChunkHeader>> {
+        if !self.is_chained() {
+            return None;
+        }
+        self.sibling(self.header().next)
+    }
+
+    /// The chunk that lies `next` chunks (signed) from this frame's first one; 0 ends the chain.
+    fn sibling(&self, next: u32) -> Option<NonNull<ChunkHeader>> {
+        let distance = next as i32;
+        if distance == 0 {
+            return None;
+        }
+        // SAFETY: `append` wrote the signed distance, in chunks, from this frame's first chunk to one which it owns.
+        #[allow(unsafe_code)]
+        let chunk = unsafe { self.chunk_start().offset(distance as isize * self.chunk_len() as isize) };
+        Some(chunk.cast())
+    }
+
+    /// Appends another frame's packet (of one chunk) as a further segment.
+    ///
+    /// Returns the frame back if the packet would get more than [`SEGMENTS_MAX`] segments or `other` is chained.
+    pub(crate) fn append(&mut self, other: Frame) -> Result<(), Frame> {
+        if other.is_chained() || self.segment_count() >= SEGMENTS_MAX {
+            return Err(other);
+        }
+        let first = self.chunk_start().as_ptr() as isize;
+        let distance = (other.chunk_start().as_ptr() as isize - first) / self.chunk_len() as isize;
+        let (len, head) = (other.len, other.head);
+        let total = self.total_len() + len as usize;
+        let mut new = other.chunk_start().cast::<ChunkHeader>();
+        // SAFETY: `other` owns the chunk, and this function takes `other` over.
+        #[allow(unsafe_code)]
+        let header = unsafe { new.as_mut() };
+        (header.next, header.len, header.head) = (0, len, head);
+        std::mem::forget(other);
+        match self.last_link() {
+            None => self.header_mut().next = distance as i32 as u32,
+            Some(mut last) => {
+                // SAFETY: `last` is a chunk of this frame's chain, reached through `&mut self`.
+                #[allow(unsafe_code)]
+                unsafe {
+                    last.as_mut().next = distance as i32 as u32;
+                }
+            }
+        }
+        self.flags |= CHAINED;
+        self.header_mut().total_len = total as u32;
+        Ok(())
+    }
+
+    fn last_link(&self) -> Option<NonNull<ChunkHeader>> {
+        let mut last = None;
+        let mut link = self.next_chunk();
+        while let Some(chunk) = link {
+            last = Some(chunk);
+            // SAFETY: chunks of the chain are owned by this frame.
+            #[allow(unsafe_code)]
+            let next = unsafe { chunk.as_ref().next };
+            link = self.sibling(next);
+        }
+        last
+    }
+
+    pub(crate) fn segment_count(&self) -> usize {
+        self.segments().count()
+    }
+
+    /// Calls `f` with (address, length) of every segment, as offsets into the region, and gives up the frame:
+    /// ownership of each chunk goes to the caller.
+    #[inline]
+    pub(crate) fn into_descriptors(self, region: &Region, mut f: impl FnMut(u64, u32)) {
+        let offset = |ptr: NonNull<u8>| ptr.as_ptr() as u64 - region.base().as_ptr() as u64;
+        f(offset(self.data), u32::from(self.len));
+        if self.is_chained() {
+            let mut link = self.next_chunk();
+            while let Some(chunk) = link {
+                // SAFETY: chunks of the chain are owned by this frame.
+                #[allow(unsafe_code)]
+                let header = unsafe { chunk.as_ref() };
+                link = self.sibling(header.next);
+                f(offset(chunk.cast()) + u64::from(header.head), u32::from(header.len));
+            }
+        }
+        std::mem::forget(self);
+    }
+
+    /// Calls `f` with the index of each chunk, without giving up the frame: for the moment before it is forgotten.
+    pub(crate) fn for_each_chunk(&self, region: &Region, mut f: impl FnMut(u32)) {
+        let index = |ptr: NonNull<u8>| region.chunk_at(ptr.as_ptr() as usize - region.base().as_ptr() as usize);
+        let mut link = self.next_chunk();
+        f(index(self.chunk_start()));
+        while let Some(chunk) = link {
+            // SAFETY: chunks of the chain are owned by this frame; the link is read before `f` may reuse the chunk.
+            #[allow(unsafe_code)]
+            let next = unsafe { chunk.as_ref().next };
+            link = self.sibling(next);
+            f(index(chunk.cast()));
+        }
+    }
+
+    pub(crate) fn owner(&self) -> u16 {
+        self.header().owner
+    }
+
+    /// Notes who holds the frame now (debug builds; free in release builds).
+    #[inline]
+    pub(crate) fn set_owner(&mut self, owner: u16) {
+        if cfg!(debug_assertions) {
+            self.header_mut().owner = owner;
+        }
+    }
+}
+
+impl Drop for Frame {
+    #[cold]
+    fn drop(&mut self) {
+        Region::adopt(self);
+    }
+}
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Frame(port {}, {} B, {} segments)", self.port, self.total_len(), self.segment_count())
+    }
+}
+
+/// Iterator over the segments of a packet.
+pub struct Segments<'a> {
+    first: Option<&'a [u8]>,
+    next: Option<NonNull<ChunkHeader>>,
+    frame: &'a Frame,
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        let chunk = self.next?;
+        // SAFETY: the chain's chunks belong to `frame`, which is borrowed for 'a; head and len were in bounds when
+        // `append` stored them.
+        #[allow(unsafe_code)]
+        let (header, bytes) = unsafe {
+            let header = chunk.as_ref();
+            let start = chunk.cast::<u8>().add(header.head as usize);
+            (header, std::slice::from_raw_parts(start.as_ptr(), header.len as usize))
+        };
+        self.next = self.frame.sibling(header.next);
+        Some(bytes)
+    }
+}

@@ -1,0 +1,141 @@
+//! A worker's own store of free frames: a stack of chunks in front of the region's shared depot.
+//!
+//! Chunks move between pool and depot in magazines of up to 63, so that a worker which only receives and one which only
+//! transmits balance out through a lock-free queue at a small fraction of an atomic operation per frame
+//! (Bonwick and Adams, "Magazines and Vmem", USENIX 2001).
+
+use std::sync::Arc;
+
+use super::region::{DATA_OFFSET, MAGAZINE_MAX};
+use super::{Frame, Region};
+
+/// Free chunks that a pool keeps before it gives a magazine back.
+const CACHE_MAX: usize = 4 * MAGAZINE_MAX;
+
+/// Free frames of one worker.
+pub struct Pool {
+    region: Arc<Region>,
+    cache: Vec<u32>,
+}
+
+impl Pool {
+    /// An empty pool over `region`; it fills itself as frames are asked for.
+    pub fn new(region: Arc<Region>) -> Self {
+        Self { region, cache: Vec::with_capacity(CACHE_MAX + MAGAZINE_MAX) }
+    }
+
+    /// The region that the frames come from.
+    pub fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    /// An empty frame with the standard headroom, or `None` when every frame is in use.
+    #[inline]
+    pub fn allocate(&mut self) -> Option<Frame> {
+        let chunk = self.take_chunk()?;
+        // SAFETY: the pool owned the chunk and gives it up here; DATA_OFFSET lies within every chunk.
+        #[allow(unsafe_code)]
+        let frame = unsafe { Frame::from_chunk(&self.region, chunk, DATA_OFFSET, 0) };
+        Some(frame)
+    }
+
+    /// A frame that holds a copy of `bytes` (chained if they fill more than one chunk), or `None` when frames run out.
+    pub fn allocate_copy(&mut self, bytes: &[u8]) -> Option<Frame> {
+        self.allocate_from(bytes.len(), |offset, out| out.copy_from_slice(&bytes[offset..offset + out.len()]))
+    }
+
+    /// A frame with the same packet, port and offsets as `frame`, or `None` when frames run out.
+    pub fn duplicate(&mut self, frame: &Frame) -> Option<Frame> {
+        let mut copy = self.allocate_from(frame.total_len(), |offset, out| {
+            frame.read_at(offset, out);
+        })?;
+        copy.set_port(frame.port());
+        copy.set_l3_offset(frame.l3_offset() as u8);
+        Some(copy)
+    }
+
+    fn allocate_from(&mut self, len: usize, mut read: impl FnMut(usize, &mut [u8])) -> Option<Frame> {
+        let segment_max = self.region.segment_max();
+        let mut whole: Option<Frame> = None;
+        let mut offset = 0;
+        while whole.is_none() || offset < len {
+            let n = (len - offset).min(segment_max);
+            let Some(mut part) = self.allocate() else {
+                whole.into_iter().for_each(|frame| self.release(frame));
+                return None;
+            };
+            if part.set_len(n).is_ok() {
+                read(offset, part.bytes_mut());
+            }
+            offset += n;
+            match &mut whole {
+                None => whole = Some(part),
+                Some(first) => {
+                    if let Err(part) = first.append(part) {
+                        self.release(part);
+                        whole.into_iter().for_each(|frame| self.release(frame));
+                        return None;
+                    }
+                }
+            }
+        }
+        whole
+    }
+
+    /// Takes a frame back. The packet is gone: account for it before.
+    #[inline]
+    pub fn release(&mut self, frame: Frame) {
+        if frame.is_chained() {
+            let region = Arc::clone(&self.region);
+            frame.for_each_chunk(&region, |chunk| self.put_chunk(chunk));
+        } else {
+            let region = &self.region;
+            let chunk = region.chunk_at(frame.data_ptr().as_ptr() as usize - region.base().as_ptr() as usize);
+            self.put_chunk(chunk);
+        }
+        std::mem::forget(frame);
+    }
+
+    /// Free frames at hand without asking the depot.
+    pub fn cached(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Takes ownership of one free chunk.
+    #[inline]
+    pub(crate) fn take_chunk(&mut self) -> Option<u32> {
+        match self.cache.pop() {
+            Some(chunk) => Some(chunk),
+            None => self.refill(),
+        }
+    }
+
+    /// Gives ownership of a chunk to the pool.
+    #[inline]
+    pub(crate) fn put_chunk(&mut self, chunk: u32) {
+        if self.cache.len() >= CACHE_MAX {
+            self.spill();
+        }
+        self.cache.push(chunk);
+    }
+
+    #[cold]
+    fn refill(&mut self) -> Option<u32> {
+        let magazine = self.region.withdraw()?;
+        self.cache.extend_from_slice(&magazine.chunks[..magazine.len]);
+        self.cache.pop()
+    }
+
+    #[cold]
+    fn spill(&mut self) {
+        let keep = self.cache.len() - MAGAZINE_MAX;
+        self.region.deposit(&self.cache[keep..]);
+        self.cache.truncate(keep);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.region.deposit(&self.cache);
+    }
+}

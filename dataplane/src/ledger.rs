@@ -1,0 +1,118 @@
+//! The drop ledger: where every packet that is not forwarded, delivered or still held has gone.
+//!
+//! received + originated = transmitted + delivered + dropped + held, for every worker at every turn's end.
+
+/// A named reason to let go of a packet, with a sentence for people.
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Why the dataplane discarded a packet. Counter, trace label and test assertion in one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl DropReason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$variant,)+];
+
+            /// Name in listings, JSON and metrics.
+            pub fn name(self) -> &'static str {
+                match self { $(DropReason::$variant => $name,)+ }
+            }
+
+            /// What it means.
+            pub fn meaning(self) -> &'static str {
+                match self { $(DropReason::$variant => concat!($($doc,)+),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A block's output leads nowhere in this graph.
+    UnboundOutput = "unbound_output",
+    /// The transmit ring of the port was full even after a kick.
+    TxRingFull = "tx_ring_full",
+    /// The port is down, gone or refuses to transmit.
+    PortDown = "port_down",
+    /// No free frame to copy or create a packet in.
+    NoFrame = "no_frame",
+    /// Too short for, or inconsistent with, its Ethernet or VLAN header.
+    BadEthernet = "bad_ethernet",
+    /// Addressed to another station.
+    NotForUs = "not_for_us",
+    /// An ethertype that no block handles.
+    UnknownEthertype = "unknown_ethertype",
+    /// A malformed IPv4 header.
+    BadIp4 = "bad_ip4",
+    /// A wrong IPv4 header checksum.
+    BadIp4Checksum = "bad_ip4_checksum",
+    /// A malformed IPv6 header.
+    BadIp6 = "bad_ip6",
+    /// A source or destination that must not be forwarded (RFC 1812 §5.3.7, RFC 4291 §2.5).
+    MartianAddress = "martian_address",
+    /// Time to live or hop limit used up; an ICMP time exceeded was due.
+    TtlExceeded = "ttl_exceeded",
+    /// No route to the destination.
+    NoRoute = "no_route",
+    /// A blackhole route.
+    Blackhole = "blackhole",
+    /// An unreachable or prohibit route.
+    RouteRefused = "route_refused",
+    /// Larger than the next link's MTU and not to be fragmented.
+    PacketTooBig = "packet_too_big",
+    /// The next hop did not answer in time.
+    NeighbourFailed = "neighbour_failed",
+    /// The queue of packets that wait for this next hop was full.
+    NeighbourQueueFull = "neighbour_queue_full",
+    /// Not wanted by a filter block.
+    Filtered = "filtered",
+    /// Lost on purpose by an impair block.
+    Impaired = "impaired",
+    /// An impair block's queue was full.
+    ImpairQueueFull = "impair_queue_full",
+    /// More than a rate limit block lets through.
+    RateLimited = "rate_limited",
+    /// The packet spans chunks where a block needs it in one.
+    Chained = "chained",
+    /// A received packet with more segments than fit one frame.
+    TooManySegments = "too_many_segments",
+    /// A descriptor from the kernel that lies outside its chunk.
+    BadDescriptor = "bad_descriptor",
+    /// The worker stopped while a block still held the packet.
+    Shutdown = "shutdown",
+}
+
+/// Counters by reason, of one worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    dropped: [u64; DropReason::ALL.len()],
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { dropped: [0; DropReason::ALL.len()] }
+    }
+}
+
+impl Ledger {
+    /// Counts one packet.
+    #[inline]
+    pub fn count(&mut self, reason: DropReason) {
+        self.dropped[reason as usize] += 1;
+    }
+
+    /// Packets discarded for `reason`.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
+
+    /// Packets discarded for any reason.
+    pub fn total(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    /// Reasons that occurred, with their counts.
+    pub fn entries(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|&reason| (reason, self.dropped(reason))).filter(|&(_, n)| n > 0)
+    }
+}

@@ -1,0 +1,140 @@
+//! Ports: where frames come from and go to. One trait, several backends.
+//!
+//! | backend | for |
+//! |---|---|
+//! | `af_xdp` | network interfaces, around the kernel's stack |
+//! | `packet` | interfaces without XDP: AF_PACKET rings |
+//! | `memory` | two ends in one process: tests, simulation, the cost of our own code |
+//! | `pcap` | replay and record of capture files |
+//!
+//! A [`Port`] is one worker's end of an interface: each worker has its own, so no method needs a lock.
+
+mod descriptors;
+pub mod memory;
+
+use std::os::fd::BorrowedFd;
+
+use crate::frame::{Batch, Pool};
+use crate::ledger::Ledger;
+
+/// What a port can do, as probed when it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Capabilities {
+    /// Backend: `af_xdp`, `packet`, `memory`, `pcap`.
+    pub backend: &'static str,
+    /// How it runs, in words: "native, copy", "generic, copy", "mmap".
+    pub mode: String,
+    /// Largest packet behind the Ethernet header, in bytes.
+    pub mtu: u32,
+    /// Ethernet address; zero where there is none.
+    pub mac: [u8; 6],
+    /// Receive queues that this worker's end reads.
+    pub queues: u32,
+    /// Whether packets larger than one chunk pass.
+    pub multi_buffer: bool,
+    /// Whether socket busy polling drives the device.
+    pub busy_poll: bool,
+    /// Most packets that the kernel takes from the transmit ring in one system call; 0 where there is no such call.
+    pub tx_budget: u32,
+}
+
+/// What a port counts. Packets and bytes count whole packets; jumbo packets count once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct PortCounters {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets put into the transmit ring.
+    pub tx_packets: u64,
+    /// Bytes put into the transmit ring.
+    pub tx_bytes: u64,
+    /// System calls to make the kernel transmit.
+    pub tx_kicks: u64,
+    /// System calls to make the kernel receive (fill ring wake-ups, busy polls).
+    pub rx_kicks: u64,
+    /// Transmit calls that the kernel refused for now (EAGAIN, ENOBUFS, EBUSY).
+    pub tx_refused: u64,
+    /// Turns that found the free frames exhausted when refilling.
+    pub refill_starved: u64,
+    /// Kernel: dropped for no free frame in the fill ring (`rx_fill_ring_empty_descs` and `rx_dropped`).
+    pub kernel_rx_dropped: u64,
+    /// Kernel: dropped because the receive ring was full.
+    pub kernel_rx_ring_full: u64,
+    /// Kernel: descriptors it found invalid.
+    pub kernel_invalid: u64,
+}
+
+impl PortCounters {
+    /// Adds another worker's counters of the same port.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            rx_packets,
+            rx_bytes,
+            tx_packets,
+            tx_bytes,
+            tx_kicks,
+            rx_kicks,
+            tx_refused,
+            refill_starved,
+            kernel_rx_dropped,
+            kernel_rx_ring_full,
+            kernel_invalid,
+        } = other;
+        self.rx_packets += rx_packets;
+        self.rx_bytes += rx_bytes;
+        self.tx_packets += tx_packets;
+        self.tx_bytes += tx_bytes;
+        self.tx_kicks += tx_kicks;
+        self.rx_kicks += rx_kicks;
+        self.tx_refused += tx_refused;
+        self.refill_starved += refill_starved;
+        self.kernel_rx_dropped += kernel_rx_dropped;
+        self.kernel_rx_ring_full += kernel_rx_ring_full;
+        self.kernel_invalid += kernel_invalid;
+    }
+}
+
+/// One worker's end of an interface.
+///
+/// A worker's turn calls, in this order: [`receive`](Self::receive), then after the graph
+/// [`transmit`](Self::transmit), then [`flush`](Self::flush) once.
+pub trait Port: Send {
+    /// The interface's name.
+    fn name(&self) -> &str;
+
+    /// What it can do.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Appends at most `max` received packets to `batch`; returns how many. Never waits. Packets that cannot be
+    /// represented are counted in `ledger`. Frames' [`port`](crate::frame::Frame::port) is set by the worker.
+    fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize;
+
+    /// Takes frames from the front of `batch` and queues them for transmission; returns how many. Those left in the
+    /// batch found no room: flush, try again, or drop them with a reason.
+    fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize;
+
+    /// Ends a turn: makes the kernel transmit if it asks for that, takes finished frames back, gives free ones to receive.
+    fn flush(&mut self, pool: &mut Pool);
+
+    /// What to wait on before the next `receive`, while idle. Ports without one are polled.
+    fn pollable(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Lets the kernel receive in this thread's time, where the device supports it; returns whether it did anything.
+    fn busy_poll(&mut self) -> bool {
+        false
+    }
+
+    /// Packets queued for transmission which the other side has not taken.
+    fn tx_pending(&mut self) -> usize {
+        0
+    }
+
+    /// The counters, including the kernel's.
+    fn counters(&self) -> PortCounters;
+
+    /// Takes back every frame that lies in rings, where that is possible, before the port is dropped.
+    fn close(&mut self, pool: &mut Pool);
+}
