@@ -1,0 +1,318 @@
+//! The longest-prefix-match structure, for IPv4 and IPv6 alike.
+//!
+//! ```text
+//!   address  | ROOT_BITS        | 8 bits | 8 bits | ...
+//!                   |                |        |
+//!              root[2^ROOT_BITS]     |        |
+//!              +---------------+     |        |
+//!              | leaf          |     |        |
+//!              | child --------|--> node      |
+//!              | leaf          |    run, run, child --> node ...
+//!              +---------------+
+//! ```
+//! Leaves are pushed down: the slot an address leads to holds its longest match, so a lookup never looks back. A node
+//! covers 256 slots, stored as runs of equal ones, see [`crate::node`].
+//!
+//! **Changes.** A node is written before any reader can find it and never after. A change builds new nodes from the
+//! bottom up, then stores the root slots: one atomic store moves all addresses below a slot from old to new. Replaced
+//! nodes are reused only once no reader can be inside them ([`crate::quiescence`]). So a lookup during a change
+//! gives the old next hop or the new one; a change that runs out of room has published nothing.
+//!
+//! **Default route.** Painting 2^ROOT_BITS slots for 0/0 would touch all the memory; it has a word of its own, with a
+//! version, which an address without any other match reads before and after its slot.
+
+use crate::arena::{Arena, Room};
+use crate::entry::Entry;
+use crate::error::FibError;
+use crate::memory::Words;
+use crate::next_hop::NextHop;
+use crate::node::{self, Slots};
+use crate::prefix::{Address, Prefix};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// Addresses looked up side by side in one pass.
+pub const BATCH: usize = 32;
+
+/// What readers see.
+pub(crate) struct Trie<A> {
+    root: Words<AtomicU32>,
+    nodes: Words<AtomicU64>,
+    /// Version in the high half, next hop of the default route in the low one.
+    default: AtomicU64,
+    address: std::marker::PhantomData<fn(A)>,
+}
+
+impl<A: Address> Trie<A> {
+    pub(crate) fn new(units_max: u32) -> Result<Self, FibError> {
+        Ok(Self {
+            root: Words::zeroed(1 << A::ROOT_BITS)?,
+            nodes: Words::zeroed(units_max as usize * crate::arena::UNIT_WORDS)?,
+            default: AtomicU64::new(0),
+            address: std::marker::PhantomData,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn lookup(&self, addr: A) -> NextHop {
+        loop {
+            let default = self.default.load(Ordering::Acquire);
+            let mut entry = Entry(self.root.words()[addr.root_index()].load(Ordering::Acquire));
+            let mut depth = A::ROOT_BITS;
+            while entry.is_child() && depth < A::LEN_MAX {
+                entry = node::slot(self.nodes.words(), entry.unit(), addr.octet(depth));
+                depth += 8;
+            }
+            if entry != Entry::EMPTY {
+                return entry.next_hop();
+            }
+            if self.default_is(default) {
+                return NextHop::from_low_bits(default as u32);
+            }
+        }
+    }
+
+    /// Looks up `addrs[i]` into `next_hops[i]`, as far as both reach.
+    #[inline]
+    pub(crate) fn lookup_batch(&self, addrs: &[A], next_hops: &mut [NextHop]) {
+        for (addrs, next_hops) in addrs.chunks(BATCH).zip(next_hops.chunks_mut(BATCH)) {
+            while !self.lookup_chunk(addrs, next_hops) {}
+        }
+    }
+
+    /// Level by level over the whole chunk, so that the loads of one level wait for memory together. False if the
+    /// default route changed meanwhile and an address needed it.
+    #[inline]
+    fn lookup_chunk(&self, addrs: &[A], next_hops: &mut [NextHop]) -> bool {
+        let default = self.default.load(Ordering::Acquire);
+        let default_next_hop = NextHop::from_low_bits(default as u32);
+        let mut entries = [Entry::EMPTY; BATCH];
+        let mut deeper = [0u8; BATCH];
+        let mut deeper_len = 0;
+        let root = self.root.words();
+        for (entry, addr) in entries.iter_mut().zip(addrs) {
+            *entry = Entry(root[addr.root_index()].load(Ordering::Relaxed));
+        }
+        // What the root slots point to is visible from here on.
+        fence(Ordering::Acquire);
+        for (index, entry) in entries.iter().enumerate() {
+            deeper[deeper_len % BATCH] = index as u8;
+            deeper_len += usize::from(entry.is_child());
+        }
+        let mut depth = A::ROOT_BITS;
+        while deeper_len > 0 && depth < A::LEN_MAX {
+            let pending = deeper;
+            let pending_len = deeper_len;
+            deeper_len = 0;
+            for &index in pending.iter().take(pending_len) {
+                let slot = usize::from(index) % BATCH;
+                let (Some(addr), entry) = (addrs.get(slot), &mut entries[slot]) else { continue };
+                *entry = node::slot(self.nodes.words(), entry.unit(), addr.octet(depth));
+                deeper[deeper_len % BATCH] = index;
+                deeper_len += usize::from(entry.is_child());
+            }
+            depth += 8;
+        }
+        let mut unmatched = false;
+        for (next_hop, entry) in next_hops.iter_mut().zip(&entries) {
+            let empty = *entry == Entry::EMPTY;
+            *next_hop = if empty { default_next_hop } else { entry.next_hop() };
+            unmatched |= empty;
+        }
+        !unmatched || self.default_is(default)
+    }
+
+    /// Whether the default route is still what `seen` says: then it was so when the slot was found empty.
+    #[inline]
+    fn default_is(&self, seen: u64) -> bool {
+        fence(Ordering::Acquire);
+        self.default.load(Ordering::Relaxed) == seen
+    }
+}
+
+/// A change to all slots below a prefix. Where it reaches part of a slot, the slot becomes a node.
+#[derive(Clone, Copy)]
+struct Paint<A> {
+    prefix: Prefix<A>,
+    action: Action,
+}
+
+#[derive(Clone, Copy)]
+enum Action {
+    /// The prefix has this next hop: longer prefixes keep their slots.
+    Cover(Entry),
+    /// The prefix is gone: slots it left show what covers it.
+    Uncover(Entry),
+}
+
+impl<A: Address> Paint<A> {
+    fn leaf(&self, old: Entry) -> Entry {
+        match self.action {
+            Action::Cover(new) if old.prefix_len() <= self.prefix.len() => new,
+            Action::Uncover(new) if old.prefix_len() == self.prefix.len() => new,
+            _ => old,
+        }
+    }
+}
+
+/// The one who changes a [`Trie`], and its memory.
+pub(crate) struct Painter {
+    arena: Arena,
+    /// Rooms written by the change under way, not yet published.
+    written: Vec<Room>,
+    /// Rooms the change under way replaces.
+    replaced: Vec<Room>,
+    /// Root slots the change under way will store.
+    staged: Vec<(usize, Entry)>,
+}
+
+impl Painter {
+    pub(crate) fn new(arena: Arena) -> Self {
+        Self { arena, written: Vec::new(), replaced: Vec::new(), staged: Vec::new() }
+    }
+
+    pub(crate) fn arena(&mut self) -> &mut Arena {
+        &mut self.arena
+    }
+
+    pub(crate) fn arena_ref(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// Makes `prefix` lead to `next_hop`.
+    pub(crate) fn cover<A: Address>(
+        &mut self,
+        trie: &Trie<A>,
+        prefix: Prefix<A>,
+        next_hop: NextHop,
+    ) -> Result<(), FibError> {
+        if prefix.len() == 0 {
+            set_default(trie, next_hop);
+            return Ok(());
+        }
+        self.paint(trie, Paint { prefix, action: Action::Cover(Entry::leaf(next_hop, prefix.len())) })
+    }
+
+    /// Makes `prefix` lead where `covering`, the next shorter one, does.
+    pub(crate) fn uncover<A: Address>(
+        &mut self,
+        trie: &Trie<A>,
+        prefix: Prefix<A>,
+        covering: Option<(Prefix<A>, NextHop)>,
+    ) -> Result<(), FibError> {
+        if prefix.len() == 0 {
+            set_default(trie, NextHop::NONE);
+            return Ok(());
+        }
+        let below = covering.map_or(Entry::EMPTY, |(prefix, next_hop)| Entry::leaf(next_hop, prefix.len()));
+        self.paint(trie, Paint { prefix, action: Action::Uncover(below) })
+    }
+
+    fn paint<A: Address>(&mut self, trie: &Trie<A>, paint: Paint<A>) -> Result<(), FibError> {
+        let first = paint.prefix.addr().root_index();
+        let count = 1usize << A::ROOT_BITS.saturating_sub(paint.prefix.len());
+        let root = trie.root.words().get(first..first + count).unwrap_or_default();
+        for (index, word) in root.iter().enumerate() {
+            let old = Entry(word.load(Ordering::Relaxed));
+            // Slots that change from leaf to leaf need no room: they are painted below, when nothing can fail.
+            if old.is_child() || paint.prefix.len() > A::ROOT_BITS {
+                match self.rewrite(trie, old, A::ROOT_BITS, &paint) {
+                    Ok(new) if new != old => self.staged.push((index, new)),
+                    Ok(_) => {}
+                    Err(error) => {
+                        self.abandon();
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        self.publish(root, &paint);
+        Ok(())
+    }
+
+    fn publish<A: Address>(&mut self, root: &[AtomicU32], paint: &Paint<A>) {
+        if paint.prefix.len() <= A::ROOT_BITS {
+            for word in root {
+                let old = Entry(word.load(Ordering::Relaxed));
+                if !old.is_child() && paint.leaf(old) != old {
+                    word.store(paint.leaf(old).0, Ordering::Release);
+                }
+            }
+        }
+        for (index, new) in self.staged.drain(..) {
+            if let Some(word) = root.get(index) {
+                word.store(new.0, Ordering::Release);
+            }
+        }
+        self.written.clear();
+        self.arena.retire(self.replaced.drain(..));
+    }
+
+    fn abandon(&mut self) {
+        self.staged.clear();
+        self.replaced.clear();
+        for room in self.written.drain(..) {
+            self.arena.release(room);
+        }
+    }
+
+    /// What a slot at `depth` bits, now `old`, becomes. Recursion is bounded by the levels, at most (128 - ROOT_BITS) / 8.
+    fn rewrite<A: Address>(
+        &mut self,
+        trie: &Trie<A>,
+        old: Entry,
+        depth: u8,
+        paint: &Paint<A>,
+    ) -> Result<Entry, FibError> {
+        let len = paint.prefix.len();
+        if !old.is_child() && len <= depth {
+            return Ok(paint.leaf(old));
+        }
+        let nodes = trie.nodes.words();
+        let before: Slots = if old.is_child() { node::read(nodes, old.unit()) } else { [old; 256] };
+        let mut after = before;
+        let (first, count) = if len <= depth {
+            (0, 256)
+        } else {
+            (paint.prefix.addr().octet(depth), 1usize << (depth + 8).saturating_sub(len))
+        };
+        // Equal neighbours are one run and become equal again.
+        let mut last: Option<(Entry, Entry)> = None;
+        for slot in after.iter_mut().skip(first).take(count) {
+            *slot = match last {
+                Some((seen, new)) if seen == *slot && len <= depth + 8 => new,
+                _ => {
+                    let new = self.rewrite(trie, *slot, depth + 8, paint)?;
+                    last = Some((*slot, new));
+                    new
+                }
+            };
+        }
+        self.rebuild(nodes, old, &before, &after)
+    }
+
+    /// A node for `after`, in place of `old` which held `before`; `old` itself if nothing changed.
+    fn rebuild(&mut self, nodes: &[AtomicU64], old: Entry, before: &Slots, after: &Slots) -> Result<Entry, FibError> {
+        if after == before {
+            return Ok(old);
+        }
+        let one = after[0];
+        let new = if !one.is_child() && after.iter().all(|&slot| slot == one) {
+            one
+        } else {
+            let room = self.arena.alloc(Arena::order_for(node::words_for(after)))?;
+            self.written.push(room);
+            node::write(nodes, room.unit, after);
+            Entry::child(room.unit)
+        };
+        if old.is_child() {
+            let order = Arena::order_for(node::words_for(before));
+            self.replaced.push(Room { unit: old.unit(), order });
+        }
+        Ok(new)
+    }
+}
+
+fn set_default<A>(trie: &Trie<A>, next_hop: NextHop) {
+    let version = (trie.default.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+    trie.default.store(version << 32 | u64::from(next_hop.value()), Ordering::Release);
+}
