@@ -1,0 +1,265 @@
+//! One rtnetlink socket: requests with their answers, or a stream of notifications.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use netlink_packet_core::{
+    ErrorBuffer, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv, sockopt};
+
+use crate::error::{Error, Result};
+
+/// The kernel fills dump datagrams up to 32 KiB when the reader offers that much.
+const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+/// rtnetlink answers within the system call; this only guards against a hung kernel.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+
+/// A message of the kernel, header fields first.
+#[derive(Clone, Copy)]
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+/// How a dump ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Dump {
+    Complete,
+    /// The table changed meanwhile (`NLM_F_DUMP_INTR`): what was listed may miss or repeat entries.
+    Interrupted,
+    /// The table asked for does not exist.
+    Absent,
+}
+
+pub(crate) enum Received {
+    Datagram(usize),
+    /// Nothing there now.
+    Empty,
+    /// The kernel dropped notifications because the buffer was full.
+    Overflow,
+}
+
+pub(crate) struct Netlink {
+    socket: Socket,
+    buffer: Vec<u8>,
+    sequence: u32,
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Netlink {
+    /// Opens a socket in the network namespace of the calling thread, where it stays for good.
+    /// `groups` are `RTNLGRP_*` numbers.
+    pub(crate) fn open(groups: &[u32], receive_buffer_bytes: usize) -> Result<Self> {
+        let doing = |doing| move |source| Error::Socket { doing, source };
+        let mut socket = Socket::new(NETLINK_ROUTE).map_err(doing("open a socket"))?;
+        socket.bind(&SocketAddr::new(0, 0)).map_err(doing("bind"))?;
+        // Beyond net.core.rmem_max only with CAP_NET_ADMIN; without it, take what is allowed.
+        if sockopt::set_socket_recv_buffer_size_force(&socket, receive_buffer_bytes).is_err() {
+            sockopt::set_socket_recv_buffer_size(&socket, receive_buffer_bytes)
+                .map_err(|errno| doing("size the receive buffer")(errno.into()))?;
+        }
+        // Kernels before 4.20 do not check; their dumps list more, which readers must filter anyway.
+        let _ = socket.set_netlink_get_strict_chk(true);
+        let _ = socket.set_ext_ack(false);
+        for group in groups {
+            socket.add_membership(*group).map_err(doing("subscribe to a group"))?;
+        }
+        Ok(Self { socket, buffer: vec![0; DATAGRAM_BYTES_MAX], sequence: 0 })
+    }
+
+    /// Bytes the kernel queues for this socket before it drops; it counts its own overhead too.
+    pub(crate) fn receive_buffer_bytes(&self) -> usize {
+        sockopt::socket_recv_buffer_size(&self.socket).unwrap_or(0)
+    }
+
+    /// Takes one datagram if one is there; its messages are in [`Self::messages`].
+    pub(crate) fn receive(&mut self) -> Result<Received> {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+        match recv(&self.socket, &mut self.buffer[..], flags) {
+            // A message larger than the buffer is as good as lost.
+            Ok((_, length)) if length > DATAGRAM_BYTES_MAX => Ok(Received::Overflow),
+            Ok((_, length)) => Ok(Received::Datagram(length)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Empty),
+            Err(Errno::NOBUFS) => Ok(Received::Overflow),
+            Err(errno) => Err(Error::Socket { doing: "receive", source: errno.into() }),
+        }
+    }
+
+    pub(crate) fn messages(&self, length: usize) -> Messages<'_> {
+        Messages { rest: self.buffer.get(..length).unwrap_or_default() }
+    }
+
+    /// Waits until something can be received. `None` waits for ever. False when time ran out.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(Error::Socket { doing: "wait", source: errno.into() }),
+        }
+    }
+
+    /// Sends requests in one system call, each with its own sequence number and an acknowledgement
+    /// asked for, and returns the kernel's verdict on each, in order.
+    pub(crate) fn execute<M: NetlinkSerializable>(
+        &mut self,
+        doing: &'static str,
+        requests: Vec<(M, u16)>,
+    ) -> Result<Vec<std::result::Result<(), io::Error>>> {
+        let mut datagram = Vec::new();
+        let first = self.sequence.wrapping_add(1);
+        let count = requests.len();
+        for (request, flags) in requests {
+            self.sequence = self.sequence.wrapping_add(1);
+            append(&mut datagram, request, flags | NLM_F_REQUEST | NLM_F_ACK, self.sequence);
+        }
+        self.send(doing, &datagram)?;
+        let mut verdicts: Vec<Option<std::result::Result<(), io::Error>>> = Vec::new();
+        verdicts.resize_with(count, || None);
+        let mut missing = count;
+        while missing > 0 {
+            let length = self.answer(doing)?;
+            for message in self.messages(length) {
+                let index = message.sequence.wrapping_sub(first) as usize;
+                if message.kind == NLMSG_ERROR
+                    && let Some(verdict @ None) = verdicts.get_mut(index)
+                {
+                    *verdict = Some(verdict_of(message.payload));
+                    missing -= 1;
+                }
+            }
+        }
+        Ok(verdicts.into_iter().flatten().collect())
+    }
+
+    /// Lists a table: every message of it goes to `each`.
+    pub(crate) fn dump<M: NetlinkSerializable>(
+        &mut self,
+        doing: &'static str,
+        request: M,
+        mut each: impl FnMut(Message<'_>),
+    ) -> Result<Dump> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut datagram = Vec::new();
+        append(&mut datagram, request, NLM_F_REQUEST | NLM_F_DUMP, self.sequence);
+        self.send(doing, &datagram)?;
+        let mut interrupted = false;
+        loop {
+            let length = self.answer(doing)?;
+            for message in self.messages(length) {
+                if message.sequence != self.sequence {
+                    continue;
+                }
+                interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
+                let verdict = match message.kind {
+                    NLMSG_DONE => verdict_of(message.payload),
+                    NLMSG_ERROR => verdict_of(message.payload),
+                    _ => {
+                        each(message);
+                        continue;
+                    }
+                };
+                return match verdict {
+                    Ok(()) if interrupted => Ok(Dump::Interrupted),
+                    Ok(()) => Ok(Dump::Complete),
+                    Err(e) if e.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => Ok(Dump::Absent),
+                    Err(source) => Err(Error::Refused { doing: doing.to_owned(), source }),
+                };
+            }
+        }
+    }
+
+    fn send(&mut self, doing: &'static str, datagram: &[u8]) -> Result<()> {
+        // Whatever an earlier, failed exchange left behind would only confuse this one.
+        while let Received::Datagram(_) = self.receive()? {}
+        let kernel = SocketAddr::new(0, 0);
+        match self.socket.send_to(datagram, &kernel, 0) {
+            Ok(sent) if sent == datagram.len() => Ok(()),
+            Ok(_) => Err(Error::Socket { doing, source: io::ErrorKind::WriteZero.into() }),
+            Err(source) => Err(Error::Socket { doing, source }),
+        }
+    }
+
+    fn answer(&mut self, doing: &'static str) -> Result<usize> {
+        let timeout_ms = ANSWER_TIMEOUT.as_millis() as u64;
+        let deadline = std::time::Instant::now() + ANSWER_TIMEOUT;
+        loop {
+            match self.receive()? {
+                Received::Datagram(length) => return Ok(length),
+                Received::Overflow => {
+                    return Err(Error::Socket { doing, source: Errno::NOBUFS.into() });
+                }
+                Received::Empty => {}
+            }
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return Err(Error::NoAnswer { doing, timeout_ms });
+            }
+            self.wait(Some(left))?;
+        }
+    }
+}
+
+fn append<M: NetlinkSerializable>(datagram: &mut Vec<u8>, request: M, flags: u16, sequence: u32) {
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    header.sequence_number = sequence;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
+    message.finalize();
+    let start = datagram.len();
+    // Messages start on 4 byte boundaries; attributes already do.
+    datagram.resize(start + message.buffer_len().next_multiple_of(4), 0);
+    if let Some(space) = datagram.get_mut(start..start + message.buffer_len()) {
+        message.serialize(space);
+    }
+}
+
+/// `NLMSG_ERROR` and `NLMSG_DONE` both start with 0 or a negative errno.
+fn verdict_of(payload: &[u8]) -> std::result::Result<(), io::Error> {
+    match ErrorBuffer::new_checked(payload).ok().and_then(|buffer| buffer.code()) {
+        None => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(code.get().saturating_neg())),
+    }
+}
+
+/// The messages of one datagram; stops at the first that is malformed.
+pub(crate) struct Messages<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Message<'a>;
+
+    fn next(&mut self) -> Option<Message<'a>> {
+        let buffer = NetlinkBuffer::new_checked(self.rest).ok()?;
+        let length = buffer.length() as usize;
+        let message = Message {
+            kind: buffer.message_type(),
+            flags: buffer.flags(),
+            sequence: buffer.sequence_number(),
+            payload: self.rest.get(16..length)?,
+        };
+        self.rest = self.rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    }
+}

@@ -1,0 +1,342 @@
+//! The mirrored tables: applies messages of the kernel and notes what differs. No I/O.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use netlink_packet_core::DecodeError;
+
+use crate::address::{self, Address, AddressKey};
+use crate::event::Event;
+use crate::link::{self, Link, LinkUpdate};
+use crate::mirror::{Counters, Limits};
+use crate::neighbour::{self, Neighbour};
+use crate::request::{
+    RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_DELNEXTHOP, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH,
+    RTM_NEWNEXTHOP, RTM_NEWROUTE,
+};
+use crate::rib::{Inserted, LinkState, Rib, RouteChange};
+use crate::route_message::{self, RouteUpdate};
+use crate::socket::Message;
+
+/// Tables of the kernel which must be listed anew, because it changes them without saying so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Stale {
+    pub(crate) links: bool,
+    pub(crate) addresses: bool,
+    pub(crate) neighbours: bool,
+    pub(crate) nexthops: bool,
+    pub(crate) ipv4_routes: bool,
+    pub(crate) ipv6_routes: bool,
+}
+
+impl Stale {
+    pub(crate) const NOTHING: Self = Self {
+        links: false,
+        addresses: false,
+        neighbours: false,
+        nexthops: false,
+        ipv4_routes: false,
+        ipv6_routes: false,
+    };
+    pub(crate) const EVERYTHING: Self =
+        Self { links: true, addresses: true, neighbours: true, nexthops: true, ipv4_routes: true, ipv6_routes: true };
+}
+
+/// New contents of the small tables while they are listed.
+#[derive(Default)]
+pub(crate) struct Listing {
+    pub(crate) links: BTreeMap<u32, Link>,
+    pub(crate) addresses: BTreeMap<AddressKey, Address>,
+    pub(crate) neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
+    pub(crate) nexthop_ids: Vec<u32>,
+}
+
+pub(crate) struct Tables {
+    pub(crate) limits: Limits,
+    pub(crate) links: BTreeMap<u32, Link>,
+    pub(crate) addresses: BTreeMap<AddressKey, Address>,
+    pub(crate) neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
+    pub(crate) rib: Rib,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) stale: Stale,
+    /// Notifications may still tell of changes from before the last listing.
+    pub(crate) catching_up: bool,
+    pub(crate) counters: Counters,
+}
+
+impl Tables {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            rib: Rib::new(limits.routes_max),
+            limits,
+            links: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
+            events: VecDeque::new(),
+            stale: Stale::NOTHING,
+            catching_up: false,
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front().or_else(|| {
+            self.rib.poll_change().map(|change| match change {
+                RouteChange::Changed(route) => Event::RouteChanged(route),
+                RouteChange::Removed { table, prefix } => Event::RouteRemoved { table, prefix },
+            })
+        })
+    }
+
+    /// One notification.
+    pub(crate) fn notified(&mut self, message: Message<'_>) {
+        self.counters.notifications += 1;
+        if let Err(error) = self.apply(message) {
+            self.undecodable(message.kind, &error);
+        }
+    }
+
+    fn undecodable(&mut self, kind: u16, error: &DecodeError) {
+        self.counters.undecodable += 1;
+        tracing::warn!(kind, %error, "rtnetlink message not understood");
+    }
+
+    fn apply(&mut self, message: Message<'_>) -> Result<(), DecodeError> {
+        let payload = message.payload;
+        match message.kind {
+            RTM_NEWLINK => match link::decode(payload, true, false)? {
+                LinkUpdate::Present(link) => self.link_present(*link),
+                LinkUpdate::Gone(_) | LinkUpdate::Partial => {}
+            },
+            RTM_DELLINK => {
+                if let LinkUpdate::Gone(ifindex) = link::decode(payload, false, false)? {
+                    self.link_gone(ifindex);
+                }
+            }
+            RTM_NEWADDR => {
+                if let Some(address) = address::decode(payload)? {
+                    self.address_present(address);
+                }
+            }
+            RTM_DELADDR => {
+                if let Some(address) = address::decode(payload)? {
+                    self.address_gone(&address);
+                }
+            }
+            RTM_NEWNEIGH => {
+                if let Some(neighbour) = neighbour::decode(payload)? {
+                    self.neighbour_present(neighbour);
+                }
+            }
+            RTM_DELNEIGH => {
+                if let Some(neighbour) = neighbour::decode(payload)? {
+                    self.neighbour_gone((neighbour.ifindex, neighbour.ip));
+                }
+            }
+            RTM_NEWROUTE => {
+                if let Some(route) = self.wanted(route_message::decode(payload)?) {
+                    let placement = route_message::placement(message.flags);
+                    let ipv4 = route.prefix.is_ipv4();
+                    let RouteUpdate { table, prefix, candidate } = route;
+                    let inserted = self.rib.insert(table, prefix, candidate, placement);
+                    self.count(inserted);
+                    // A replacement from before the listing may hit a route it never was about.
+                    if self.catching_up && inserted == Inserted::Displaced {
+                        self.counters.ambiguous += 1;
+                        self.stale.ipv4_routes |= ipv4;
+                        self.stale.ipv6_routes |= !ipv4;
+                    }
+                }
+            }
+            RTM_DELROUTE => {
+                if let Some(route) = self.wanted(route_message::decode(payload)?) {
+                    self.rib.remove(route.table, route.prefix, &route.candidate);
+                }
+            }
+            RTM_NEWNEXTHOP => {
+                if let Some(nexthop) = route_message::decode_nexthop(payload)? {
+                    self.rib.set_nexthop(nexthop);
+                }
+            }
+            RTM_DELNEXTHOP => {
+                if let Some(nexthop) = route_message::decode_nexthop(payload)? {
+                    self.rib.remove_nexthop(nexthop.id);
+                    // Groups it was a member of may have gone with it.
+                    self.stale.nexthops = true;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn wanted(&mut self, route: Option<RouteUpdate>) -> Option<RouteUpdate> {
+        let route = route.filter(|route| self.limits.tables.contains(&route.table));
+        if route.is_none() {
+            self.counters.routes_ignored += 1;
+        }
+        route
+    }
+
+    fn count(&mut self, inserted: Inserted) {
+        if inserted == Inserted::OverLimit {
+            if self.counters.over_limit == 0 {
+                tracing::warn!(limit = self.limits.routes_max, "more routes than the mirror may hold");
+            }
+            self.counters.over_limit += 1;
+        }
+    }
+
+    fn link_present(&mut self, link: Link) {
+        let old = self.links.get(&link.ifindex);
+        if old == Some(&link) {
+            return;
+        }
+        if old.is_none() && self.links.len() >= self.limits.links_max {
+            self.counters.over_limit += 1;
+            return;
+        }
+        // The kernel drops the routes over a link that goes down, and tells only of some (IPv4: none).
+        if old.is_some_and(|old| old.up) && !link.up {
+            self.routes_may_have_gone();
+        }
+        self.rib.set_link(link.ifindex, Some(LinkState { up: link.up, carrier: link.carrier }));
+        self.links.insert(link.ifindex, link.clone());
+        self.events.push_back(Event::LinkChanged(Box::new(link)));
+    }
+
+    fn link_gone(&mut self, ifindex: u32) {
+        let Some(link) = self.links.remove(&ifindex) else { return };
+        self.rib.set_link(ifindex, None);
+        self.routes_may_have_gone();
+        self.stale.addresses = true;
+        self.stale.neighbours = true;
+        self.events.push_back(Event::LinkRemoved { ifindex, name: link.name });
+    }
+
+    fn routes_may_have_gone(&mut self) {
+        self.stale.nexthops = true;
+        self.stale.ipv4_routes = true;
+        self.stale.ipv6_routes = true;
+    }
+
+    fn address_present(&mut self, address: Address) {
+        let key = address.key();
+        let old = self.addresses.get(&key);
+        if old == Some(&address) {
+            return;
+        }
+        if old.is_none() && self.addresses.len() >= self.limits.addresses_max {
+            self.counters.over_limit += 1;
+            return;
+        }
+        self.addresses.insert(key, address.clone());
+        self.events.push_back(Event::AddressAdded(address));
+    }
+
+    fn address_gone(&mut self, address: &Address) {
+        let Some(address) = self.addresses.remove(&address.key()) else { return };
+        // With an address go, unsaid, IPv4 routes which prefer it as source, and with the last IPv4
+        // address of a link all its IPv4 routes; IPv6 routes lose their preferred source.
+        self.stale.ipv4_routes |= address.ip.is_ipv4();
+        self.stale.ipv6_routes |= address.ip.is_ipv6();
+        self.events.push_back(Event::AddressRemoved(address));
+    }
+
+    fn neighbour_present(&mut self, neighbour: Neighbour) {
+        let key = (neighbour.ifindex, neighbour.ip);
+        let old = self.neighbours.get(&key);
+        if old == Some(&neighbour) {
+            return;
+        }
+        if old.is_none() && self.neighbours.len() >= self.limits.neighbours_max {
+            self.counters.over_limit += 1;
+            return;
+        }
+        self.neighbours.insert(key, neighbour.clone());
+        self.events.push_back(Event::NeighbourChanged(neighbour));
+    }
+
+    fn neighbour_gone(&mut self, key: (u32, IpAddr)) {
+        if self.neighbours.remove(&key).is_some() {
+            let (ifindex, ip) = key;
+            self.events.push_back(Event::NeighbourRemoved { ifindex, ip });
+        }
+    }
+
+    /// One entry of a listing of links, addresses, neighbours or nexthop objects.
+    pub(crate) fn listed(&mut self, message: Message<'_>, listing: &mut Listing) {
+        let payload = message.payload;
+        let outcome = match message.kind {
+            RTM_NEWLINK => link::decode(payload, true, false).map(|update| {
+                if let LinkUpdate::Present(link) = update {
+                    listing.links.insert(link.ifindex, *link);
+                }
+            }),
+            RTM_NEWADDR => address::decode(payload).map(|address| {
+                listing.addresses.extend(address.map(|address| (address.key(), address)));
+            }),
+            RTM_NEWNEIGH => neighbour::decode(payload).map(|neighbour| {
+                listing.neighbours.extend(neighbour.map(|n| ((n.ifindex, n.ip), n)));
+            }),
+            RTM_NEWNEXTHOP => route_message::decode_nexthop(payload).map(|nexthop| {
+                if let Some(nexthop) = nexthop {
+                    listing.nexthop_ids.push(nexthop.id);
+                    self.rib.set_nexthop(nexthop);
+                }
+            }),
+            _ => Ok(()),
+        };
+        if let Err(error) = outcome {
+            self.undecodable(message.kind, &error);
+        }
+    }
+
+    /// One entry of a listing of routes.
+    pub(crate) fn route_listed(&mut self, message: Message<'_>) {
+        match route_message::decode(message.payload) {
+            Ok(route) => {
+                if let Some(RouteUpdate { table, prefix, candidate }) = self.wanted(route) {
+                    let inserted = self.rib.dumped(table, prefix, candidate);
+                    self.count(inserted);
+                }
+            }
+            Err(error) => self.undecodable(message.kind, &error),
+        }
+    }
+
+    pub(crate) fn links_listed(&mut self, links: BTreeMap<u32, Link>) {
+        for ifindex in missing(&self.links, &links) {
+            self.link_gone(ifindex);
+        }
+        links.into_values().for_each(|link| self.link_present(link));
+    }
+
+    pub(crate) fn addresses_listed(&mut self, addresses: BTreeMap<AddressKey, Address>) {
+        for key in missing(&self.addresses, &addresses) {
+            if let Some(address) = self.addresses.get(&key).cloned() {
+                self.address_gone(&address);
+            }
+        }
+        addresses.into_values().for_each(|address| self.address_present(address));
+    }
+
+    pub(crate) fn neighbours_listed(&mut self, neighbours: BTreeMap<(u32, IpAddr), Neighbour>) {
+        for key in missing(&self.neighbours, &neighbours) {
+            self.neighbour_gone(key);
+        }
+        neighbours.into_values().for_each(|neighbour| self.neighbour_present(neighbour));
+    }
+
+    pub(crate) fn nexthops_listed(&mut self, ids: &[u32]) {
+        for id in self.rib.nexthop_ids() {
+            if !ids.contains(&id) {
+                self.rib.remove_nexthop(id);
+            }
+        }
+    }
+}
+
+fn missing<K: Ord + Copy, V>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Vec<K> {
+    old.keys().filter(|key| !new.contains_key(key)).copied().collect()
+}
