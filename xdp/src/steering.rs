@@ -208,9 +208,12 @@ impl Steering {
         Ok(Tally { verdict, packets, bytes })
     }
 
-    /// The loaded program, for `BPF_PROG_TEST_RUN`.
-    pub fn program(&self) -> BorrowedFd<'_> {
-        self.program.as_fd()
+    /// Runs the program over a frame as if it had come in on `queue`, without a packet on the wire
+    /// (`BPF_PROG_TEST_RUN`). Counters and ring states do count it. The frame must have 14 bytes at least.
+    pub fn try_frame(&self, frame: &[u8], queue: u32) -> Result<Trial> {
+        let (action, frame) = sys::test_run(self.program.as_fd(), frame, self.config.ifindex, queue)
+            .map_err(|error| Error::system("BPF_PROG_TEST_RUN", error))?;
+        Ok(Trial { action: Action::from_number(action), frame })
     }
 
     fn slot(&self, queue: u32, worker: u32) -> Result<u32> {
@@ -218,6 +221,42 @@ impl Steering {
         Error::in_range("worker", worker.into(), 0, u64::from(self.config.workers) - 1)?;
         Ok(queue * self.config.workers + worker)
     }
+}
+
+/// What the program answered to the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Action {
+    /// The program failed. It never should.
+    Aborted,
+    /// Drop.
+    Drop,
+    /// To the kernel's stack.
+    Pass,
+    /// Back out of the same interface.
+    Tx,
+    /// To a socket or another interface.
+    Redirect,
+}
+
+impl Action {
+    const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Drop,
+            2 => Self::Pass,
+            3 => Self::Tx,
+            4 => Self::Redirect,
+            _ => Self::Aborted,
+        }
+    }
+}
+
+/// What became of a frame in [`Steering::try_frame`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trial {
+    /// The program's answer.
+    pub action: Action,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
 }
 
 /// Unknown counts as able: kernels before 6.3 do not say.

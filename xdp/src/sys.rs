@@ -73,6 +73,51 @@ pub(crate) fn program_name(id: u32) -> io::Result<String> {
     Ok(name.into_owned())
 }
 
+/// Lets a program write and send live frames, as many as one call allows. A signal ends it with `EINTR`.
+#[allow(unsafe_code)]
+pub(crate) fn test_run_live(program: BorrowedFd<'_>, frame: &[u8], batch: u32) -> io::Result<()> {
+    let mut opts = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+        data_in: frame.as_ptr().cast(),
+        data_size_in: u32::try_from(frame.len()).unwrap_or(u32::MAX),
+        repeat: c_int::MAX,
+        flags: libbpf_sys::BPF_F_TEST_XDP_LIVE_FRAMES,
+        batch_size: batch,
+        ..Default::default()
+    };
+    // SAFETY: opts is a valid, sized option struct; data_in is readable for data_size_in bytes and outlives the
+    // call; no output buffers are given.
+    let answer = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut opts) };
+    positive(answer).map(drop)
+}
+
+/// Runs a program once over a frame said to come from an interface's queue. Answers the action and the frame as
+/// the program left it.
+#[allow(unsafe_code)]
+pub(crate) fn test_run(program: BorrowedFd<'_>, frame: &[u8], ifindex: u32, queue: u32) -> io::Result<(u32, Vec<u8>)> {
+    // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+    let context: [u32; 6] = [0, len, 0, ifindex, queue, 0];
+    let mut after = vec![0; frame.len()];
+    let mut opts = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+        data_in: frame.as_ptr().cast(),
+        data_size_in: len,
+        data_out: after.as_mut_ptr().cast(),
+        data_size_out: len,
+        ctx_in: context.as_ptr().cast(),
+        ctx_size_in: size_of_val(&context) as u32,
+        repeat: 1,
+        ..Default::default()
+    };
+    // SAFETY: opts is a valid, sized option struct; the buffers are readable or writable for the lengths beside
+    // them and outlive the call.
+    let answer = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut opts) };
+    positive(answer)?;
+    after.truncate(opts.data_size_out as usize);
+    Ok((opts.retval, after))
+}
+
 /// Fills a buffer with random bytes from the kernel.
 #[allow(unsafe_code)]
 pub(crate) fn random_u64() -> io::Result<u64> {
@@ -154,6 +199,24 @@ impl Asker {
         Some((rx.saturating_add(combined), tx.saturating_add(combined)))
     }
 
+    /// The driver's statistics by name (`ethtool -S`).
+    pub(crate) fn statistics(&self, name: &str) -> Option<Vec<(String, u64)>> {
+        let mut set = SetLen { cmd: ETHTOOL_GSSET_INFO, reserved: 0, mask: 1 << ETH_SS_STATS, len: 0 };
+        self.ethtool(name, &mut set).ok()?;
+        let len = set.len;
+        if len > STATISTICS_MAX {
+            return None;
+        }
+        let mut names =
+            Names { cmd: ETHTOOL_GSTRINGS, set: ETH_SS_STATS, len, names: [[0; 32]; STATISTICS_MAX as usize] };
+        self.ethtool(name, &mut names).ok()?;
+        let mut values = Values { cmd: ETHTOOL_GSTATS, len, values: [0; STATISTICS_MAX as usize] };
+        self.ethtool(name, &mut values).ok()?;
+        let text = |bytes: &[u8; 32]| CStr::from_bytes_until_nul(bytes).map(|c| c.to_string_lossy().into_owned());
+        let pairs = names.names.iter().zip(values.values).take(len as usize);
+        Some(pairs.filter_map(|(bytes, value)| Some((text(bytes).ok()?, value))).collect())
+    }
+
     fn ethtool<T: EthtoolCommand>(&self, name: &str, command: &mut T) -> io::Result<()> {
         let mut request = named(name);
         request.ifr_ifru.ifru_data = std::ptr::from_mut(command).cast();
@@ -173,7 +236,19 @@ trait EthtoolCommand {}
 impl EthtoolCommand for DriverInfo {}
 impl EthtoolCommand for Channels {}
 
+impl EthtoolCommand for SetLen {}
+impl EthtoolCommand for Names {}
+impl EthtoolCommand for Values {}
+
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GSTATS: u32 = 0x1d;
+const ETHTOOL_GSSET_INFO: u32 = 0x37;
+/// The set of strings which names the statistics.
+const ETH_SS_STATS: u32 = 1;
+/// Statistics read of one driver. The kernel writes as many as the driver has, whatever we ask for, so drivers
+/// with more are not asked.
+const STATISTICS_MAX: u32 = 1024;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// `struct ethtool_drvinfo`, 196 bytes.
@@ -199,6 +274,32 @@ struct Channels {
     tx: u32,
     other: u32,
     combined: u32,
+}
+
+/// `struct ethtool_sset_info` for one set.
+#[repr(C)]
+struct SetLen {
+    cmd: u32,
+    reserved: u32,
+    mask: u64,
+    len: u32,
+}
+
+/// `struct ethtool_gstrings`.
+#[repr(C)]
+struct Names {
+    cmd: u32,
+    set: u32,
+    len: u32,
+    names: [[u8; 32]; STATISTICS_MAX as usize],
+}
+
+/// `struct ethtool_stats`.
+#[repr(C)]
+struct Values {
+    cmd: u32,
+    len: u32,
+    values: [u64; STATISTICS_MAX as usize],
 }
 
 #[allow(unsafe_code)]

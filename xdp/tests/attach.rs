@@ -1,9 +1,11 @@
 //! Attaching to real veth interfaces. Needs root.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use common::{OWN, enter_namespace, ifindex, run, xdp_shown};
-use tailwater_xdp::{AttachMode, Error, Limits, PortConfig, Shared, Steering};
+use tailwater_xdp::{AttachMode, Limits, PortConfig, Shared, Steering};
 
 fn shared() -> Shared {
     Shared::new(Limits::default()).expect("privileged test: needs root")
