@@ -1,0 +1,35 @@
+//! The world around the stack, as an argument of each call.
+
+use crate::buffer::Buffer;
+use crate::drop_reason::DropReason;
+use crate::interface::InterfaceId;
+use crate::time::Instant;
+
+/// What the stack asks of its surroundings. A worker implements it over its frame pool and its
+/// batches, the simulator over a virtual clock; neither needs dynamic calls or allocation.
+///
+/// Each buffer given to [`Stack::ingest`](crate::Stack::ingest) or by [`allocate`](Env::allocate)
+/// comes back exactly once: through `transmit`, `discard` or `release`, or to the caller inside a
+/// [`Verdict`](crate::Verdict).
+pub trait Env {
+    type Buffer: Buffer;
+
+    /// Now. The same value for a whole burst is fine.
+    fn now(&self) -> Instant;
+
+    /// 64 bits an attacker cannot guess.
+    fn random(&mut self) -> u64;
+
+    /// An empty buffer with at least [`HEADROOM`](crate::HEADROOM) bytes of headroom, or `None` if
+    /// the pool is empty.
+    fn allocate(&mut self) -> Option<Self::Buffer>;
+
+    /// Sends a whole Ethernet frame without its check sequence.
+    fn transmit(&mut self, interface: InterfaceId, frame: Self::Buffer);
+
+    /// Takes back a packet that was thrown away, and counts why.
+    fn discard(&mut self, buffer: Self::Buffer, reason: DropReason);
+
+    /// Takes back a buffer whose packet has served its purpose.
+    fn release(&mut self, buffer: Self::Buffer);
+}
