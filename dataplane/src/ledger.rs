@@ -82,7 +82,7 @@ reasons! {
     Shutdown = "shutdown",
 }
 
-/// Counters by reason, of one worker.
+/// Counters by reason, of one worker: the dataplane's reasons and the stack's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ledger {
     dropped: [u64; DropReason::ALL.len()],
@@ -111,8 +111,22 @@ impl Ledger {
         self.dropped.iter().sum()
     }
 
-    /// Reasons that occurred, with their counts.
-    pub fn entries(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|&reason| (reason, self.dropped(reason))).filter(|&(_, n)| n > 0)
+    /// Names of the reasons that occurred, with their counts.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        DropReason::ALL.iter().map(|reason| reason.name()).zip(self.dropped).filter(|&(_, n)| n > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_name_of_its_own() {
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count, "two reasons share a name");
     }
 }

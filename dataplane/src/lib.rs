@@ -10,6 +10,7 @@
 //! | [`blocks`](crate::block::Registry::builtin) | the built-in ones, one file each |
 //! | [`graph`] | blocks joined by edges; a graph as data |
 //! | [`worker`] | the run-to-completion loop of one core |
+//! | [`runtime`] | interfaces opened, workers started, all of it stopped |
 //! | [`ledger`] | where every discarded packet went |
 
 pub mod block;
@@ -20,3 +21,5 @@ pub mod graph;
 pub mod ledger;
 pub mod port;
 pub mod ring;
+pub mod runtime;
+pub mod worker;

@@ -177,6 +177,22 @@ impl<T: Copy> Producer<T> {
         self.producer().store(self.position, Ordering::Release);
     }
 
+    /// Takes the newest entry back that the other side has not consumed.
+    ///
+    /// Only while the other side is known to be stopped: a running consumer could be reading the very entry.
+    pub(crate) fn take_back(&mut self) -> Option<T> {
+        if self.pending() == 0 {
+            return None;
+        }
+        self.position = self.position.wrapping_sub(1);
+        let slot = (self.position & (self.shared.size - 1)) as usize;
+        // SAFETY: `slot < size`; it was written by this handle and not consumed.
+        #[allow(unsafe_code)]
+        let entry = unsafe { self.shared.slots.add(slot).read() };
+        self.publish();
+        Some(entry)
+    }
+
     /// Whether the kernel wants a system call before it goes on.
     #[inline]
     pub(crate) fn needs_wakeup(&self) -> bool {

@@ -56,7 +56,7 @@ enum Target {
 }
 
 /// What a vertex has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct NodeCounters {
     /// Packets that came in.
     pub packets: u64,

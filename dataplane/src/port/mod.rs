@@ -9,10 +9,14 @@
 //!
 //! A [`Port`] is one worker's end of an interface: each worker has its own, so no method needs a lock.
 
+pub mod af_xdp;
 mod descriptors;
+mod error;
 pub mod memory;
 
 use std::os::fd::BorrowedFd;
+
+pub use error::PortError;
 
 use crate::frame::{Batch, Pool};
 use crate::ledger::Ledger;

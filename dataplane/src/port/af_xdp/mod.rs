@@ -1,0 +1,290 @@
+//! AF_XDP: frames straight from and to a network device's queues.
+//!
+//! ```text
+//!  queue q of the device                       UMEM (frame::Region), shared by all sockets
+//!  +-----------------------+
+//!  | fill ring       <-----|--- free chunks ---  the queue's owner (worker q mod W)
+//!  | completion ring ------|--- sent chunks -->  the queue's owner
+//!  +-----------------------+
+//!  | socket of worker 0    |  RX ring --> worker 0      TX ring <-- worker 0
+//!  | socket of worker 1    |  RX ring --> worker 1      TX ring <-- worker 1
+//!  +-----------------------+
+//! ```
+//!
+//! The XDP program chooses the worker and redirects into that worker's socket of the queue which the packet arrived on,
+//! so any worker is reached from any queue without a hand-over in user space. Received chunks thus leave the fill ring's
+//! owner for good; what the other workers free comes back through the region's depot.
+//!
+//! System calls: `sendto` once per turn while the transmit ring asks for it (copy mode always does; up to 512 packets a
+//! call from Linux 6.17 on, 32 before), `recvfrom` when the fill ring asks or when busy polling works, `poll` when idle.
+
+mod open;
+mod rings;
+mod socket;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+pub use open::{Entrance, OpenConfig, Opened, open};
+use rustix::net::{RecvFlags, SendFlags};
+pub use socket::Copy;
+use socket::Socket;
+use tailwater_xdp::RingState;
+
+use super::descriptors::{put_packet, take_packet};
+use super::{Capabilities, Port, PortCounters};
+use crate::frame::{Batch, DATA_OFFSET, Pool, Region};
+use crate::ledger::Ledger;
+use crate::ring::{Consumer, Descriptor, Producer};
+
+/// Calls in one flush before the rest waits for the next turn: bounds a turn where the kernel takes few at a time.
+const KICKS_MAX: u32 = 64;
+/// Free fill slots that are worth a refill.
+const REFILL_MIN: u32 = 32;
+
+/// This worker's receiving half of one queue.
+struct QueueRx {
+    ring: Consumer<Descriptor>,
+    socket: Arc<Socket>,
+    state: Option<RingState>,
+}
+
+/// Fill and completion rings of a queue that this worker owns.
+struct OwnedQueue {
+    fill: Producer<u64>,
+    completion: Consumer<u64>,
+    socket: Arc<Socket>,
+    /// Most chunks to keep in the fill ring.
+    fill_target: u32,
+}
+
+/// One worker's end of an interface.
+pub struct XdpPort {
+    name: String,
+    region: Arc<Region>,
+    queues: Vec<QueueRx>,
+    /// Queue to read first next time.
+    next_queue: usize,
+    tx: Producer<Descriptor>,
+    tx_socket: Arc<Socket>,
+    owned: Vec<OwnedQueue>,
+    epoll: Option<OwnedFd>,
+    capabilities: Capabilities,
+    counters: PortCounters,
+}
+
+impl Port for XdpPort {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
+        let mut received = 0;
+        for turn in 0..self.queues.len() {
+            let at = (self.next_queue + turn) % self.queues.len();
+            received += receive_from(&mut self.queues[at], &self.region, pool, ledger, batch, max - received);
+            if received == max {
+                self.next_queue = (at + 1) % self.queues.len();
+                break;
+            }
+        }
+        if received > 0 {
+            self.counters.rx_packets += received as u64;
+            self.counters.rx_bytes += batch.iter().rev().take(received).map(|f| f.total_len() as u64).sum::<u64>();
+        }
+        received
+    }
+
+    fn transmit(&mut self, _pool: &mut Pool, batch: &mut Batch) -> usize {
+        let mut slots = self.tx.free(batch.len() as u32) as usize;
+        let mut fit = 0;
+        for frame in batch.iter() {
+            let needed = if frame.is_chained() { frame.segment_count() } else { 1 };
+            if needed > slots {
+                break;
+            }
+            slots -= needed;
+            fit += 1;
+            self.counters.tx_bytes += frame.total_len() as u64;
+        }
+        batch.drain_front(fit).for_each(|frame| put_packet(&mut self.tx, &self.region, frame));
+        if fit > 0 {
+            self.tx.publish();
+            self.counters.tx_packets += fit as u64;
+        }
+        fit
+    }
+
+    fn flush(&mut self, pool: &mut Pool) {
+        let pending = self.tx.pending();
+        if pending > 0 {
+            self.kick(pending);
+        }
+        for owned in &mut self.owned {
+            complete(owned, &self.region, pool);
+            refill(owned, &self.region, pool, &mut self.counters);
+        }
+    }
+
+    fn pollable(&self) -> Option<BorrowedFd<'_>> {
+        match &self.epoll {
+            Some(epoll) => Some(epoll.as_fd()),
+            None => self.queues.first().map(|queue| queue.socket.fd()),
+        }
+    }
+
+    fn busy_poll(&mut self) -> bool {
+        if !self.capabilities.busy_poll {
+            return false;
+        }
+        for queue in &self.queues {
+            self.counters.rx_kicks += 1;
+            // Nothing is read: the call runs the device's poll function in this thread (errors are "nothing there").
+            let _ = rustix::net::recv(queue.socket.fd(), &mut [0u8; 0][..], RecvFlags::DONTWAIT);
+        }
+        true
+    }
+
+    fn tx_pending(&mut self) -> usize {
+        self.tx.pending() as usize
+    }
+
+    fn counters(&self) -> PortCounters {
+        let mut counters = self.counters;
+        for queue in &self.queues {
+            let Some(kernel) = queue.socket.statistics() else { continue };
+            counters.kernel_rx_dropped += kernel.rx_dropped + kernel.rx_fill_ring_empty_descs;
+            counters.kernel_rx_ring_full += kernel.rx_ring_full;
+            counters.kernel_invalid += kernel.rx_invalid_descs + kernel.tx_invalid_descs;
+        }
+        counters
+    }
+
+    /// Call after the XDP program is detached and its grace period has passed: the kernel then fills no more frames.
+    fn close(&mut self, pool: &mut Pool) {
+        let (mut batch, mut ledger) = (Batch::default(), Ledger::default());
+        self.receive(pool, &mut ledger, &mut batch, usize::MAX >> 32);
+        batch.drain().for_each(|frame| pool.release(frame));
+        for owned in &mut self.owned {
+            complete(owned, &self.region, pool);
+            while let Some(addr) = owned.fill.take_back() {
+                pool.put_chunk(self.region.chunk_at(addr as usize));
+            }
+        }
+    }
+}
+
+impl XdpPort {
+    /// Makes the kernel transmit. It takes a bounded number per call and refuses while the device is busy.
+    fn kick(&mut self, mut pending: u32) {
+        for _ in 0..KICKS_MAX {
+            if !self.tx.needs_wakeup() {
+                return;
+            }
+            self.counters.tx_kicks += 1;
+            let sent = rustix::net::send(self.tx_socket.fd(), &[], SendFlags::DONTWAIT);
+            let left = self.tx.pending();
+            if sent.is_err() {
+                self.counters.tx_refused += u64::from(left == pending);
+            }
+            if left == 0 || left == pending {
+                return;
+            }
+            pending = left;
+        }
+    }
+}
+
+#[inline]
+fn receive_from(
+    queue: &mut QueueRx,
+    region: &Region,
+    pool: &mut Pool,
+    ledger: &mut Ledger,
+    batch: &mut Batch,
+    max: usize,
+) -> usize {
+    let available = queue.ring.available(max as u32);
+    if available == 0 {
+        // Nothing outstanding: what the program believes to be in the ring was refused there.
+        queue.state.iter().for_each(RingState::mark_empty);
+        return 0;
+    }
+    let mut received = 0;
+    while received < max {
+        // SAFETY: the kernel owned the chunks since they were put into the fill ring, and gives them up by producing
+        // their descriptors into this ring.
+        #[allow(unsafe_code)]
+        let next = unsafe { take_packet(&mut queue.ring, region) };
+        match next {
+            None => break,
+            Some(Ok(frame)) => {
+                batch.push(frame);
+                received += 1;
+            }
+            Some(Err((frame, reason))) => {
+                ledger.count(reason);
+                frame.into_iter().for_each(|frame| pool.release(frame));
+            }
+        }
+    }
+    queue.ring.release();
+    queue.state.iter().for_each(|state| state.add_taken(received as u32));
+    received
+}
+
+/// Takes back chunks whose packets have been sent.
+fn complete(owned: &mut OwnedQueue, region: &Region, pool: &mut Pool) {
+    if owned.completion.available(1) == 0 {
+        return;
+    }
+    while let Some(addr) = owned.completion.pop() {
+        let chunk = region.chunk_at(addr as usize);
+        if (chunk as usize) < region.chunks() {
+            pool.put_chunk(chunk);
+        }
+    }
+    owned.completion.release();
+}
+
+/// Gives free chunks to the kernel to receive into.
+fn refill(owned: &mut OwnedQueue, region: &Region, pool: &mut Pool, counters: &mut PortCounters) {
+    let mut room = owned.fill_target.saturating_sub(owned.fill.pending());
+    if room < REFILL_MIN.min(owned.fill_target) {
+        return;
+    }
+    while room > 0 {
+        let Some(chunk) = pool.take_chunk() else {
+            counters.refill_starved += 1;
+            break;
+        };
+        let addr = u64::from(chunk) * region.chunk_len() as u64 + DATA_OFFSET as u64;
+        if owned.fill.push(addr).is_err() {
+            pool.put_chunk(chunk);
+            break;
+        }
+        room -= 1;
+    }
+    owned.fill.publish();
+    if owned.fill.needs_wakeup() {
+        counters.rx_kicks += 1;
+        let _ = rustix::net::recv(owned.socket.fd(), &mut [0u8; 0][..], RecvFlags::DONTWAIT);
+    }
+}
+
+fn epoll_over(queues: &[QueueRx]) -> std::io::Result<Option<OwnedFd>> {
+    use rustix::event::epoll;
+    if queues.len() < 2 {
+        return Ok(None);
+    }
+    let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for queue in queues {
+        let fd = queue.socket.fd();
+        epoll::add(&set, fd, epoll::EventData::new_u64(fd.as_raw_fd() as u64), epoll::EventFlags::IN)?;
+    }
+    Ok(Some(set))
+}

@@ -1,0 +1,193 @@
+//! Opening an interface: the sockets of every (queue, worker), their rings, and the program's view of them.
+
+use std::sync::Arc;
+
+use tailwater_xdp::Steering;
+use xsk_rs::config::BindFlags;
+
+use super::socket::{Copy, Socket};
+use super::{OwnedQueue, QueueRx, XdpPort, epoll_over, rings};
+use crate::frame::{Pool, Region};
+use crate::port::{Capabilities, Port, PortCounters, PortError};
+
+/// Largest Ethernet header that we expect in front of the MTU (two VLAN tags), in bytes.
+const HEADER_MAX: u32 = 22;
+
+/// What to open.
+#[derive(Clone, Debug)]
+pub struct OpenConfig {
+    /// Interface name.
+    pub interface: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// Receive queues to serve: 0 to `queues - 1`.
+    pub queues: u32,
+    /// Workers that get an end each.
+    pub workers: u32,
+    /// Descriptors per ring; a power of two.
+    pub ring_size: u32,
+    /// Most chunks that lie in one fill ring.
+    pub fill_target: u32,
+    /// How to bind; `None` lets the kernel take zero-copy where the driver has it.
+    pub copy: Option<Copy>,
+}
+
+/// An open interface: an end for each worker, not yet reached by any packet.
+pub struct Opened {
+    /// The workers' ends, by worker number.
+    pub ports: Vec<XdpPort>,
+    /// Whether the kernel copies.
+    pub copy: Copy,
+    /// What was tried and refused on the way, in words.
+    pub notes: Vec<String>,
+    ring_size: u32,
+}
+
+/// Opens the sockets of all queues for all workers.
+pub fn open(region: &Arc<Region>, config: &OpenConfig) -> Result<Opened, PortError> {
+    let multi_buffer = (config.mtu + HEADER_MAX) as usize > region.segment_max();
+    let mut notes = Vec::new();
+    let mut sockets: Vec<Vec<Arc<Socket>>> = Vec::new();
+    for queue in 0..config.queues {
+        let primary = open_primary(region, config, queue, multi_buffer, &mut notes)?;
+        let mut of_queue = vec![Arc::new(primary)];
+        for _ in 1..config.workers {
+            let auxiliary =
+                Socket::auxiliary(&of_queue[0], &config.interface, config.ifindex, queue, config.ring_size)?;
+            of_queue.push(Arc::new(auxiliary));
+        }
+        // The primary socket is the owner's; the other workers follow in order.
+        let owner = (queue % config.workers) as usize;
+        of_queue.rotate_right(owner);
+        sockets.push(of_queue);
+    }
+    let copy = sockets.first().and_then(|queue| queue.first()).map_or(Copy::Copy, |socket| socket.copy());
+    let mut ports = Vec::new();
+    for worker in 0..config.workers {
+        ports.push(worker_end(region, config, &sockets, worker, copy, multi_buffer)?);
+    }
+    Ok(Opened { ports, copy, notes, ring_size: config.ring_size })
+}
+
+fn open_primary(
+    region: &Region,
+    config: &OpenConfig,
+    queue: u32,
+    multi_buffer: bool,
+    notes: &mut Vec<String>,
+) -> Result<Socket, PortError> {
+    let mut bind = BindFlags::XDP_USE_NEED_WAKEUP;
+    if multi_buffer {
+        bind |= BindFlags::XDP_USE_SG;
+    }
+    match config.copy {
+        Some(Copy::Zero) => bind |= BindFlags::XDP_ZEROCOPY,
+        Some(Copy::Copy) => bind |= BindFlags::XDP_COPY,
+        None => {}
+    }
+    let open = |bind| Socket::primary(region, &config.interface, queue, config.ring_size, bind);
+    match open(bind) {
+        // A driver may promise zero-copy and fail to deliver; copying always works.
+        Err(PortError::Bind { error, .. }) if config.copy.is_none() => {
+            notes.push(format!("queue {queue}: {error}; bound with XDP_COPY instead"));
+            open(bind | BindFlags::XDP_COPY)
+        }
+        other => other,
+    }
+}
+
+fn worker_end(
+    region: &Arc<Region>,
+    config: &OpenConfig,
+    sockets: &[Vec<Arc<Socket>>],
+    worker: u32,
+    copy: Copy,
+    multi_buffer: bool,
+) -> Result<XdpPort, PortError> {
+    let failed = |what| move |error| PortError::System { interface: config.interface.clone(), what, error };
+    let mut queues = Vec::new();
+    let mut owned = Vec::new();
+    for (queue, of_queue) in sockets.iter().enumerate() {
+        let socket = &of_queue[worker as usize];
+        let ring = rings::rx(socket.fd(), config.ring_size).map_err(failed("mapping a receive ring"))?;
+        queues.push(QueueRx { ring, socket: Arc::clone(socket), state: None });
+        if queue as u32 % config.workers == worker {
+            owned.push(OwnedQueue {
+                fill: rings::fill(socket.fd(), config.ring_size).map_err(failed("mapping a fill ring"))?,
+                completion: rings::completion(socket.fd(), config.ring_size)
+                    .map_err(failed("mapping a completion ring"))?,
+                socket: Arc::clone(socket),
+                fill_target: config.fill_target.min(config.ring_size),
+            });
+        }
+    }
+    let tx_socket = Arc::clone(&sockets[(worker % config.queues) as usize][worker as usize]);
+    let tx = rings::tx(tx_socket.fd(), config.ring_size).map_err(failed("mapping a transmit ring"))?;
+    let capabilities = Capabilities {
+        backend: "af_xdp",
+        mode: match copy {
+            Copy::Zero => "zero-copy".into(),
+            Copy::Copy => "copy".into(),
+        },
+        mtu: config.mtu,
+        mac: config.mac,
+        queues: config.queues,
+        multi_buffer,
+        busy_poll: tx_socket.busy_poll,
+        tx_budget: tx_socket.tx_budget,
+    };
+    Ok(XdpPort {
+        name: config.interface.clone(),
+        region: Arc::clone(region),
+        epoll: epoll_over(&queues).map_err(failed("epoll"))?,
+        queues,
+        next_queue: 0,
+        tx,
+        tx_socket,
+        owned,
+        capabilities,
+        counters: PortCounters::default(),
+    })
+}
+
+/// The way of packets from the program into one socket.
+pub struct Entrance {
+    queue: u32,
+    worker: u32,
+    socket: Arc<Socket>,
+}
+
+impl Entrance {
+    /// Puts the socket into the program's map.
+    pub fn open(&self, steering: &Steering) -> Result<(), tailwater_xdp::Error> {
+        steering.insert_socket(self.queue, self.worker, self.socket.fd())
+    }
+}
+
+impl Opened {
+    /// Gives the kernel its first frames to receive into.
+    pub fn fill(&mut self, pools: &mut [Pool]) {
+        self.ports.iter_mut().zip(pools).for_each(|(port, pool)| port.flush(pool));
+    }
+
+    /// Joins the rings to the program's view of them; packets come once the entrances are opened.
+    pub fn entrances(&mut self, steering: &Steering) -> Result<Vec<Entrance>, tailwater_xdp::Error> {
+        let mut entrances = Vec::new();
+        for (worker, port) in self.ports.iter_mut().enumerate() {
+            port.capabilities.mode =
+                format!("{:?}, {}", steering.attachment().mode, port.capabilities.mode).to_lowercase();
+            for (queue, rx) in port.queues.iter_mut().enumerate() {
+                let (queue, worker) = (queue as u32, worker as u32);
+                let state = steering.ring_state(queue, worker)?;
+                state.set_capacity(self.ring_size);
+                rx.state = Some(state);
+                entrances.push(Entrance { queue, worker, socket: Arc::clone(&rx.socket) });
+            }
+        }
+        Ok(entrances)
+    }
+}

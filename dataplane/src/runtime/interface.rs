@@ -1,0 +1,202 @@
+//! One interface of a running dataplane: its program, and the sockets until the workers have them.
+
+use std::sync::Arc;
+
+use tailwater_netlink::{Control as Netlink, Link};
+use tailwater_xdp::{PortConfig, Shared, Steering};
+
+use super::{InterfaceConfig, RuntimeConfig, RuntimeError};
+use crate::frame::{Pool, Region, RegionConfig};
+use crate::port::af_xdp::{self, Entrance, OpenConfig};
+use crate::port::{Port, PortError};
+
+/// Frames that workers hold besides those in rings: batches, blocks, pools.
+const FRAMES_PER_WORKER: usize = 2048;
+/// Largest Ethernet header in front of the MTU (two VLAN tags), in bytes.
+const HEADER_MAX: usize = 22;
+
+/// An interface's program and what it did.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct InterfaceReport {
+    /// Name.
+    pub name: String,
+    /// Kernel index.
+    pub ifindex: u32,
+    /// What was chosen, and why.
+    pub description: String,
+    /// Verdicts of the XDP program: name, packets, bytes. Only those that occurred.
+    pub verdicts: Vec<(&'static str, u64, u64)>,
+}
+
+pub(super) struct Interface {
+    name: String,
+    ifindex: u32,
+    description: String,
+    steering: Option<Steering>,
+    entrances: Vec<Entrance>,
+    last_verdicts: Vec<(&'static str, u64, u64)>,
+}
+
+impl Interface {
+    pub(super) fn open(
+        wanted: &InterfaceConfig,
+        link: &Link,
+        config: &RuntimeConfig,
+        region: &Arc<Region>,
+        shared: Option<&Shared>,
+        workers: usize,
+        pools: &mut [Pool],
+    ) -> Result<(Self, Vec<Box<dyn Port>>), RuntimeError> {
+        let shared = shared.ok_or(PortError::NoUmem)?;
+        let queues_max = tailwater_xdp::Probe::interface(link.ifindex)?.rx_queues.max(1);
+        let queues = wanted.queues.unwrap_or(queues_max);
+        if queues == 0 || queues > queues_max {
+            let queue = queues.saturating_sub(1);
+            return Err(PortError::NoQueue { interface: link.name.clone(), queue, queues: queues_max }.into());
+        }
+        let steering = Steering::attach(
+            shared,
+            PortConfig {
+                mode: config.mode,
+                place: config.place,
+                attach: wanted.attach,
+                queues,
+                workers: workers as u32,
+                steer_vlan: config.steer_vlan,
+                ..PortConfig::new(link.ifindex)
+            },
+        )?;
+        let mut opened = af_xdp::open(
+            region,
+            &OpenConfig {
+                interface: link.name.clone(),
+                ifindex: link.ifindex,
+                mtu: link.mtu_bytes,
+                mac: link.mac.as_slice().try_into().unwrap_or_default(),
+                queues,
+                workers: workers as u32,
+                ring_size: config.ring_size,
+                fill_target: fill_target(config, region, queues),
+                copy: wanted.copy,
+            },
+        )?;
+        opened.fill(pools);
+        let entrances = opened.entrances(&steering)?;
+        let mut description = format!(
+            "{}: AF_XDP, {}, {:?} mode, {queues} queue(s), MTU {}, {} packets per transmit call",
+            link.name,
+            steering.attachment(),
+            opened.copy,
+            link.mtu_bytes,
+            opened.ports.first().map_or(0, |port| port.capabilities().tx_budget),
+        );
+        if !opened.ports.iter().any(|port| port.capabilities().busy_poll) {
+            description.push_str("; no busy polling (the driver gives sockets no NAPI id)");
+        }
+        for note in &opened.notes {
+            description.push_str("; ");
+            description.push_str(note);
+        }
+        let ports = opened.ports.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect();
+        let interface = Self {
+            name: link.name.clone(),
+            ifindex: link.ifindex,
+            description,
+            steering: Some(steering),
+            entrances,
+            last_verdicts: Vec::new(),
+        };
+        Ok((interface, ports))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    pub(super) fn describe(&self) -> String {
+        self.description.clone()
+    }
+
+    /// Lets the program redirect into the sockets: packets arrive from here on.
+    pub(super) fn let_in(&mut self) -> Result<(), RuntimeError> {
+        let Some(steering) = &self.steering else { return Ok(()) };
+        for entrance in &self.entrances {
+            entrance.open(steering)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn detach(&mut self) {
+        self.read_verdicts();
+        self.steering = None;
+        self.entrances.clear();
+    }
+
+    fn read_verdicts(&mut self) {
+        let Some(steering) = &self.steering else { return };
+        if let Ok(tallies) = steering.verdicts() {
+            self.last_verdicts = tallies
+                .iter()
+                .filter(|tally| tally.packets > 0)
+                .map(|tally| (tally.verdict.name(), tally.packets, tally.bytes))
+                .collect();
+        }
+    }
+
+    pub(super) fn report(&mut self, _netlink: &mut Netlink) -> InterfaceReport {
+        self.read_verdicts();
+        InterfaceReport {
+            name: self.name.clone(),
+            ifindex: self.ifindex,
+            description: self.description.clone(),
+            verdicts: self.last_verdicts.clone(),
+        }
+    }
+}
+
+/// The links behind the names given, each once.
+pub(super) fn links(netlink: &mut Netlink, wanted: &[InterfaceConfig]) -> Result<Vec<Link>, RuntimeError> {
+    if wanted.is_empty() {
+        return Err(RuntimeError::NoInterface);
+    }
+    let mut links: Vec<Link> = Vec::new();
+    for interface in wanted {
+        let link = netlink.link_by_name(&interface.name)?;
+        if links.iter().any(|known| known.ifindex == link.ifindex) {
+            return Err(RuntimeError::DuplicateInterface(interface.name.clone()));
+        }
+        links.push(link);
+    }
+    Ok(links)
+}
+
+/// Enough frames for every ring to be full and some in hand; chunks large enough for the MTU, or for a third of it.
+pub(super) fn memory_for(config: &RuntimeConfig, links: &[Link], workers: usize) -> RegionConfig {
+    let mtu = links.iter().map(|link| link.mtu_bytes as usize).max().unwrap_or(1500);
+    let chunk_len = if mtu + HEADER_MAX > 2048 - crate::frame::DATA_OFFSET { 4096 } else { 2048 };
+    let rings: usize = config
+        .interfaces
+        .iter()
+        .zip(links)
+        .map(|(wanted, link)| {
+            let queues = wanted.queues.unwrap_or(link.rx_queues_max).max(1) as usize;
+            (queues + workers) * config.ring_size as usize
+        })
+        .sum();
+    RegionConfig {
+        chunk_len,
+        chunks: config.frames.unwrap_or(rings + workers * FRAMES_PER_WORKER),
+        huge_pages: config.huge_pages,
+        ring_size: config.ring_size,
+    }
+}
+
+/// A fill ring takes its share of at most half the frames, so that some are left to send with.
+fn fill_target(config: &RuntimeConfig, region: &Region, queues: u32) -> u32 {
+    let rings = config.interfaces.len() as u32 * queues;
+    (region.chunks() as u32 / 2 / rings.max(1)).clamp(1, config.ring_size)
+}

@@ -1,0 +1,240 @@
+//! A running dataplane: interfaces opened, workers started, and a way to stop them that loses nothing silently.
+//!
+//! Order of start: memory, shared maps, and for each interface program, sockets, rings; then the workers; last the
+//! sockets go into the program's map, so that the first packet finds everything in place.
+//! Order of stop: programs detach, the kernel's grace period passes, workers empty their rings, ports give frames back.
+
+mod config;
+mod interface;
+
+pub use config::{Backend, InterfaceConfig, RuntimeConfig};
+pub use interface::InterfaceReport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tailwater_netlink::Control as Netlink;
+use tailwater_xdp::{Limits, Shared};
+
+use crate::block::{Registry, Services};
+use crate::frame::{Pages, Pool, Region, RegionConfig, RegionError};
+use crate::graph::{Graph, GraphError, GraphSpec};
+use crate::port::{Port, PortError};
+use crate::worker::{Control, Running, Worker, WorkerConfig, WorkerReport};
+use interface::Interface;
+
+/// Time that a worker has to answer a request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why a dataplane did not start. Nothing of it is left behind.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum RuntimeError {
+    #[error(transparent)]
+    Memory(#[from] RegionError),
+    #[error(transparent)]
+    Port(#[from] PortError),
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    #[error(transparent)]
+    Steering(#[from] tailwater_xdp::Error),
+    #[error(transparent)]
+    Netlink(#[from] tailwater_netlink::Error),
+    #[error("{what}: {error}")]
+    System { what: &'static str, error: std::io::Error },
+    #[error("no interface given; use -i NAME")]
+    NoInterface,
+    #[error("interface {0:?} is given twice")]
+    DuplicateInterface(String),
+    #[error("a worker ended with a panic")]
+    WorkerPanicked,
+}
+
+/// What a dataplane did, as plain data.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Report {
+    /// Interfaces with the program's verdicts.
+    pub interfaces: Vec<InterfaceReport>,
+    /// Workers with their ports and blocks.
+    pub workers: Vec<WorkerReport>,
+    /// Frames in the region.
+    pub frames: usize,
+    /// Pages of the region.
+    pub pages: &'static str,
+    /// Frames that were dropped outside any pool: a bug if not 0.
+    pub frames_strayed: u64,
+    /// Frames not back in the region; only known after a stop, where anything but 0 is a leak.
+    pub frames_missing: Option<usize>,
+}
+
+/// Interfaces and workers at work.
+pub struct Runtime {
+    interfaces: Vec<Interface>,
+    workers: Vec<Running>,
+    region: Arc<Region>,
+    shared: Option<Shared>,
+    netlink: Netlink,
+}
+
+impl Runtime {
+    /// Opens the interfaces, builds `graph(worker, ports)` for each worker and starts them.
+    ///
+    /// `services` are handed to blocks' constructors.
+    pub fn start(
+        config: &RuntimeConfig,
+        registry: &Registry,
+        services: &Services,
+        graph: impl Fn(&[String]) -> GraphSpec,
+    ) -> Result<Self, RuntimeError> {
+        let mut netlink = Netlink::open()?;
+        let links = interface::links(&mut netlink, &config.interfaces)?;
+        let cores = config.cores.clone();
+        let workers = cores.len().max(1);
+        let memory = interface::memory_for(config, &links, workers);
+        let needs_umem = config.interfaces.iter().any(|interface| interface.backend != Backend::Packet);
+        let region = if needs_umem { Region::for_af_xdp(memory)? } else { Region::in_process(memory)? };
+        if region.pages() == Pages::Ordinary && memory.huge_pages {
+            tracing::info!(
+                "packet memory: no huge pages free, using ordinary ones (sysctl vm.nr_hugepages raises them)"
+            );
+        }
+        let shared = if needs_umem { Some(Shared::new(Limits::default())?) } else { None };
+        let mut pools: Vec<Pool> = (0..workers).map(|_| Pool::new(Arc::clone(&region))).collect();
+        let mut interfaces = Vec::new();
+        let mut ends: Vec<Vec<Box<dyn Port>>> = (0..workers).map(|_| Vec::new()).collect();
+        for (wanted, link) in config.interfaces.iter().zip(&links) {
+            let (interface, ports) =
+                Interface::open(wanted, link, config, &region, shared.as_ref(), workers, &mut pools)?;
+            interfaces.push(interface);
+            ports.into_iter().enumerate().for_each(|(worker, port)| ends[worker].push(port));
+        }
+        let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
+        let mut ready = Vec::new();
+        let spec = graph(&names);
+        for (number, (ports, pool)) in ends.into_iter().zip(pools).enumerate() {
+            let mut services = services.clone();
+            services.worker = number;
+            let graph = Graph::build(&spec, registry, &services, &names)?;
+            let worker = WorkerConfig { number, core: cores.get(number).copied(), idle: config.idle };
+            let worker = Worker::new(worker, ports, graph, pool);
+            ready.push(worker.map_err(|error| RuntimeError::System { what: "creating a worker", error })?);
+        }
+        let mut runtime = Self { interfaces, workers: Vec::new(), region, shared, netlink };
+        for worker in ready {
+            let running = worker.spawn();
+            runtime.workers.push(running.map_err(|error| RuntimeError::System { what: "starting a worker", error })?);
+        }
+        runtime.interfaces.iter_mut().try_for_each(Interface::let_in)?;
+        Ok(runtime)
+    }
+
+    /// The maps that all interfaces' programs share; `None` where no interface uses XDP.
+    pub fn shared(&self) -> Option<&Shared> {
+        self.shared.as_ref()
+    }
+
+    /// Names and kernel indices of the interfaces, in port order.
+    pub fn interfaces(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.interfaces.iter().map(|interface| (interface.name(), interface.ifindex()))
+    }
+
+    /// One line per interface and one for memory: what was probed, chosen, and why.
+    pub fn describe(&self) -> Vec<String> {
+        let memory = format!(
+            "memory: {} frames of {} bytes on {} pages",
+            self.region.chunks(),
+            self.region.chunk_len(),
+            pages_name(&self.region),
+        );
+        self.interfaces.iter().map(Interface::describe).chain([memory]).collect()
+    }
+
+    /// Ways to talk to the workers, by worker number.
+    pub fn controls(&self) -> Vec<Arc<Control>> {
+        self.workers.iter().map(|worker| Arc::clone(&worker.control)).collect()
+    }
+
+    /// Everything counted so far. Workers that do not answer are missing.
+    pub fn report(&mut self) -> Report {
+        let workers = self.workers.iter().filter_map(|worker| worker.control.report(ANSWER_TIMEOUT).ok()).collect();
+        self.assemble(workers, None)
+    }
+
+    fn assemble(&mut self, workers: Vec<WorkerReport>, frames_missing: Option<usize>) -> Report {
+        let netlink = &mut self.netlink;
+        Report {
+            interfaces: self.interfaces.iter_mut().map(|interface| interface.report(netlink)).collect(),
+            workers,
+            frames: self.region.chunks(),
+            pages: pages_name(&self.region),
+            frames_strayed: self.region.strayed(),
+            frames_missing,
+        }
+    }
+
+    /// Whether all workers still run. A worker only ends early by a panic.
+    pub fn alive(&self) -> bool {
+        self.workers.iter().all(|worker| !worker.finished())
+    }
+
+    /// Stops: detaches the programs, lets workers empty their rings, takes all frames back, reports.
+    pub fn stop(mut self) -> Result<Report, RuntimeError> {
+        self.interfaces.iter_mut().for_each(Interface::detach);
+        grace_period();
+        self.workers.iter().for_each(|worker| worker.control.stop());
+        let ended: Vec<_> = std::mem::take(&mut self.workers).into_iter().map(Running::join).collect();
+        let mut reports = Vec::new();
+        for worker in ended {
+            reports.push(worker.map_err(|_| RuntimeError::WorkerPanicked)?.close());
+        }
+        let missing = self.region.chunks() - self.region.at_home();
+        if missing > 0 {
+            let owners = self.region.missing_by_owner();
+            tracing::warn!(missing, ?owners, "frames did not come back");
+        }
+        Ok(self.assemble(reports, Some(missing)))
+    }
+}
+
+impl Drop for Runtime {
+    /// For the error path: a runtime that is dropped without `stop` still ends its threads.
+    fn drop(&mut self) {
+        if self.workers.is_empty() {
+            return;
+        }
+        self.interfaces.iter_mut().for_each(Interface::detach);
+        grace_period();
+        self.workers.iter().for_each(|worker| worker.control.stop());
+        for worker in std::mem::take(&mut self.workers) {
+            if let Ok(worker) = worker.join() {
+                worker.close();
+            }
+        }
+    }
+}
+
+fn pages_name(region: &Region) -> &'static str {
+    match region.pages() {
+        Pages::Huge => "huge",
+        Pages::Ordinary => "ordinary",
+    }
+}
+
+/// Waits until no CPU runs an XDP program that was attached before: a global memory barrier waits for an RCU grace
+/// period (membarrier(2)), and programs run inside one.
+fn grace_period() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: membarrier has no memory arguments.
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result != 0 {
+        // Kernels with nohz_full refuse it; a scheduling tick or two on each CPU is as good.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Memory for `config`, so that callers can say it before they start.
+pub fn memory_for(config: &RuntimeConfig) -> Result<RegionConfig, RuntimeError> {
+    let links = interface::links(&mut Netlink::open()?, &config.interfaces)?;
+    Ok(interface::memory_for(config, &links, config.cores.len().max(1)))
+}

@@ -1,0 +1,109 @@
+//! Talking to a running worker: requests go through a lock-free queue, the worker looks at one flag per turn.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::report::WorkerReport;
+
+/// Requests under way at once; more are refused.
+const REQUESTS_MAX: usize = 16;
+
+/// What the worker is asked to do.
+pub(super) enum Request {
+    Report,
+    Stop,
+}
+
+/// The worker does not answer: it has ended, or a turn takes longer than the time-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the worker does not answer; it may have stopped")]
+pub struct Gone;
+
+/// Shared between a worker and whoever controls it.
+pub struct Control {
+    requests: ArrayQueue<Request>,
+    pending: AtomicBool,
+    wake: OwnedFd,
+    report: Mutex<(u64, WorkerReport)>,
+    reported: Condvar,
+}
+
+impl Control {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            requests: ArrayQueue::new(REQUESTS_MAX),
+            pending: AtomicBool::new(false),
+            wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+            report: Mutex::default(),
+            reported: Condvar::new(),
+        })
+    }
+
+    fn ask(&self, request: Request) -> Result<(), Gone> {
+        self.requests.push(request).map_err(|_| Gone)?;
+        self.pending.store(true, Ordering::Release);
+        // A full counter means that the worker is being woken already.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        Ok(())
+    }
+
+    /// Asks the worker to end after its current turn.
+    pub fn stop(&self) {
+        if self.ask(Request::Stop).is_err() {
+            self.requests.force_push(Request::Stop);
+            self.pending.store(true, Ordering::Release);
+        }
+    }
+
+    /// Asks for the worker's counters and waits at most `timeout` for them.
+    pub fn report(&self, timeout: Duration) -> Result<WorkerReport, Gone> {
+        let held = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = held.0;
+        self.ask(Request::Report)?;
+        let (held, waited) = self
+            .reported
+            .wait_timeout_while(held, timeout, |held| held.0 == seen)
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() { Err(Gone) } else { Ok(held.1.clone()) }
+    }
+
+    /// Whether a request waits. One load of a line that rarely changes.
+    #[inline]
+    pub(super) fn pending(&self) -> bool {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn next(&self) -> Option<Request> {
+        self.pending.store(false, Ordering::Relaxed);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        self.requests.pop()
+    }
+
+    /// Shows a report. Skipped while a reader copies the last one: the worker never waits, the reader asks again.
+    pub(super) fn publish(&self, fill: impl FnOnce(&mut WorkerReport)) {
+        match self.report.try_lock() {
+            Ok(mut held) => {
+                fill(&mut held.1);
+                held.0 += 1;
+                self.reported.notify_all();
+            }
+            Err(_) => {
+                let _ = self.ask(Request::Report);
+            }
+        }
+    }
+
+    pub(super) fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// Forgets wake-ups that have been noticed.
+    pub(super) fn woken(&self) {
+        let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+    }
+}

@@ -1,0 +1,258 @@
+//! A worker: one core, running to completion.
+//!
+//! One [`turn`](Worker::turn) receives a bounded burst from every port, walks the graph, transmits, and takes back what
+//! has been sent. A turn never waits; when turns find nothing, the [idle ladder](idle) spins, lets the kernel receive in
+//! this thread's time, and sleeps until a packet, a deadline or a [request](control).
+
+mod batching;
+mod control;
+mod idle;
+mod report;
+
+pub use control::{Control, Gone};
+pub use idle::Idle;
+pub use report::{NodeReport, PortReport, WorkerReport};
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::clock;
+use crate::frame::{Batch, Pool};
+use crate::graph::{Graph, Turn};
+use crate::ledger::{DropReason, Ledger};
+use crate::port::Port;
+use batching::BatchBound;
+use control::Request;
+use idle::{Ladder, Step};
+
+/// Longest time to empty the rings at a stop.
+const DRAIN_NS: u64 = 100_000_000;
+
+/// What a worker is made of.
+pub struct WorkerConfig {
+    /// Number, for names and reports.
+    pub number: usize,
+    /// Core to run on; `None` leaves it to the scheduler.
+    pub core: Option<usize>,
+    /// What to do when there is nothing to do.
+    pub idle: Idle,
+}
+
+/// One core's ports, graph and free frames.
+pub struct Worker {
+    config: WorkerConfig,
+    ports: Vec<Box<dyn Port>>,
+    bounds: Vec<BatchBound>,
+    graph: Graph,
+    pool: Pool,
+    batch: Batch,
+    control: Arc<Control>,
+    ladder: Ladder,
+    tally: Tally,
+}
+
+/// What a worker counts besides ports and blocks.
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    ledger: Ledger,
+    originated: u64,
+    delivered: u64,
+    turns: u64,
+    empty_turns: u64,
+    sleeps: u64,
+    busy_polls: u64,
+    /// Batches received, by size: 1, 2, 3-4, 5-8, ... 129-256.
+    batch_sizes: [u64; report::BATCH_CLASSES],
+}
+
+/// A worker on its own thread.
+pub struct Running {
+    /// The way to talk to it.
+    pub control: Arc<Control>,
+    thread: JoinHandle<Worker>,
+}
+
+impl Running {
+    /// Whether the worker has ended.
+    pub fn finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the worker's end (after [`Control::stop`]) and returns it, to be closed or inspected.
+    pub fn join(self) -> std::thread::Result<Worker> {
+        self.thread.join()
+    }
+}
+
+impl Worker {
+    /// Puts a worker together. `graph` was built for the names of `ports`, in this order.
+    pub fn new(config: WorkerConfig, ports: Vec<Box<dyn Port>>, graph: Graph, pool: Pool) -> std::io::Result<Self> {
+        Ok(Self {
+            bounds: ports.iter().map(|_| BatchBound::default()).collect(),
+            ladder: Ladder::new(config.idle),
+            control: Arc::new(Control::new()?),
+            batch: Batch::with_capacity(batching::BATCH_MAX),
+            tally: Tally::default(),
+            config,
+            ports,
+            graph,
+            pool,
+        })
+    }
+
+    /// The way to talk to the worker.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Starts the worker on a thread of its own.
+    pub fn spawn(self) -> std::io::Result<Running> {
+        let control = Arc::clone(&self.control);
+        let name = format!("tailwater/{}", self.config.number);
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let mut worker = self;
+            worker.pin();
+            worker.run();
+            worker
+        })?;
+        Ok(Running { control, thread })
+    }
+
+    fn pin(&self) {
+        let Some(core) = self.config.core else { return };
+        if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+            tracing::warn!(core, "could not pin worker {}; it may move between cores", self.config.number);
+        }
+    }
+
+    /// Turns until [`Control::stop`].
+    pub fn run(&mut self) {
+        let mut now_ns = clock::now_ns();
+        loop {
+            let worked = self.turn(now_ns);
+            if self.control.pending() && self.serve() {
+                return self.drain();
+            }
+            now_ns = clock::now_ns();
+            if worked {
+                self.ladder.worked();
+            } else {
+                self.idle(now_ns);
+                now_ns = clock::now_ns();
+            }
+        }
+    }
+
+    /// Turns until the rings are empty, for a bounded time: packets that had been received when the stop was asked for
+    /// still get out.
+    fn drain(&mut self) {
+        let until_ns = clock::now_ns() + DRAIN_NS;
+        loop {
+            let now_ns = clock::now_ns();
+            let worked = self.turn(now_ns);
+            let unsent = self.ports.iter_mut().any(|port| port.tx_pending() > 0);
+            if now_ns > until_ns || !(worked || unsent) {
+                return;
+            }
+        }
+    }
+
+    /// One turn; returns whether any packet moved.
+    pub fn turn(&mut self, now_ns: u64) -> bool {
+        self.tally.turns += 1;
+        let Self { ports, bounds, graph, pool, batch, tally, .. } = self;
+        let mut received = 0;
+        for (at, port) in ports.iter_mut().enumerate() {
+            let n = port.receive(pool, &mut tally.ledger, batch, bounds[at].get());
+            bounds[at].observe(n);
+            if n == 0 {
+                continue;
+            }
+            received += n;
+            tally.batch_sizes[report::batch_class(n)] += 1;
+            batch.iter_mut().for_each(|frame| frame.set_port(at as u16));
+            graph.ingest(at, batch, &mut turn(now_ns, pool, tally));
+        }
+        graph.run(&mut turn(now_ns, pool, tally));
+        let mut sent = 0;
+        for (at, port) in ports.iter_mut().enumerate() {
+            if let Some(waiting) = graph.sink(at).filter(|waiting| !waiting.is_empty()) {
+                sent += waiting.len();
+                transmit(port.as_mut(), waiting, pool, &mut tally.ledger);
+            }
+            port.flush(pool);
+        }
+        let worked = received + sent > 0;
+        tally.empty_turns += u64::from(!worked);
+        worked
+    }
+
+    fn idle(&mut self, now_ns: u64) {
+        let deadline_ns = self.graph.deadline_ns();
+        match self.ladder.step(now_ns, deadline_ns) {
+            Step::Spin => std::hint::spin_loop(),
+            Step::Yield => std::thread::yield_now(),
+            Step::BusyPoll => {
+                self.tally.busy_polls += 1;
+                if !self.ports.iter_mut().fold(false, |any, port| port.busy_poll() | any) {
+                    self.ladder.no_busy_poll();
+                }
+            }
+            Step::Sleep { until_ns } => {
+                self.tally.sleeps += 1;
+                let unsent = self.ports.iter_mut().any(|port| port.tx_pending() > 0);
+                idle::sleep(&self.ports, &self.control, now_ns, until_ns, unsent);
+            }
+        }
+    }
+
+    /// Answers requests; returns whether to stop.
+    fn serve(&mut self) -> bool {
+        while let Some(request) = self.control.next() {
+            match request {
+                Request::Stop => return true,
+                Request::Report => {
+                    let Self { config, ports, graph, pool, tally, control, .. } = self;
+                    control.publish(|report| report::fill(report, config, ports, graph, pool, tally));
+                }
+            }
+        }
+        false
+    }
+
+    /// A report of everything counted so far.
+    pub fn report(&self) -> WorkerReport {
+        let mut report = WorkerReport::default();
+        report::fill(&mut report, &self.config, &self.ports, &self.graph, &self.pool, &self.tally);
+        report
+    }
+
+    /// Ends the worker: what blocks hold is dropped and counted, ports give their frames back.
+    ///
+    /// For AF_XDP call it after the program is detached and the grace period has passed.
+    pub fn close(mut self) -> WorkerReport {
+        self.graph.drain(&mut turn(0, &mut self.pool, &mut self.tally));
+        self.ports.iter_mut().for_each(|port| port.close(&mut self.pool));
+        self.report()
+    }
+}
+
+fn turn<'a>(now_ns: u64, pool: &'a mut Pool, tally: &'a mut Tally) -> Turn<'a> {
+    let Tally { ledger, originated, delivered, .. } = tally;
+    Turn { now_ns, pool, ledger, originated, delivered }
+}
+
+/// Hands a port its packets. When its ring is full the kernel gets one chance to make room; the rest is dropped, because
+/// a queue here would only add delay to an overload.
+fn transmit(port: &mut dyn Port, waiting: &mut Batch, pool: &mut Pool, ledger: &mut Ledger) {
+    port.transmit(pool, waiting);
+    if waiting.is_empty() {
+        return;
+    }
+    port.flush(pool);
+    port.transmit(pool, waiting);
+    waiting.drain().for_each(|frame| {
+        ledger.count(DropReason::TxRingFull);
+        pool.release(frame);
+    });
+}

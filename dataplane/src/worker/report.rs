@@ -1,0 +1,137 @@
+//! What a worker can tell about itself, as plain data.
+
+use super::{Tally, WorkerConfig};
+use crate::frame::Pool;
+use crate::graph::{Graph, NodeCounters};
+use crate::port::{Capabilities, Port, PortCounters};
+
+/// Classes of batch sizes: 1, 2, 3-4, 5-8, ... 129-256.
+pub(super) const BATCH_CLASSES: usize = 9;
+
+/// The class of a batch of `n` packets.
+#[inline]
+pub(super) fn batch_class(n: usize) -> usize {
+    (usize::BITS - n.saturating_sub(1).leading_zeros()).min(BATCH_CLASSES as u32 - 1) as usize
+}
+
+/// A port as one worker sees it.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct PortReport {
+    /// Interface name.
+    pub name: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// What it counted.
+    pub counters: PortCounters,
+}
+
+/// A block of one worker's graph.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct NodeReport {
+    /// Name in the graph.
+    pub name: String,
+    /// Kind of block.
+    pub kind: &'static str,
+    /// Packets, batches and cycles.
+    #[serde(flatten)]
+    pub work: NodeCounters,
+    /// The block's own counters.
+    pub counters: Vec<(&'static str, u64)>,
+}
+
+/// Everything that a worker counts. Counters only grow.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct WorkerReport {
+    /// Number of the worker.
+    pub worker: usize,
+    /// Core that it is pinned to.
+    pub core: Option<usize>,
+    /// Turns taken.
+    pub turns: u64,
+    /// Turns that found nothing.
+    pub empty_turns: u64,
+    /// Times it went to sleep.
+    pub sleeps: u64,
+    /// Times it let the kernel receive in its own time.
+    pub busy_polls: u64,
+    /// Received batches by size: 1, 2, 3-4, 5-8, ... 129-256.
+    pub batch_sizes: [u64; BATCH_CLASSES],
+    /// Ports in index order.
+    pub ports: Vec<PortReport>,
+    /// Blocks in graph order.
+    pub blocks: Vec<NodeReport>,
+    /// Discarded packets by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// Packets that blocks made.
+    pub originated: u64,
+    /// Packets that ended well inside blocks.
+    pub delivered: u64,
+    /// Packets inside blocks now.
+    pub held: u64,
+    /// Free frames in the worker's pool.
+    pub free_frames: u64,
+}
+
+impl WorkerReport {
+    /// Packets in minus packets out, over all places where packets are counted: 0 when nothing was lost silently.
+    pub fn imbalance(&self) -> i64 {
+        let received: u64 = self.ports.iter().map(|port| port.counters.rx_packets).sum();
+        let sent: u64 = self.ports.iter().map(|port| port.counters.tx_packets).sum();
+        let dropped: u64 = self.dropped.iter().map(|(_, n)| n).sum();
+        (received + self.originated) as i64 - (sent + self.delivered + dropped + self.held) as i64
+    }
+}
+
+/// Brings `report` up to date, reusing its memory.
+pub(super) fn fill(
+    report: &mut WorkerReport,
+    config: &WorkerConfig,
+    ports: &[Box<dyn Port>],
+    graph: &Graph,
+    pool: &Pool,
+    tally: &Tally,
+) {
+    let Tally { ledger, originated, delivered, turns, empty_turns, sleeps, busy_polls, batch_sizes } = tally;
+    report.worker = config.number;
+    report.core = config.core;
+    report.turns = *turns;
+    report.empty_turns = *empty_turns;
+    report.sleeps = *sleeps;
+    report.busy_polls = *busy_polls;
+    report.batch_sizes = *batch_sizes;
+    report.originated = *originated;
+    report.delivered = *delivered;
+    report.held = graph.held() as u64;
+    report.free_frames = pool.cached() as u64;
+    report.dropped.clear();
+    report.dropped.extend(ledger.entries());
+    report.ports.resize_with(ports.len(), PortReport::default);
+    for (slot, port) in report.ports.iter_mut().zip(ports) {
+        slot.name.clear();
+        slot.name.push_str(port.name());
+        slot.capabilities.clone_from(port.capabilities());
+        slot.counters = port.counters();
+    }
+    graph.report(|at, name, kind, work, block| {
+        if report.blocks.len() <= at {
+            report.blocks.resize_with(at + 1, NodeReport::default);
+        }
+        let slot = &mut report.blocks[at];
+        slot.name.clear();
+        slot.name.push_str(name);
+        (slot.kind, slot.work) = (kind, work);
+        slot.counters.clear();
+        block.counters(&mut |name, n| slot.counters.push((name, n)));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batch_classes_are_powers_of_two() {
+        let classes: Vec<_> = [1, 2, 3, 4, 5, 8, 9, 128, 129, 256, 4000].iter().map(|&n| batch_class(n)).collect();
+        assert_eq!(classes, [0, 1, 2, 2, 3, 3, 4, 7, 8, 8, 8]);
+    }
+}
