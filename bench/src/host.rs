@@ -1,0 +1,106 @@
+//! What a figure depends on and what must be told with it: the machine, its kernel, and whether it was quiet.
+
+use std::fs;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use serde::Serialize;
+use tailwater_lab::{CpuTimes, Program};
+
+use crate::interrupt;
+
+/// A CPU is quiet below this share of busy time.
+const QUIET_SHARE: f64 = 0.05;
+/// How long each look at the CPUs takes.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The machine a report was made on.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Host {
+    pub kernel: String,
+    pub cpu_model: String,
+    pub cpus: usize,
+    pub hypervisor: String,
+    pub dpdk: Option<String>,
+    /// Seconds since 1970, UTC.
+    pub started_unix_secs: u64,
+}
+
+impl Host {
+    pub(crate) fn read() -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let line = |key: &str| {
+            let found = cpuinfo.lines().find(|line| line.starts_with(key))?;
+            Some(found.split_once(':')?.1.trim().to_owned())
+        };
+        let version = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let virtual_machine = cpuinfo.lines().any(|line| line.starts_with("flags") && line.contains(" hypervisor"));
+        Self {
+            kernel: version.trim().to_owned(),
+            cpu_model: line("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            cpus: std::thread::available_parallelism().map_or(1, Into::into),
+            hypervisor: if virtual_machine { "virtual machine" } else { "bare metal" }.to_owned(),
+            dpdk: dpdk_version(),
+            started_unix_secs: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        }
+    }
+}
+
+fn dpdk_version() -> Option<String> {
+    let words = ["-W", "-f=${Version}", "dpdk"];
+    let version = Program::new("dpkg-query").args(words).run(Duration::from_secs(5)).ok()?;
+    Some(version.trim().to_owned()).filter(|version| !version.is_empty())
+}
+
+/// Waits up to `patience` until nothing else uses these CPUs; returns the share they were busy at the last look.
+pub(crate) fn wait_until_quiet(cpus: &[usize], patience: Duration) -> Result<f64> {
+    let end = Instant::now() + patience;
+    loop {
+        let before = cpus.iter().map(|&cpu| CpuTimes::read(cpu)).collect::<Result<Vec<_>, _>>()?;
+        interrupt::sleep(LOOK)?;
+        let mut busiest: f64 = 0.0;
+        for (&cpu, &earlier) in cpus.iter().zip(&before) {
+            busiest = busiest.max(CpuTimes::read(cpu)?.busy_since(earlier));
+        }
+        if busiest <= QUIET_SHARE || Instant::now() >= end {
+            return Ok(busiest);
+        }
+    }
+}
+
+/// Whether a machine this busy counts as quiet.
+pub(crate) fn is_quiet(busy_share: f64) -> bool {
+    busy_share <= QUIET_SHARE
+}
+
+/// Huge pages for DPDK, and for us: reserved while this exists, given back afterwards.
+#[derive(Debug)]
+pub(crate) struct HugePages {
+    before: u64,
+}
+
+const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
+
+impl HugePages {
+    /// Has at least this many pages reserved machine-wide; already enough is left alone.
+    pub(crate) fn reserve(pages: u64) -> Result<Self> {
+        let before = fs::read_to_string(HUGE_PAGES)?.trim().parse()?;
+        if before < pages {
+            fs::write(HUGE_PAGES, pages.to_string())?;
+        }
+        Ok(Self { before })
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        let _ = fs::write(HUGE_PAGES, self.before.to_string());
+    }
+}
+
+/// The first of these names that is an executable on the PATH.
+pub(crate) fn find_program(name: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let extra = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    std::env::split_paths(&path).chain(extra).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
