@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use libbpf_rs::{ErrorKind, MapCore, MapFlags};
+use libbpf_rs::{MapCore, MapFlags};
 
 use crate::attach::{self, AttachMode, Attached, Attachment, Variant};
 use crate::error::{Error, Result};
@@ -163,14 +163,10 @@ impl Steering {
         inserted.map_err(|source| Error::map("xsks", "insertion", source))
     }
 
-    /// Takes the socket out. Answers whether there was one.
-    pub fn remove_socket(&self, queue: u32, worker: u32) -> Result<bool> {
+    /// Takes the socket out. No error if there was none.
+    pub fn remove_socket(&self, queue: u32, worker: u32) -> Result<()> {
         let slot = self.slot(queue, worker)?;
-        match self.maps.xsks.delete(&slot.to_ne_bytes()) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound || error.kind() == ErrorKind::InvalidInput => Ok(false),
-            Err(source) => Err(Error::map("xsks", "removal", source)),
-        }
+        self.maps.xsks.delete(&slot.to_ne_bytes()).map_err(|source| Error::map("xsks", "removal", source))
     }
 
     /// The fill level the program believes this socket's ring to have.
