@@ -7,10 +7,10 @@ use crate::error::FibError;
 use crate::quiescence::Quiescence;
 use crate::sync::Arc;
 
-/// A unit is one cache line.
-pub(crate) const UNIT_BYTES: usize = 64;
+/// The smallest room: a node of two runs.
+pub(crate) const UNIT_BYTES: usize = 16;
 pub(crate) const UNIT_WORDS: usize = UNIT_BYTES / 8;
-/// Largest room: 32 units, 2 KiB.
+/// Largest room: 32 units, 512 bytes.
 pub(crate) const ORDER_MAX: u8 = 5;
 
 /// Room for a node: 2^order units from `unit` on.

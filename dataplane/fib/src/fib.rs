@@ -1,7 +1,9 @@
 //! The tables of one dataplane and their handles: one writer, many readers.
 
+use crate::adjacency::{Adjacencies, Adjacency, AdjacencyTable};
 use crate::arena::Arena;
 use crate::error::FibError;
+use crate::group::{GroupTable, Groups};
 use crate::next_hop::NextHop;
 use crate::prefix::{Address, Prefix};
 use crate::quiescence::{Quiescence, Seat};
@@ -20,11 +22,22 @@ pub struct Limits {
     pub nodes4_bytes_max: usize,
     /// Memory for IPv6 nodes below the 64 MiB root.
     pub nodes6_bytes_max: usize,
+    /// Neighbours, at most 2^23: 8 bytes each.
+    pub adjacencies_max: usize,
+    /// Next hop groups, at most 2^23: 1 KiB each.
+    pub groups_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { routes4_max: 1 << 21, routes6_max: 1 << 19, nodes4_bytes_max: 64 << 20, nodes6_bytes_max: 192 << 20 }
+        Self {
+            routes4_max: 1 << 21,
+            routes6_max: 1 << 19,
+            nodes4_bytes_max: 64 << 20,
+            nodes6_bytes_max: 192 << 20,
+            adjacencies_max: 1 << 20,
+            groups_max: 1 << 14,
+        }
     }
 }
 
@@ -33,14 +46,23 @@ pub fn new(limits: Limits) -> Result<(FibWriter, FibReader), FibError> {
     let quiescence = Quiescence::new();
     let v4 = Routes::new(&quiescence, limits.routes4_max, limits.nodes4_bytes_max)?;
     let v6 = Routes::new(&quiescence, limits.routes6_max, limits.nodes6_bytes_max)?;
-    let reader = FibReader { v4: Arc::clone(&v4.trie), v6: Arc::clone(&v6.trie), quiescence };
-    Ok((FibWriter { v4, v6 }, reader))
+    let adjacencies = Adjacencies::new(Arc::clone(&quiescence), limits.adjacencies_max)?;
+    let groups = Groups::new(Arc::clone(&quiescence), limits.groups_max)?;
+    let tables = Tables {
+        v4: Arc::clone(&v4.trie),
+        v6: Arc::clone(&v6.trie),
+        adjacencies: adjacencies.table(),
+        groups: groups.table(),
+    };
+    Ok((FibWriter { v4, v6, adjacencies, groups }, FibReader { tables, quiescence }))
 }
 
 /// The one handle that changes the tables. Readers see each change as soon as the call returns, if not before.
 pub struct FibWriter {
     pub v4: Routes<u32>,
     pub v6: Routes<u128>,
+    pub adjacencies: Adjacencies,
+    pub groups: Groups,
 }
 
 /// The routes of one address family, as their writer sees them.
@@ -141,18 +163,26 @@ impl<A: Address> Routes<A> {
     }
 }
 
+/// The shared half of everything.
+#[derive(Clone)]
+struct Tables {
+    v4: Arc<Trie<u32>>,
+    v6: Arc<Trie<u128>>,
+    adjacencies: Arc<AdjacencyTable>,
+    groups: Arc<GroupTable>,
+}
+
 /// Lets any thread join as a reader.
 #[derive(Clone)]
 pub struct FibReader {
-    v4: Arc<Trie<u32>>,
-    v6: Arc<Trie<u128>>,
+    tables: Tables,
     quiescence: Arc<Quiescence>,
 }
 
 impl FibReader {
     /// Takes one of [`crate::READERS_MAX`] seats; the view gives it back when dropped.
     pub fn join(&self) -> Result<FibView, FibError> {
-        Ok(FibView { v4: Arc::clone(&self.v4), v6: Arc::clone(&self.v6), seat: self.quiescence.seat()? })
+        Ok(FibView { tables: self.tables.clone(), seat: self.quiescence.seat()? })
     }
 }
 
@@ -160,8 +190,7 @@ impl FibReader {
 ///
 /// Call [`Self::quiescent`] once a turn, so that the writer can use withdrawn memory again, and [`Self::offline`] before sleeping.
 pub struct FibView {
-    v4: Arc<Trie<u32>>,
-    v6: Arc<Trie<u128>>,
+    tables: Tables,
     seat: Seat,
 }
 
@@ -169,27 +198,38 @@ impl FibView {
     #[inline]
     pub fn lookup4(&self, addr: u32) -> NextHop {
         debug_assert!(self.seat.is_online(), "lookup while offline");
-        self.v4.lookup(addr)
+        self.tables.v4.lookup(addr)
     }
 
     #[inline]
     pub fn lookup6(&self, addr: u128) -> NextHop {
         debug_assert!(self.seat.is_online(), "lookup while offline");
-        self.v6.lookup(addr)
+        self.tables.v6.lookup(addr)
     }
 
     /// Looks up `addrs[i]` into `next_hops[i]`; the shorter slice ends it. Best in multiples of [`crate::BATCH`].
     #[inline]
     pub fn lookup4_batch(&self, addrs: &[u32], next_hops: &mut [NextHop]) {
         debug_assert!(self.seat.is_online(), "lookup while offline");
-        self.v4.lookup_batch(addrs, next_hops);
+        self.tables.v4.lookup_batch(addrs, next_hops);
     }
 
     /// As [`Self::lookup4_batch`].
     #[inline]
     pub fn lookup6_batch(&self, addrs: &[u128], next_hops: &mut [NextHop]) {
         debug_assert!(self.seat.is_online(), "lookup while offline");
-        self.v6.lookup_batch(addrs, next_hops);
+        self.tables.v6.lookup_batch(addrs, next_hops);
+    }
+
+    /// What to do with a packet of the flow with this hash: one load, or two behind a group.
+    #[inline]
+    pub fn resolve(&self, next_hop: NextHop, flow_hash: u32) -> Adjacency {
+        debug_assert!(self.seat.is_online(), "lookup while offline");
+        let index = match next_hop.group_index() {
+            Some(group) => self.tables.groups.load(group, flow_hash),
+            None => next_hop.value(),
+        };
+        self.tables.adjacencies.load(index)
     }
 
     /// Says that this thread holds nothing from earlier lookups: no next hop, no adjacency. A load and a store.

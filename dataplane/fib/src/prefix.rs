@@ -17,8 +17,8 @@ pub trait Address: Copy + Eq + Ord + Hash + fmt::Debug + Send + Sync + 'static {
     /// The first [`Self::ROOT_BITS`] bits.
     fn root_index(self) -> usize;
 
-    /// The eight bits behind the first `depth`; `depth` is at most `LEN_MAX - 8`.
-    fn octet(self, depth: u8) -> usize;
+    /// The six bits behind the first `depth`, zeros behind the last one; `depth` is below `LEN_MAX`.
+    fn sextet(self, depth: u8) -> u8;
 
     /// Keeps the first `len` bits and clears the others; `len` is at most [`Self::LEN_MAX`].
     fn masked(self, len: u8) -> Self;
@@ -33,9 +33,9 @@ impl Address for u32 {
         (self >> (Self::LEN_MAX - Self::ROOT_BITS)) as usize
     }
 
-    #[inline]
-    fn octet(self, depth: u8) -> usize {
-        usize::from((self >> (Self::LEN_MAX - 8 - depth)) as u8)
+    #[inline(always)]
+    fn sextet(self, depth: u8) -> u8 {
+        ((self << depth) >> (Self::LEN_MAX - 6)) as u8
     }
 
     #[inline]
@@ -53,9 +53,13 @@ impl Address for u128 {
         (self >> (Self::LEN_MAX - Self::ROOT_BITS)) as usize
     }
 
-    #[inline]
-    fn octet(self, depth: u8) -> usize {
-        usize::from((self >> (Self::LEN_MAX - 8 - depth)) as u8)
+    #[inline(always)]
+    fn sextet(self, depth: u8) -> u8 {
+        if depth <= 58 {
+            ((self >> 64) as u64 >> (58 - depth)) as u8 & 63
+        } else {
+            ((self << depth) >> (Self::LEN_MAX - 6)) as u8
+        }
     }
 
     #[inline]

@@ -1,4 +1,5 @@
 //! Random changes against a linear search.
+#![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use tailwater_fib::{Address, FibView, FibWriter, Limits, NextHop, Prefix, Routes};
