@@ -201,12 +201,6 @@ impl<T: Copy> Producer<T> {
         let flags = unsafe { self.shared.flags.as_ref() };
         flags.load(Ordering::Relaxed) & NEED_WAKEUP != 0
     }
-
-    /// Number of slots.
-    #[inline]
-    pub(crate) fn size(&self) -> u32 {
-        self.shared.size
-    }
 }
 
 impl<T: Copy> Consumer<T> {

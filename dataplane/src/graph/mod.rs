@@ -10,7 +10,7 @@
 
 mod spec;
 
-pub use spec::{Edge, GraphSpec, NODES_MAX, NodeSpec};
+pub use spec::{EGRESS, Edge, GraphSpec, NODES_MAX, NodeSpec};
 
 use crate::block::{Arguments, Block, BuildError, Context, Kind, PacketType, Registry, Services};
 use crate::clock;
@@ -52,6 +52,8 @@ pub enum GraphError {
 enum Target {
     Node(usize),
     Port(usize),
+    /// `tx:*`: the port that each frame names.
+    Egress,
     Unbound,
 }
 
@@ -131,6 +133,7 @@ impl Graph {
         for edge in &spec.edges {
             let text = || String::from(edge.clone());
             let target = match spec::port_of(&edge.to, "tx:", ports, &text)? {
+                _ if edge.to == spec::EGRESS => Target::Egress,
                 Some(port) => Target::Port(port),
                 None => position(&edge.to).map_or(Target::Unbound, Target::Node),
             };
@@ -267,6 +270,13 @@ fn deliver(target: Target, batch: &mut Batch, nodes: &mut [Node], sinks: &mut [B
     match target {
         Target::Node(to) => nodes[to].input.append(batch),
         Target::Port(port) => sinks[port].append(batch),
+        Target::Egress => batch.drain().for_each(|frame| match sinks.get_mut(usize::from(frame.port())) {
+            Some(sink) => sink.push(frame),
+            None => {
+                turn.ledger.count(DropReason::UnboundOutput);
+                turn.pool.release(frame);
+            }
+        }),
         Target::Unbound => batch.drain().for_each(|frame| {
             turn.ledger.count(DropReason::UnboundOutput);
             turn.pool.release(frame);

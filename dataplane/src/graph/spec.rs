@@ -10,6 +10,10 @@ use super::GraphError;
 /// Most vertices of a graph.
 pub const NODES_MAX: usize = 1024;
 
+/// The sink that sends each frame to the port which it names ([`Frame::port`](crate::frame::Frame::port)): for blocks
+/// that choose the way out themselves.
+pub const EGRESS: &str = "tx:*";
+
 /// A vertex: a block with its parameters.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,7 +27,7 @@ pub struct NodeSpec {
     pub parameters: BTreeMap<String, Value>,
 }
 
-/// An edge, written `FROM[.OUTPUT] -> TO`. `rx:PORT` is a source, `tx:PORT` a sink.
+/// An edge, written `FROM[.OUTPUT] -> TO`. `rx:PORT` is a source, `tx:PORT` a sink, `tx:*` the sink by frame.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Edge {
@@ -155,7 +159,7 @@ impl GraphSpec {
     }
 }
 
-/// Index of the port behind `rx:NAME` or `tx:NAME`; `None` for a block's name.
+/// Index of the port behind `rx:NAME` or `tx:NAME` (none in particular for `tx:*`); `None` for a block's name.
 pub(super) fn port_of(
     name: &str,
     prefix: &str,
@@ -163,6 +167,9 @@ pub(super) fn port_of(
     edge: &dyn Fn() -> String,
 ) -> Result<Option<usize>, GraphError> {
     let Some(port) = name.strip_prefix(prefix) else { return Ok(None) };
+    if name == EGRESS {
+        return Ok(Some(usize::MAX));
+    }
     let at = ports.iter().position(|known| known == port);
     at.map(Some).ok_or_else(|| GraphError::UnknownPort { edge: edge(), port: port.into(), known: ports.join(", ") })
 }
