@@ -73,19 +73,24 @@ pub(crate) fn is_quiet(busy_share: f64) -> bool {
     busy_share <= QUIET_SHARE
 }
 
-/// Huge pages for DPDK, and for us: reserved while this exists, given back afterwards.
+/// Huge pages for DPDK, and for us: reserved while this exists, given back afterwards. What a killed run left reserved
+/// is given back by the next.
 #[derive(Debug)]
 pub(crate) struct HugePages {
     before: u64,
 }
 
 const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
+/// Process id of a run that holds pages, and how many there were before it. Gone after a reboot, as the pages are.
+const HUGE_PAGES_HELD: &str = "/run/tailwater-bench-hugepages";
 
 impl HugePages {
     /// Has at least this many pages reserved machine-wide; already enough is left alone.
     pub(crate) fn reserve(pages: u64) -> Result<Self> {
-        let before = fs::read_to_string(HUGE_PAGES)?.trim().parse()?;
-        if before < pages {
+        let now = fs::read_to_string(HUGE_PAGES)?.trim().parse()?;
+        let before = fs::read_to_string(HUGE_PAGES_HELD).ok().and_then(|held| left_behind(&held)).unwrap_or(now);
+        fs::write(HUGE_PAGES_HELD, format!("{} {before}\n", std::process::id()))?;
+        if now < pages {
             fs::write(HUGE_PAGES, pages.to_string())?;
         }
         Ok(Self { before })
@@ -95,7 +100,15 @@ impl HugePages {
 impl Drop for HugePages {
     fn drop(&mut self) {
         let _ = fs::write(HUGE_PAGES, self.before.to_string());
+        let _ = fs::remove_file(HUGE_PAGES_HELD);
     }
+}
+
+/// The number of pages before a run that exists no longer.
+fn left_behind(held: &str) -> Option<u64> {
+    let (pid, before) = held.trim().split_once(' ')?;
+    let alive = std::path::Path::new("/proc").join(pid).exists();
+    before.parse().ok().filter(|_| !alive)
 }
 
 /// The first of these names that is an executable on the PATH.
@@ -103,4 +116,22 @@ pub(crate) fn find_program(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let extra = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
     std::env::split_paths(&path).chain(extra).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_a_dead_run_are_given_back_and_those_of_a_living_one_are_not() {
+        assert_eq!(left_behind("4294967295 7\n"), Some(7));
+        assert_eq!(left_behind(&format!("{} 7\n", std::process::id())), None);
+        assert_eq!(left_behind("nonsense"), None);
+    }
+
+    #[test]
+    fn program_is_found_by_its_name() {
+        assert!(find_program("sh").is_some_and(|path| path.ends_with("sh")));
+        assert!(find_program("no-such-program-here").is_none());
+    }
 }

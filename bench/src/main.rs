@@ -57,16 +57,26 @@ fn list(paths: &Paths) -> Result<ExitCode> {
 fn run(arguments: &Run) -> Result<ExitCode> {
     let options = arguments.options()?;
     interrupt::listen()?;
+    let mut complete = true;
     for scenario in &arguments.scenarios {
         let report = scenario.run(&options)?;
-        let files = report::files::write(&report, &options.out)?;
-        for file in files {
+        for file in report::files::write(&report, &options.out)? {
             println!("{}", file.display());
         }
         if !report.complete {
             eprintln!("tailwater-bench: interrupted, {} finished measurements are kept", report.samples.len());
             return Ok(ExitCode::from(130));
         }
+        // What was asked for by name must be there; what was merely not left out may be absent.
+        for row in report.rows.iter().filter(|row| options.peers.contains(&row.name)) {
+            if let Some(reason) = &row.absent {
+                eprintln!("tailwater-bench: {} in {}: {reason}", row.name, report.scenario);
+                complete = false;
+            }
+        }
+    }
+    if !complete {
+        return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }
