@@ -72,6 +72,8 @@ reasons! {
     ImpairQueueFull = "impair_queue_full",
     /// More than a rate limit block lets through.
     RateLimited = "rate_limited",
+    /// No room left in front of the packet for another header.
+    NoHeadroom = "no_headroom",
     /// The packet spans chunks where a block needs it in one.
     Chained = "chained",
     /// A received packet with more segments than fit one frame.

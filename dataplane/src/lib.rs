@@ -9,6 +9,7 @@
 //! | [`block`] | the trait that every functional block implements |
 //! | [`blocks`](crate::block::Registry::builtin) | the built-in ones, one file each |
 //! | [`graph`] | blocks joined by edges; a graph as data |
+//! | [`timer_wheel`] | what is due when, in constant time |
 //! | [`worker`] | the run-to-completion loop of one core |
 //! | [`runtime`] | interfaces opened, workers started, all of it stopped |
 //! | [`ledger`] | where every discarded packet went |
@@ -22,4 +23,5 @@ pub mod ledger;
 pub mod port;
 pub mod ring;
 pub mod runtime;
+pub mod timer_wheel;
 pub mod worker;

@@ -1,9 +1,29 @@
 //! The blocks that come with Tailwater, one file each.
 
+mod bpf;
 mod counter;
+mod ethernet;
+mod filter;
 mod forward;
+mod header;
+mod impair;
+mod mirror;
+mod random;
+mod rate_limit;
+mod tee;
+mod vlan;
 
 use crate::block::Kind;
 
 /// All built-in kinds.
-pub(crate) const KINDS: &[Kind] = &[counter::KIND, forward::KIND];
+pub(crate) const KINDS: &[Kind] = &[
+    counter::KIND,
+    ethernet::KIND,
+    filter::KIND,
+    forward::KIND,
+    impair::KIND,
+    mirror::KIND,
+    rate_limit::KIND,
+    tee::KIND,
+    vlan::KIND,
+];

@@ -1,0 +1,96 @@
+//! A compiled libpcap filter expression.
+//!
+//! libpcap compiles to classic BPF and runs it. Compiling resolves host and protocol names through the C library's old
+//! calls, which keep results in static memory, so one compilation runs at a time in a process. Running a program touches
+//! nothing but the program and the packet, in any thread.
+
+use std::sync::{Mutex, PoisonError};
+
+use pcap::{BpfInstruction, BpfProgram, Capture, Linktype};
+
+use crate::block::ParameterError;
+use crate::frame::Frame;
+
+static COMPILING: Mutex<()> = Mutex::new(());
+
+// Linked by the `pcap` crate, whose own call passes the packet's length and that of the buffer as one.
+#[allow(unsafe_code)]
+unsafe extern "C" {
+    fn bpf_filter(program: *const BpfInstruction, packet: *const u8, wire_len: u32, buffer_len: u32) -> u32;
+}
+
+/// A filter program for Ethernet frames. The empty expression takes every packet.
+pub(crate) struct Filter {
+    program: BpfProgram,
+}
+
+impl Filter {
+    /// Compiles an expression, the value of parameter `key`. Host names in it are resolved now, which may take seconds.
+    pub(crate) fn compile(key: &str, expression: &str) -> Result<Self, ParameterError> {
+        let _one_at_a_time = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiled = Capture::dead(Linktype::ETHERNET).and_then(|capture| capture.compile(expression, true));
+        match compiled {
+            Ok(program) => Ok(Self { program }),
+            Err(error) => Err(ParameterError::Value {
+                key: key.to_owned(),
+                value: format!("{expression:?}"),
+                wanted: format!(
+                    "{}; see `man pcap-filter`, for example \"udp port 53\" or \"ip6 and not icmp6\"",
+                    match error {
+                        pcap::Error::PcapError(message) => message,
+                        other => other.to_string(),
+                    }
+                ),
+            }),
+        }
+    }
+
+    /// Whether the packet matches. Of a packet in several chunks the program sees the first one's bytes and the whole
+    /// one's length; like any packet cut by a snap length, it does not match where the program needs more.
+    #[inline]
+    pub(crate) fn matches(&self, frame: &Frame) -> bool {
+        self.matches_bytes(frame.bytes(), frame.total_len())
+    }
+
+    /// Whether a packet of `wire_len` bytes that starts with `bytes` matches.
+    #[inline]
+    pub(crate) fn matches_bytes(&self, bytes: &[u8], wire_len: usize) -> bool {
+        // SAFETY: the instructions come from a successful pcap_compile, live as long as `program` and end in a return on
+        // every path; the interpreter checks each load against `buffer_len`, the length of the slice.
+        #[allow(unsafe_code)]
+        let accepted = unsafe {
+            bpf_filter(self.program.get_instructions().as_ptr(), bytes.as_ptr(), wire_len as u32, bytes.len() as u32)
+        };
+        accepted != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_is_the_whole_packets_and_loads_stop_at_the_buffers_end() {
+        let long = Filter::compile("expression", "greater 1000").unwrap();
+        assert!(long.matches_bytes(&[0; 60], 1000));
+        assert!(!long.matches_bytes(&[0; 60], 999));
+        let beyond = Filter::compile("expression", "ether[60] = 0").unwrap();
+        assert!(!beyond.matches_bytes(&[0; 60], 1000));
+        assert!(beyond.matches_bytes(&[0; 61], 1000));
+    }
+
+    #[test]
+    fn programs_compile_and_run_in_many_threads_at_once() {
+        std::thread::scope(|scope| {
+            for port in 1..9u8 {
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        let filter = Filter::compile("expression", &format!("ether[0] = {port}")).unwrap();
+                        assert!(filter.matches_bytes(&[port; 60], 60));
+                        assert!(!filter.matches_bytes(&[port + 1; 60], 60));
+                    }
+                });
+            }
+        });
+    }
+}

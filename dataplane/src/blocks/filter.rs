@@ -1,0 +1,93 @@
+//! `filter`: selects packets by a libpcap expression (see `man pcap-filter`).
+//!
+//! In: Ethernet. Out: `match`, and `other` unless `drop=true`, where the others are dropped as `filtered`. Of a packet in
+//! several chunks the expression sees the first chunk's bytes and the whole packet's length.
+
+use crate::block::{
+    Block, Context, ImportError, Kind, PacketType, Parameter, ParameterError, Pin, State, Value, ValueKind,
+};
+use crate::blocks::bpf::Filter as Program;
+use crate::frame::Batch;
+use crate::ledger::DropReason;
+
+pub(crate) const KIND: Kind = Kind {
+    name: "filter",
+    summary: "select packets by a libpcap expression",
+    input: PacketType::Ethernet,
+    outputs: &[Pin { name: "match", carries: PacketType::Any }, Pin { name: "other", carries: PacketType::Any }],
+    parameters: &[
+        Parameter {
+            key: "expression",
+            kind: ValueKind::Text,
+            default: None,
+            doc: "what to match, as tcpdump takes it: \"udp port 53\"; empty matches all",
+        },
+        Parameter {
+            key: "drop",
+            kind: ValueKind::Bool,
+            default: Some("false"),
+            doc: "drop what does not match instead of sending it to `other`",
+        },
+    ],
+    polled: false,
+    build: |arguments, _| {
+        Ok(Box::new(Filter {
+            program: Program::compile("expression", arguments.text("expression"))?,
+            drop: arguments.bool("drop"),
+            counted: Counted::default(),
+        }))
+    },
+};
+
+const OTHER: usize = 1;
+
+#[derive(Default)]
+struct Counted {
+    matched: u64,
+    others: u64,
+}
+
+struct Filter {
+    program: Program,
+    drop: bool,
+    counted: Counted,
+}
+
+impl Block for Filter {
+    fn process(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
+        let Self { program, drop, counted } = self;
+        for frame in batch.extract(|frame| !program.matches(frame)) {
+            counted.others += 1;
+            if *drop {
+                context.discard(frame, DropReason::Filtered);
+            } else {
+                context.emit(OTHER, frame);
+            }
+        }
+        counted.matched += batch.len() as u64;
+    }
+
+    fn set(&mut self, key: &str, value: &Value) -> Result<(), ParameterError> {
+        match (key, value) {
+            ("expression", value) => self.program = Program::compile(key, &value.to_string())?,
+            ("drop", Value::Bool(drop)) => self.drop = *drop,
+            _ => return Err(ParameterError::Fixed { key: key.to_owned() }),
+        }
+        Ok(())
+    }
+
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        report("matched", self.counted.matched);
+        report("others", self.counted.others);
+    }
+
+    fn export(&mut self) -> Option<State> {
+        Some(State { kind: KIND.name, content: Box::new(std::mem::take(&mut self.counted)) })
+    }
+
+    fn import(&mut self, state: State) -> Result<(), ImportError> {
+        let wrong = ImportError::Kind { found: state.kind, wanted: KIND.name };
+        self.counted = *state.content.downcast().map_err(|_| wrong)?;
+        Ok(())
+    }
+}

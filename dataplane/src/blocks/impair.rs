@@ -1,0 +1,322 @@
+//! `impair`: makes a good link a bad one: rate, delay, jitter, loss, duplication, reordering, corruption.
+//!
+//! In: any. Out: `out`. The same seed, parameters and packets meet the same fate. With `jitter_us=0` and
+//! `reorder_percent=0` packets keep their order, also while parameters change. Limits hold for each worker by itself.
+//!
+//! ```text
+//!  packet -> loss -> duplication -> corruption -> queue (queue_max) -> serialisation (rate_bps) -> delay -> out
+//! ```
+
+use crate::block::{
+    Arguments, Block, Context, ImportError, Kind, OUT, PacketType, Parameter, ParameterError, State, Value, ValueKind,
+};
+use crate::blocks::random::Random;
+use crate::frame::{Batch, Frame};
+use crate::ledger::DropReason;
+use crate::timer_wheel::TimerWheel;
+
+const PERCENT: ValueKind = ValueKind::Float { min: 0.0, max: 100.0 };
+/// A minute.
+const MICROSECONDS: ValueKind = ValueKind::Integer { min: 0, max: 60_000_000 };
+
+const fn parameter(key: &'static str, kind: ValueKind, default: &'static str, doc: &'static str) -> Parameter {
+    Parameter { key, kind, default: Some(default), doc }
+}
+
+pub(crate) const KIND: Kind = Kind {
+    name: "impair",
+    summary: "impose rate, delay, jitter, loss, duplication, reordering and corruption",
+    input: PacketType::Any,
+    outputs: OUT,
+    parameters: &[
+        parameter(
+            "rate_bps",
+            ValueKind::Integer { min: 0, max: 1_000_000_000_000 },
+            "0",
+            "bits per second, of frames without checksum and preamble; 0: no limit",
+        ),
+        parameter("delay_us", MICROSECONDS, "0", "delay in microseconds, after serialisation"),
+        parameter("jitter_us", MICROSECONDS, "0", "the delay varies evenly by this much either way, in microseconds"),
+        parameter("loss_percent", PERCENT, "0", "packets lost, in percent"),
+        parameter(
+            "loss_burst_packets",
+            ValueKind::Float { min: 0.0, max: 10_000.0 },
+            "0",
+            "mean length of a burst of losses (Gilbert's model), in packets; below 1: each loss is independent",
+        ),
+        parameter("duplicate_percent", PERCENT, "0", "packets sent twice, in percent"),
+        parameter("reorder_percent", PERCENT, "0", "packets that skip the delay and overtake others, in percent"),
+        parameter(
+            "reorder_gap_packets",
+            ValueKind::Integer { min: 1, max: 1_000_000 },
+            "1",
+            "at most one packet in this many overtakes",
+        ),
+        parameter("corrupt_percent", PERCENT, "0", "packets with one bit flipped in their first chunk, in percent"),
+        parameter(
+            "queue_max",
+            ValueKind::Integer { min: 1, max: 1_000_000 },
+            "1000",
+            "packets held at a time; more are dropped. Each holds a frame: stay well below their number",
+        ),
+        parameter("seed", ValueKind::Integer { min: 0, max: i64::MAX }, "1", "the same seed, the same fate"),
+    ],
+    polled: true,
+    build: |arguments, services| Ok(Box::new(Impair::new(arguments, services.worker))),
+};
+
+/// Resolution of departures.
+const TICK_NS: u64 = 1000;
+const NS_PER_US: u64 = 1000;
+
+/// The parameters, in the units of the arithmetic: nanoseconds, and probabilities from 0 to 1.
+#[derive(Clone, Copy, Default)]
+struct Settings {
+    rate_bps: u64,
+    delay_ns: u64,
+    jitter_ns: u64,
+    loss: f64,
+    loss_burst_packets: f64,
+    duplicate: f64,
+    reorder: f64,
+    reorder_gap_packets: u64,
+    corrupt: f64,
+    queue_max: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    passed: u64,
+    lost: u64,
+    duplicated: u64,
+    reordered: u64,
+    corrupted: u64,
+    queue_full: u64,
+}
+
+/// What a successor takes over: packets on their way, and where the models stand.
+struct Carried {
+    wheel: TimerWheel<Frame>,
+    /// When the link has sent everything queued so far.
+    link_free_ns: u64,
+    /// The latest departure given so far.
+    last_due_ns: u64,
+    in_loss_burst: bool,
+    since_reorder: u64,
+    random: Random,
+    counted: Counted,
+}
+
+struct Impair {
+    settings: Settings,
+    worker: usize,
+    carried: Carried,
+}
+
+impl Impair {
+    fn new(arguments: &Arguments, worker: usize) -> Self {
+        let mut settings = Settings::default();
+        for parameter in KIND.parameters {
+            if let Some(value) = arguments.value(parameter.key) {
+                settings.set(parameter.key, value);
+            }
+        }
+        Self { settings, worker, carried: Carried::new(settings.queue_max, seed(arguments.integer("seed")), worker) }
+    }
+
+    fn admit(&mut self, mut frame: Frame, context: &mut Context<'_>) {
+        if self.is_lost() {
+            self.carried.counted.lost += 1;
+            return context.discard(frame, DropReason::Impaired);
+        }
+        let copy = if self.carried.happens(self.settings.duplicate) { context.duplicate(&frame) } else { None };
+        if self.carried.happens(self.settings.corrupt) && !frame.is_empty() {
+            self.carried.counted.corrupted += 1;
+            let bit = self.carried.random.below(frame.len() as u64 * 8) as usize;
+            frame.bytes_mut()[bit / 8] ^= 1 << (bit % 8);
+        }
+        self.enqueue(frame, context);
+        if let Some(copy) = copy {
+            self.carried.counted.duplicated += 1;
+            self.enqueue(copy, context);
+        }
+    }
+
+    fn enqueue(&mut self, frame: Frame, context: &mut Context<'_>) {
+        let carried = &mut self.carried;
+        if carried.wheel.len() >= self.settings.queue_max {
+            carried.counted.queue_full += 1;
+            return context.discard(frame, DropReason::ImpairQueueFull);
+        }
+        let due_ns = carried.departure_ns(&self.settings, frame.total_len(), context.now_ns);
+        if due_ns <= context.now_ns && carried.wheel.is_empty() {
+            carried.counted.passed += 1;
+            return context.emit(0, frame);
+        }
+        if let Err(frame) = carried.wheel.schedule(due_ns, frame) {
+            carried.counted.queue_full += 1;
+            context.discard(frame, DropReason::ImpairQueueFull);
+        }
+    }
+
+    /// Gilbert's model: every packet within a burst is lost, none between bursts.
+    fn is_lost(&mut self) -> bool {
+        let Settings { loss, loss_burst_packets, .. } = self.settings;
+        if loss_burst_packets < 1.0 || loss >= 1.0 {
+            return self.carried.happens(loss);
+        }
+        let leave = 1.0 / loss_burst_packets;
+        // Entering and leaving balance where a share of `loss` of the packets lies in bursts.
+        let enter = leave * loss / (1.0 - loss);
+        let carried = &mut self.carried;
+        carried.in_loss_burst = match carried.in_loss_burst {
+            true => !carried.happens(leave),
+            false => carried.happens(enter),
+        };
+        carried.in_loss_burst
+    }
+
+    fn release_due(&mut self, context: &mut Context<'_>) {
+        let Carried { wheel, counted, .. } = &mut self.carried;
+        wheel.advance(context.now_ns, |frame| {
+            counted.passed += 1;
+            context.emit(0, frame);
+        });
+    }
+}
+
+impl Carried {
+    fn new(queue_max: usize, seed: u64, worker: usize) -> Self {
+        Self {
+            wheel: TimerWheel::new(TICK_NS, queue_max, 0),
+            link_free_ns: 0,
+            last_due_ns: 0,
+            in_loss_burst: false,
+            since_reorder: 0,
+            random: Random::new(seed, worker),
+            counted: Counted::default(),
+        }
+    }
+
+    fn happens(&mut self, probability: f64) -> bool {
+        probability > 0.0 && self.random.chance(probability)
+    }
+
+    /// When a packet of `len` bytes that arrives now leaves.
+    fn departure_ns(&mut self, settings: &Settings, len: usize, now_ns: u64) -> u64 {
+        let sent_ns = match settings.rate_bps {
+            0 => now_ns,
+            rate_bps => {
+                let serialisation_ns = (len as u64 * 8 * 1_000_000_000).div_ceil(rate_bps);
+                self.link_free_ns = self.link_free_ns.max(now_ns).saturating_add(serialisation_ns);
+                self.link_free_ns
+            }
+        };
+        let mut due_ns = sent_ns;
+        self.since_reorder += 1;
+        if self.since_reorder >= settings.reorder_gap_packets && self.happens(settings.reorder) {
+            self.since_reorder = 0;
+            self.counted.reordered += 1;
+        } else {
+            let variation_ns = self.random_if(settings.jitter_ns);
+            due_ns = sent_ns.saturating_add((settings.delay_ns + variation_ns).saturating_sub(settings.jitter_ns));
+            if settings.jitter_ns == 0 && settings.reorder == 0.0 {
+                due_ns = due_ns.max(self.last_due_ns);
+            }
+        }
+        self.last_due_ns = self.last_due_ns.max(due_ns);
+        due_ns
+    }
+
+    /// Uniform from 0 to twice the jitter.
+    fn random_if(&mut self, jitter_ns: u64) -> u64 {
+        if jitter_ns == 0 { 0 } else { self.random.below(2 * jitter_ns + 1) }
+    }
+}
+
+impl Settings {
+    /// Takes a checked value; false if it is no setting.
+    fn set(&mut self, key: &str, value: &Value) -> bool {
+        let number = match value {
+            Value::Integer(number) => *number as f64,
+            Value::Float(number) => *number,
+            _ => return false,
+        };
+        let whole = number as u64;
+        match key {
+            "rate_bps" => self.rate_bps = whole,
+            "delay_us" => self.delay_ns = whole * NS_PER_US,
+            "jitter_us" => self.jitter_ns = whole * NS_PER_US,
+            "loss_percent" => self.loss = number / 100.0,
+            "loss_burst_packets" => self.loss_burst_packets = number,
+            "duplicate_percent" => self.duplicate = number / 100.0,
+            "reorder_percent" => self.reorder = number / 100.0,
+            "reorder_gap_packets" => self.reorder_gap_packets = whole,
+            "corrupt_percent" => self.corrupt = number / 100.0,
+            "queue_max" => self.queue_max = whole as usize,
+            _ => return false,
+        }
+        true
+    }
+}
+
+impl Block for Impair {
+    fn process(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
+        for frame in batch.drain() {
+            self.admit(frame, context);
+        }
+        self.release_due(context);
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) {
+        self.release_due(context);
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        self.carried.wheel.next_deadline()
+    }
+
+    fn held(&self) -> usize {
+        self.carried.wheel.len()
+    }
+
+    fn drain(&mut self, batch: &mut Batch) {
+        self.carried.wheel.drain(|frame| batch.push(frame));
+    }
+
+    fn set(&mut self, key: &str, value: &Value) -> Result<(), ParameterError> {
+        match (key, value) {
+            ("seed", Value::Integer(new)) => self.carried.random = Random::new(seed(*new), self.worker),
+            _ if self.settings.set(key, value) => self.carried.wheel.reserve(self.settings.queue_max),
+            _ => return Err(ParameterError::Fixed { key: key.to_owned() }),
+        }
+        Ok(())
+    }
+
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        let Counted { passed, lost, duplicated, reordered, corrupted, queue_full } = self.carried.counted;
+        report("passed", passed);
+        report("lost", lost);
+        report("duplicated", duplicated);
+        report("reordered", reordered);
+        report("corrupted", corrupted);
+        report("queue_full", queue_full);
+        report("held", self.carried.wheel.len() as u64);
+    }
+
+    fn export(&mut self) -> Option<State> {
+        let carried = std::mem::replace(&mut self.carried, Carried::new(0, 0, 0));
+        Some(State { kind: KIND.name, content: Box::new(carried) })
+    }
+
+    fn import(&mut self, state: State) -> Result<(), ImportError> {
+        let wrong = ImportError::Kind { found: state.kind, wanted: KIND.name };
+        self.carried = *state.content.downcast().map_err(|_| wrong)?;
+        self.carried.wheel.reserve(self.settings.queue_max);
+        Ok(())
+    }
+}
+
+fn seed(value: i64) -> u64 {
+    value as u64
+}

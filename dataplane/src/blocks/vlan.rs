@@ -1,0 +1,185 @@
+//! `vlan`: adds, removes or selects by the outermost VLAN tag (IEEE 802.1Q), in place.
+//!
+//! In: Ethernet. Out: `out`, and for `pop` and `match` `other` with the frames whose outermost tag is not the wanted one.
+
+use std::cell::Cell;
+
+use crate::block::{
+    Arguments, Block, BuildError, Context, Kind, PacketType, Parameter, ParameterError, Pin, Value, ValueKind,
+};
+use crate::blocks::header::{ADDRESSES_LEN, ETHERNET_LEN, VLAN_TAG_LEN, be16};
+use crate::frame::{Batch, Frame};
+use crate::ledger::DropReason;
+
+pub(crate) const KIND: Kind = Kind {
+    name: "vlan",
+    summary: "push, pop or match the outermost VLAN tag",
+    input: PacketType::Ethernet,
+    outputs: &[
+        Pin { name: "out", carries: PacketType::Ethernet },
+        Pin { name: "other", carries: PacketType::Ethernet },
+    ],
+    parameters: &[
+        Parameter { key: "mode", kind: ValueKind::Text, default: None, doc: "push, pop or match" },
+        Parameter {
+            key: "id",
+            kind: ValueKind::Integer { min: -1, max: 4094 },
+            default: Some("-1"),
+            doc: "VLAN identifier, 0 to 4094; -1: any (not for push)",
+        },
+        Parameter {
+            key: "pcp",
+            kind: ValueKind::Integer { min: 0, max: 7 },
+            default: Some("0"),
+            doc: "priority code point that push writes, 0 to 7",
+        },
+        Parameter {
+            key: "protocol",
+            kind: ValueKind::Text,
+            default: Some("0x8100"),
+            doc: "tag protocol: 0x8100 (802.1Q) or 0x88a8 (802.1ad)",
+        },
+    ],
+    polled: false,
+    build: |arguments, _| Ok(Box::new(Vlan::new(arguments)?)),
+};
+
+const OTHER: usize = 1;
+const ID_MASK: u16 = 0x0fff;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Push,
+    Pop,
+    Match,
+}
+
+struct Vlan {
+    mode: Mode,
+    /// `None` takes any identifier.
+    id: Option<u16>,
+    pcp: u16,
+    protocol: u16,
+    passed: u64,
+    others: u64,
+}
+
+impl Vlan {
+    fn new(arguments: &Arguments) -> Result<Self, BuildError> {
+        let mode = match arguments.text("mode") {
+            "push" => Mode::Push,
+            "pop" => Mode::Pop,
+            "match" => Mode::Match,
+            other => return Err(wrong("mode", other, "wants push, pop or match").into()),
+        };
+        Ok(Self {
+            mode,
+            id: parse_id(mode, arguments.integer("id"))?,
+            pcp: arguments.integer("pcp") as u16,
+            protocol: parse_protocol(arguments.text("protocol"))?,
+            passed: 0,
+            others: 0,
+        })
+    }
+
+    /// Whether the outermost tag is the wanted one.
+    fn is_ours(&self, frame: &Frame) -> bool {
+        let bytes = frame.bytes();
+        // The tag is followed at least by the ethertype that it encloses.
+        bytes.len() >= ETHERNET_LEN + VLAN_TAG_LEN
+            && be16(bytes, ADDRESSES_LEN) == Some(self.protocol)
+            && self.id.is_none_or(|id| be16(bytes, ETHERNET_LEN).is_some_and(|tag| tag & ID_MASK == id))
+    }
+
+    fn push(&self, frame: &mut Frame) -> Result<(), DropReason> {
+        if frame.len() < ETHERNET_LEN {
+            return Err(DropReason::BadEthernet);
+        }
+        frame.prepend(VLAN_TAG_LEN).map_err(|_| DropReason::NoHeadroom)?;
+        let bytes = frame.bytes_mut();
+        bytes.copy_within(VLAN_TAG_LEN..VLAN_TAG_LEN + ADDRESSES_LEN, 0);
+        let tag = self.pcp << 13 | self.id.unwrap_or(0);
+        bytes[ADDRESSES_LEN..ETHERNET_LEN].copy_from_slice(&self.protocol.to_be_bytes());
+        bytes[ETHERNET_LEN..ETHERNET_LEN + 2].copy_from_slice(&tag.to_be_bytes());
+        if frame.l3_offset() > 0 {
+            frame.set_l3_offset((frame.l3_offset() + VLAN_TAG_LEN) as u8);
+        }
+        Ok(())
+    }
+
+    fn pop(frame: &mut Frame) {
+        frame.bytes_mut().copy_within(..ADDRESSES_LEN, VLAN_TAG_LEN);
+        let trimmed = frame.trim_front(VLAN_TAG_LEN);
+        debug_assert!(trimmed.is_ok(), "is_ours saw the tag");
+        if frame.l3_offset() > 0 {
+            frame.set_l3_offset(frame.l3_offset().saturating_sub(VLAN_TAG_LEN) as u8);
+        }
+    }
+
+    fn push_all(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
+        let refused = Cell::new(DropReason::BadEthernet);
+        let untagged = batch.extract(|frame| match self.push(frame) {
+            Ok(()) => false,
+            Err(reason) => {
+                refused.set(reason);
+                true
+            }
+        });
+        for frame in untagged {
+            context.discard(frame, refused.get());
+        }
+        self.passed += batch.len() as u64;
+    }
+}
+
+impl Block for Vlan {
+    fn process(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
+        if self.mode == Mode::Push {
+            return self.push_all(batch, context);
+        }
+        let received = batch.len();
+        for frame in batch.extract(|frame| !self.is_ours(frame)) {
+            context.emit(OTHER, frame);
+        }
+        self.passed += batch.len() as u64;
+        self.others += (received - batch.len()) as u64;
+        if self.mode == Mode::Pop {
+            batch.iter_mut().for_each(Self::pop);
+        }
+    }
+
+    fn set(&mut self, key: &str, value: &Value) -> Result<(), ParameterError> {
+        match (key, value) {
+            ("id", Value::Integer(id)) => self.id = parse_id(self.mode, *id)?,
+            ("pcp", Value::Integer(pcp)) => self.pcp = *pcp as u16,
+            ("protocol", value) => self.protocol = parse_protocol(&value.to_string())?,
+            _ => return Err(ParameterError::Fixed { key: key.to_owned() }),
+        }
+        Ok(())
+    }
+
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        report("passed", self.passed);
+        report("others", self.others);
+    }
+}
+
+fn wrong(key: &str, value: impl ToString, wanted: &str) -> ParameterError {
+    ParameterError::Value { key: key.into(), value: value.to_string(), wanted: wanted.into() }
+}
+
+fn parse_id(mode: Mode, id: i64) -> Result<Option<u16>, ParameterError> {
+    match u16::try_from(id) {
+        Ok(id) => Ok(Some(id)),
+        Err(_) if mode == Mode::Push => Err(wrong("id", id, "push needs an identifier from 0 to 4094")),
+        Err(_) => Ok(None),
+    }
+}
+
+fn parse_protocol(text: &str) -> Result<u16, ParameterError> {
+    match text.to_ascii_lowercase().as_str() {
+        "0x8100" | "802.1q" | "33024" => Ok(0x8100),
+        "0x88a8" | "802.1ad" | "34984" => Ok(0x88a8),
+        _ => Err(wrong("protocol", text, "wants 0x8100 (802.1Q) or 0x88a8 (802.1ad)")),
+    }
+}
