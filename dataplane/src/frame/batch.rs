@@ -50,6 +50,12 @@ impl Batch {
         self.frames.iter_mut()
     }
 
+    /// The frames as a slice, to change.
+    #[inline]
+    pub fn frames_mut(&mut self) -> &mut [Frame] {
+        &mut self.frames
+    }
+
     /// Takes all frames out, in order.
     #[inline]
     pub fn drain(&mut self) -> std::vec::Drain<'_, Frame> {

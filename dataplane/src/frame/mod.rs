@@ -4,6 +4,7 @@
 //! one place, and whoever lets go of it must say where it goes: to a port, to a block's output, or to the drop ledger.
 
 mod batch;
+mod buffer;
 pub(crate) mod owner;
 mod pool;
 mod region;
@@ -193,6 +194,56 @@ impl Frame {
         Ok(())
     }
 
+    /// Shortens the whole packet to `len` bytes; segments that are then empty go home. Never grows.
+    pub fn truncate(&mut self, len: usize) {
+        if len >= self.total_len() {
+            return;
+        }
+        if len <= self.len() {
+            self.cut_chain_behind(self.chunk_start().cast());
+            self.flags &= !CHAINED;
+            self.len = len as u16;
+            return;
+        }
+        let mut left = len - self.len();
+        let mut link = self.next_chunk();
+        while let Some(mut chunk) = link {
+            // SAFETY: chunks of the chain are owned by this frame, reached through `&mut self`.
+            #[allow(unsafe_code)]
+            let header = unsafe { chunk.as_mut() };
+            if left <= header.len as usize {
+                header.len = left as u16;
+                self.cut_chain_behind(chunk);
+                break;
+            }
+            left -= header.len as usize;
+            link = self.sibling(header.next);
+        }
+        self.header_mut().total_len = len as u32;
+    }
+
+    /// Ends the chain after the chunk `last` of it; the chunks behind go home.
+    fn cut_chain_behind(&mut self, mut last: NonNull<ChunkHeader>) {
+        if !self.is_chained() {
+            return;
+        }
+        // SAFETY: `last` is a chunk of this frame's chain.
+        #[allow(unsafe_code)]
+        let mut link = unsafe { self.sibling(std::mem::take(&mut last.as_mut().next)) };
+        while let Some(chunk) = link {
+            // SAFETY: as above; head and len were in bounds when `append` stored them. The new frame takes the chunk
+            // over, which is no longer part of this one, and its drop brings it home.
+            #[allow(unsafe_code)]
+            let part = unsafe {
+                let header = chunk.as_ref();
+                link = self.sibling(header.next);
+                let data = chunk.cast::<u8>().add(header.head as usize);
+                Frame { data, len: header.len, head: header.head, port: 0, l3: 0, flags: self.flags & !CHAINED }
+            };
+            drop(part);
+        }
+    }
+
     /// The packet's segments in order.
     pub fn segments(&self) -> Segments<'_> {
         Segments { first: Some(self.bytes()), next: self.next_chunk(), frame: self }
@@ -281,33 +332,39 @@ impl Frame {
         Some(chunk.cast())
     }
 
-    /// Appends another frame's packet (of one chunk) as a further segment.
-    ///
-    /// Returns the frame back if the packet would get more than [`SEGMENTS_MAX`] segments or `other` is chained.
-    pub(crate) fn append(&mut self, other: Frame) -> Result<(), Frame> {
-        if other.is_chained() || self.segment_count() >= SEGMENTS_MAX {
+    /// Appends another frame's packet as further segments. Returns it back, with nothing changed, if the packet would
+    /// get more than [`SEGMENTS_MAX`] segments.
+    pub fn append(&mut self, other: Frame) -> Result<(), Frame> {
+        if self.segment_count() + other.segment_count() > SEGMENTS_MAX {
             return Err(other);
         }
+        let total = self.total_len() + other.total_len();
         let first = self.chunk_start().as_ptr() as isize;
-        let distance = (other.chunk_start().as_ptr() as isize - first) / self.chunk_len() as isize;
-        let (len, head) = (other.len, other.head);
-        let total = self.total_len() + len as usize;
-        let mut new = other.chunk_start().cast::<ChunkHeader>();
-        // SAFETY: `other` owns the chunk, and this function takes `other` over.
-        #[allow(unsafe_code)]
-        let header = unsafe { new.as_mut() };
-        (header.next, header.len, header.head) = (0, len, head);
-        std::mem::forget(other);
-        match self.last_link() {
-            None => self.header_mut().next = distance as i32 as u32,
-            Some(mut last) => {
-                // SAFETY: `last` is a chunk of this frame's chain, reached through `&mut self`.
+        let mut tail = self.last_link().unwrap_or(self.chunk_start().cast());
+        let mut part = Some((other.chunk_start().cast::<ChunkHeader>(), other.len, other.head));
+        let mut next = other.next_chunk();
+        while let Some((mut chunk, len, head)) = part {
+            let following = next.map(|following| {
+                // SAFETY: `other` owns the chunks of its chain; the link is read before it is overwritten below.
                 #[allow(unsafe_code)]
-                unsafe {
-                    last.as_mut().next = distance as i32 as u32;
-                }
+                let header = unsafe { following.as_ref() };
+                (following, header.len, header.head, other.sibling(header.next))
+            });
+            let distance = (chunk.as_ptr() as isize - first) / self.chunk_len() as isize;
+            // SAFETY: `chunk` belongs to `other`, which this function takes over; `tail` to this frame's chain.
+            #[allow(unsafe_code)]
+            unsafe {
+                let header = chunk.as_mut();
+                (header.next, header.len, header.head) = (0, len, head);
+                tail.as_mut().next = distance as i32 as u32;
             }
+            tail = chunk;
+            (part, next) = match following {
+                Some((chunk, len, head, next)) => (Some((chunk, len, head)), next),
+                None => (None, None),
+            };
         }
+        std::mem::forget(other);
         self.flags |= CHAINED;
         self.header_mut().total_len = total as u32;
         Ok(())
