@@ -85,12 +85,12 @@ impl Control {
     /// Queues in use on a link, from sysfs; where that shows another namespace, the number the link
     /// was made with.
     pub fn queues(&self, link: &Link) -> Queues {
-        queues::queues(&link.name).unwrap_or(Queues { rx: link.rx_queues_max, tx: link.tx_queues_max })
+        queues::queues(link).unwrap_or(Queues { rx: link.rx_queues_max, tx: link.tx_queues_max })
     }
 
     /// Driver of a link: of its hardware, else the kind of virtual link (`veth`), else `None`.
     pub fn driver(&self, link: &Link) -> Option<String> {
-        queues::driver(&link.name).or_else(|| link.kind.clone())
+        queues::driver(link).or_else(|| link.kind.clone())
     }
 
     /// Tells the kernel that these neighbours are in use (`NTF_USE`), one verdict each, in order.

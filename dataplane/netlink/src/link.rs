@@ -65,13 +65,14 @@ pub struct Link {
     pub point_to_point: bool,
     /// The link does without ARP and neighbour discovery.
     pub no_arp: bool,
-    /// Interface group (`ip link set group`); 0 unless someone set it.
+    /// Interface group (`ip link set group`); 0 unless someone set it. The kernel announces a new
+    /// group of a link which is down only with the link's next change.
     pub group: u32,
     /// What made it: `veth`, `vlan`, `bridge`, `bond` ...; `None` for hardware and loopback.
     pub kind: Option<String>,
     /// Bridge, bond or VRF it belongs to.
     pub master_ifindex: Option<u32>,
-    /// The interface below (VLAN) or the peer (veth, when in the same namespace).
+    /// The interface below (VLAN) or the peer (veth), when in the same namespace.
     pub lower_ifindex: Option<u32>,
     /// Number of users who asked for promiscuous mode.
     pub promiscuity: u32,
@@ -123,13 +124,17 @@ pub(crate) fn decode(payload: &[u8], new: bool, with_stats: bool) -> Result<Link
         xdp: None,
         stats: None,
     };
-    let mut complete = false;
+    let (mut complete, mut lower_is_elsewhere) = (false, false);
     for nla in NlasIterator::new(payload.get(LINK_HEADER_LEN..).unwrap_or_default()) {
         // An attribute this crate's library does not understand must not hide the link.
         if let Ok(attribute) = LinkAttribute::parse_with_param(&nla?, AddressFamily::Unspec) {
             complete |= matches!(attribute, LinkAttribute::Mtu(_));
+            lower_is_elsewhere |= matches!(attribute, LinkAttribute::LinkNetNsId(_));
             link.apply(attribute, with_stats);
         }
+    }
+    if lower_is_elsewhere {
+        link.lower_ifindex = None;
     }
     Ok(if complete { LinkUpdate::Present(Box::new(link)) } else { LinkUpdate::Partial })
 }

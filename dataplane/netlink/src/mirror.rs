@@ -208,20 +208,27 @@ impl Mirror {
         self.list(Stale::EVERYTHING)
     }
 
-    /// Lists what is stale. On failure everything not yet listed stays stale.
+    /// Lists what is stale, in an order in which each table only calls for those after it. On failure
+    /// everything not yet listed stays stale.
     fn list(&mut self, what: Stale) -> Result<()> {
         self.tables.stale = what;
         self.tables.catching_up = true;
         self.resynchronising = true;
-        if what.links {
+        // The kernel announces that a link goes down, or an address goes, before it drops their routes, and
+        // lists routes without waiting for either. All of it happens under one lock, which asking for a
+        // single link takes too: when this is answered, whatever was announced has been done.
+        self.requests.execute("wait for the kernel", vec![(request::loopback(), 0)])?;
+        if self.tables.stale.links {
             let listing = self.list_small(|| request::links(false), "list links", "links")?;
             self.tables.links_listed(listing.links);
+            self.tables.stale.links = false;
         }
-        if what.addresses {
+        if self.tables.stale.addresses {
             let listing = self.list_small(request::addresses, "list addresses", "addresses")?;
             self.tables.addresses_listed(listing.addresses);
+            self.tables.stale.addresses = false;
         }
-        if what.neighbours {
+        if self.tables.stale.neighbours {
             let mut all = Listing::default();
             for family in [AddressFamily::Inet, AddressFamily::Inet6] {
                 let request = || request::neighbours(family);
@@ -229,18 +236,21 @@ impl Mirror {
                 all.neighbours.extend(listing.neighbours);
             }
             self.tables.neighbours_listed(all.neighbours);
+            self.tables.stale.neighbours = false;
         }
-        if what.nexthops {
+        if self.tables.stale.nexthops {
             let listing = self.list_small(|| request::Nexthops, "list nexthops", "nexthops")?;
             self.tables.nexthops_listed(&listing.nexthop_ids);
+            self.tables.stale.nexthops = false;
         }
-        if what.ipv4_routes {
+        if self.tables.stale.ipv4_routes {
             self.list_routes(AddressFamily::Inet)?;
+            self.tables.stale.ipv4_routes = false;
         }
-        if what.ipv6_routes {
+        if self.tables.stale.ipv6_routes {
             self.list_routes(AddressFamily::Inet6)?;
+            self.tables.stale.ipv6_routes = false;
         }
-        self.tables.stale = Stale::NOTHING;
         Ok(())
     }
 

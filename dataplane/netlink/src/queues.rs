@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::link::Link;
+
 /// Queues of a device which are in use now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Queues {
@@ -17,10 +19,20 @@ fn directory(name: &str) -> Option<PathBuf> {
     plain.then(|| Path::new("/sys/class/net").join(name))
 }
 
-/// Counts the queues of interface `name`. `None` where sysfs does not show the interface: it belongs
-/// to the network namespace which mounted it, so `ip netns exec` is right and a bare setns is not.
-pub(crate) fn queues(name: &str) -> Option<Queues> {
-    let entries = fs::read_dir(directory(name)?.join("queues")).ok()?;
+/// The link's directory, if it is this link's: sysfs shows the network namespace of whoever mounted
+/// it, where another interface may have the same name.
+fn own_directory(link: &Link) -> Option<PathBuf> {
+    let directory = directory(&link.name)?;
+    let ifindex = fs::read_to_string(directory.join("ifindex")).ok()?;
+    let mac = fs::read_to_string(directory.join("address")).ok()?;
+    let own_mac: Vec<String> = link.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    (ifindex.trim().parse() == Ok(link.ifindex) && mac.trim() == own_mac.join(":")).then_some(directory)
+}
+
+/// Counts the queues of a link. `None` where sysfs does not show it: `ip netns exec` mounts the right
+/// sysfs, a bare setns does not.
+pub(crate) fn queues(link: &Link) -> Option<Queues> {
+    let entries = fs::read_dir(own_directory(link)?.join("queues")).ok()?;
     let mut queues = Queues { rx: 0, tx: 0 };
     for entry in entries.flatten() {
         let entry = entry.file_name();
@@ -32,8 +44,8 @@ pub(crate) fn queues(name: &str) -> Option<Queues> {
 }
 
 /// Name of the driver of a device with a bus behind it.
-pub(crate) fn driver(name: &str) -> Option<String> {
-    let target = fs::read_link(directory(name)?.join("device/driver")).ok()?;
+pub(crate) fn driver(link: &Link) -> Option<String> {
+    let target = fs::read_link(own_directory(link)?.join("device/driver")).ok()?;
     Some(target.file_name()?.to_string_lossy().into_owned())
 }
 
@@ -51,7 +63,9 @@ mod tests {
 
     #[test]
     fn loopback_has_a_queue_each_way_and_no_driver() {
-        assert!(queues("lo").is_some_and(|q| q.rx >= 1 && q.tx >= 1));
-        assert_eq!(driver("lo"), None);
+        let links = crate::Control::open().and_then(|mut control| control.links()).unwrap_or_default();
+        let loopback = links.iter().find(|link| link.loopback);
+        assert!(loopback.and_then(queues).is_some_and(|q| q.rx >= 1 && q.tx >= 1));
+        assert_eq!(loopback.and_then(driver), None);
     }
 }

@@ -39,6 +39,13 @@ pub(crate) fn links(with_stats: bool) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
+/// One link, the loopback interface, which is number 1 in every namespace.
+pub(crate) fn loopback() -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = 1;
+    RouteNetlinkMessage::GetLink(message)
+}
+
 pub(crate) fn addresses() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetAddress(AddressMessage::default())
 }

@@ -219,6 +219,14 @@ impl Rib {
         self.resolve_again();
     }
 
+    /// Whether the kernel told of a dead next hop over this link. It tells of the death of a next hop,
+    /// and of its return, only when asked for the route.
+    pub fn has_dead_next_hop(&self, ifindex: u32) -> bool {
+        self.paths.keys().any(|path| {
+            path.next_hops.iter().any(|hop| hop.dead && hop.ifindex == ifindex) && Arc::strong_count(path) > 1
+        })
+    }
+
     /// Ids of all nexthop objects known.
     pub fn nexthop_ids(&self) -> Vec<u32> {
         self.nexthops.keys().copied().collect()
@@ -330,7 +338,7 @@ fn resolve(told: &Path, links: &HashMap<u32, LinkState>, nexthops: &HashMap<u32,
     if path.kind != RouteKind::Local {
         for hop in path.next_hops.iter_mut().filter(|hop| hop.ifindex != 0) {
             let link = links.get(&hop.ifindex);
-            hop.dead = !link.is_some_and(|link| link.up);
+            hop.dead |= !link.is_some_and(|link| link.up);
             hop.linkdown = !link.is_some_and(|link| link.carrier);
         }
     }
@@ -372,7 +380,7 @@ fn same_way(a: &NextHop, b: &NextHop) -> bool {
 
 impl Kept {
     fn is(&self, route: &Candidate) -> bool {
-        self.tos == route.tos && self.metric == route.metric && *self.path == route.path
+        self.tos == route.tos && self.metric == route.metric && self.path.is_same_way(&route.path)
     }
 
     fn joins_multipath(&self) -> bool {
@@ -393,8 +401,10 @@ impl Slot {
     /// As `fib_table_insert` in the kernel: routes of one type of service and metric form a list; an
     /// appended one goes behind it, a replacing one takes the place of its first, any other goes in front.
     fn place_ipv4(&mut self, kept: Kept, placement: Placement, may_grow: bool) -> Inserted {
-        if let Some(index) =
-            self.kept.iter().position(|k| k.tos == kept.tos && k.metric == kept.metric && k.path == kept.path)
+        if let Some(index) = self
+            .kept
+            .iter()
+            .position(|k| k.tos == kept.tos && k.metric == kept.metric && k.path.is_same_way(&kept.path))
         {
             let group = self.group(&kept);
             let target = match placement {
@@ -428,7 +438,7 @@ impl Slot {
         let multipath = kept.joins_multipath();
         let mut members = group.clone().zip(self.kept.get(group.clone()).unwrap_or_default());
         let alike = |k: &Kept| k.joins_multipath() == multipath;
-        let known = members.clone().find(|(_, k)| if multipath { alike(k) } else { k.path == kept.path });
+        let known = members.clone().find(|(_, k)| if multipath { alike(k) } else { k.path.is_same_way(&kept.path) });
         if let Some((index, _)) = known {
             if let Some(place) = self.kept.get_mut(index) {
                 *place = kept;

@@ -35,7 +35,7 @@ pub enum RouteKind {
     Unsupported,
 }
 
-/// One way to go. `dead` and `linkdown` follow the link's present state.
+/// One way to go. In events and snapshots `dead` and `linkdown` follow the link's present state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct NextHop {
     /// Interface to leave by; 0 where the route needs none (blackhole and the like).
@@ -47,7 +47,7 @@ pub struct NextHop {
     pub weight: u32,
     /// The gateway counts as on the link though no prefix says so.
     pub onlink: bool,
-    /// The link is administratively down or gone: never use.
+    /// The link is administratively down or gone, or lost its last address: never use.
     pub dead: bool,
     /// The link is up but has no carrier. The kernel still uses it unless
     /// `net.ipv4.conf.*.ignore_routes_with_linkdown` is set.
@@ -74,6 +74,17 @@ impl Path {
     /// Next hops which may be used now, by the rule the kernel applies by default.
     pub fn live_next_hops(&self) -> impl Iterator<Item = &NextHop> {
         self.next_hops.iter().filter(|hop| !hop.dead)
+    }
+
+    /// Whether both are the same route to the kernel, to which a dead next hop is no difference.
+    pub(crate) fn is_same_way(&self, other: &Self) -> bool {
+        let Self { kind, next_hops, mtu_bytes, preferred_source, nexthop_id } = self;
+        let alive = |hop: &NextHop| NextHop { dead: false, ..*hop };
+        *kind == other.kind
+            && *mtu_bytes == other.mtu_bytes
+            && *preferred_source == other.preferred_source
+            && *nexthop_id == other.nexthop_id
+            && next_hops.iter().map(alive).eq(other.next_hops.iter().map(alive))
     }
 
     /// Whether a lookup may end here rather than go on to the next candidate for the prefix.
@@ -114,8 +125,7 @@ pub enum Placement {
 }
 
 /// One of the kernel's routes for a prefix, as it was told, before links and nexthop objects are
-/// looked up. `path.next_hops` never carries `dead` or `linkdown`, and is empty where
-/// `path.nexthop_id` is set, so that the same route always compares equal.
+/// looked up: `path.next_hops` never carries `linkdown`, and is empty where `path.nexthop_id` is set.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Candidate {
     pub metric: u32,

@@ -156,6 +156,7 @@ impl Parts {
             self.path.next_hops.clear();
         } else if self.path.next_hops.is_empty() && self.single.ifindex != 0 {
             self.single.onlink = flags.contains(RouteFlags::Onlink);
+            self.single.dead = flags.contains(RouteFlags::Dead);
             self.path.next_hops.push(self.single);
         } else if !self.destination.is_ipv4() {
             // The kernel starts the list of siblings at whichever it is talking about.
@@ -170,6 +171,7 @@ fn next_hop(wire: &RouteNextHop) -> NextHop {
         ifindex: wire.interface_index,
         weight: u32::from(wire.hops) + 1,
         onlink: wire.flags.contains(RouteNextHopFlags::Onlink),
+        dead: wire.flags.contains(RouteNextHopFlags::Dead),
         ..NOWHERE
     };
     for attribute in &wire.attributes {

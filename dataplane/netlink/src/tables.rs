@@ -196,9 +196,13 @@ impl Tables {
             self.counters.over_limit += 1;
             return;
         }
+        let was_up = old.map(|old| old.up);
         // The kernel drops the routes over a link that goes down, and tells only of some (IPv4: none).
-        if old.is_some_and(|old| old.up) && !link.up {
+        if was_up == Some(true) && !link.up {
             self.routes_may_have_gone();
+        }
+        if was_up == Some(false) && link.up {
+            self.next_hops_may_have_returned(link.ifindex);
         }
         self.rib.set_link(link.ifindex, Some(LinkState { up: link.up, carrier: link.carrier }));
         self.links.insert(link.ifindex, link.clone());
@@ -209,6 +213,8 @@ impl Tables {
         let Some(link) = self.links.remove(&ifindex) else { return };
         self.rib.set_link(ifindex, None);
         self.routes_may_have_gone();
+        // Its peer or the links on top of it may have changed with it.
+        self.stale.links = true;
         self.stale.addresses = true;
         self.stale.neighbours = true;
         self.events.push_back(Event::LinkRemoved { ifindex, name: link.name });
@@ -220,6 +226,13 @@ impl Tables {
         self.stale.ipv6_routes = true;
     }
 
+    fn next_hops_may_have_returned(&mut self, ifindex: u32) {
+        if self.rib.has_dead_next_hop(ifindex) {
+            self.stale.ipv4_routes = true;
+            self.stale.ipv6_routes = true;
+        }
+    }
+
     fn address_present(&mut self, address: Address) {
         let key = address.key();
         let old = self.addresses.get(&key);
@@ -229,6 +242,9 @@ impl Tables {
         if old.is_none() && self.addresses.len() >= self.limits.addresses_max {
             self.counters.over_limit += 1;
             return;
+        }
+        if old.is_none() {
+            self.next_hops_may_have_returned(address.ifindex);
         }
         self.addresses.insert(key, address.clone());
         self.events.push_back(Event::AddressAdded(address));
