@@ -10,6 +10,7 @@
 //! | [`blocks`](crate::block::Registry::builtin) | the built-in ones, one file each |
 //! | [`graph`] | blocks joined by edges; a graph as data |
 //! | [`timer_wheel`] | what is due when, in constant time |
+//! | [`forwarding`] | the kernel's routes and neighbours as lock-free tables |
 //! | [`worker`] | the run-to-completion loop of one core |
 //! | [`runtime`] | interfaces opened, workers started, all of it stopped |
 //! | [`ledger`] | where every discarded packet went |
@@ -17,6 +18,7 @@
 pub mod block;
 mod blocks;
 pub mod clock;
+pub mod forwarding;
 pub mod frame;
 pub mod graph;
 pub mod ledger;

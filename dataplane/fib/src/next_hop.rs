@@ -36,6 +36,12 @@ impl NextHop {
         Self((Self::GROUP | index) & Self::MAX)
     }
 
+    /// Whether this is a group of adjacencies.
+    #[inline]
+    pub const fn is_group(self) -> bool {
+        self.0 & Self::GROUP != 0
+    }
+
     /// Index of the group, if this is one.
     #[inline]
     pub(crate) const fn group_index(self) -> Option<u32> {

@@ -7,6 +7,7 @@ mod filter;
 mod forward;
 mod header;
 mod impair;
+mod ip_forward;
 mod mirror;
 mod random;
 mod rate_limit;
@@ -22,6 +23,7 @@ pub(crate) const KINDS: &[Kind] = &[
     filter::KIND,
     forward::KIND,
     impair::KIND,
+    ip_forward::KIND,
     mirror::KIND,
     rate_limit::KIND,
     tee::KIND,

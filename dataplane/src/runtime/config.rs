@@ -1,6 +1,6 @@
 //! What to start.
 
-use tailwater_xdp::{AttachMode, Mode, Place};
+use tailwater_xdp::{AttachMode, Mode, Place, Shared};
 
 use crate::port::af_xdp::Copy;
 use crate::worker::Idle;
@@ -60,6 +60,8 @@ pub struct RuntimeConfig {
     pub huge_pages: bool,
     /// Whether tagged frames are steered like others.
     pub steer_vlan: bool,
+    /// Maps that the interfaces' programs share, where others write to them, too; `None` makes new ones.
+    pub shared: Option<Shared>,
 }
 
 impl Default for RuntimeConfig {
@@ -74,6 +76,7 @@ impl Default for RuntimeConfig {
             frames: None,
             huge_pages: true,
             steer_vlan: true,
+            shared: None,
         }
     }
 }

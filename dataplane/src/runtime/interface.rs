@@ -121,6 +121,14 @@ impl Interface {
         self.description.clone()
     }
 
+    /// Lets the program forward to another interface by itself.
+    pub(super) fn add_tx_port(&self, ifindex: u32) -> Result<(), RuntimeError> {
+        match &self.steering {
+            Some(steering) => Ok(steering.add_tx_port(ifindex)?),
+            None => Ok(()),
+        }
+    }
+
     /// Lets the program redirect into the sockets: packets arrive from here on.
     pub(super) fn let_in(&mut self) -> Result<(), RuntimeError> {
         let Some(steering) = &self.steering else { return Ok(()) };

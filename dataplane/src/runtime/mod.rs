@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_netlink::Control as Netlink;
-use tailwater_xdp::{Limits, Shared};
+use tailwater_xdp::{Limits, Place, Shared};
 
 use crate::block::{Registry, Services};
 use crate::frame::{Pages, Pool, Region, RegionConfig, RegionError};
@@ -98,7 +98,11 @@ impl Runtime {
                 "packet memory: no huge pages free, using ordinary ones (sysctl vm.nr_hugepages raises them)"
             );
         }
-        let shared = if needs_umem { Some(Shared::new(Limits::default())?) } else { None };
+        let shared = match &config.shared {
+            Some(shared) => Some(shared.clone()),
+            None if needs_umem => Some(Shared::new(Limits::default())?),
+            None => None,
+        };
         let mut pools: Vec<Pool> = (0..workers).map(|_| Pool::new(Arc::clone(&region))).collect();
         let mut interfaces = Vec::new();
         let mut ends: Vec<Vec<Box<dyn Port>>> = (0..workers).map(|_| Vec::new()).collect();
@@ -107,6 +111,12 @@ impl Runtime {
                 Interface::open(wanted, link, config, &region, shared.as_ref(), workers, &mut pools)?;
             interfaces.push(interface);
             ports.into_iter().enumerate().for_each(|(worker, port)| ends[worker].push(port));
+        }
+        if config.place == Place::Kernel {
+            // Every interface may forward to every other, itself included.
+            for interface in &interfaces {
+                links.iter().try_for_each(|link| interface.add_tx_port(link.ifindex))?;
+            }
         }
         let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
         let mut ready = Vec::new();

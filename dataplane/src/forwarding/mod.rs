@@ -1,0 +1,134 @@
+//! L3 forwarding: the kernel's routes, neighbours and addresses as tables that workers read without locks.
+//!
+//! ```text
+//!   kernel --netlink--> Follower (one thread)  --writes-->  FIB, adjacencies, port table
+//!     ^                    ^                                     |
+//!     |  "resolve this"    |  requests (bounded queue)           v  read by
+//!     +--------------------+------------------------------  ip-forward blocks (one per worker)
+//! ```
+//!
+//! Whatever configures the kernel (`ip route`, FRR, BIRD, DHCP) configures Tailwater. Neighbours are resolved by the
+//! kernel: a block that meets an unresolved one parks the packet and asks the follower.
+//!
+//! | file | what |
+//! |---|---|
+//! | `follower` | netlink events to table changes |
+//! | `ways` | adjacencies and groups by use, counted |
+//! | `header` | parsing, checks and rewriting of the fast path |
+//! | `parked` | packets that wait for a neighbour |
+//! | `fragment` | IPv4 fragmentation |
+
+mod follower;
+mod fragment;
+pub(crate) mod header;
+pub(crate) mod parked;
+mod ways;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_queue::ArrayQueue;
+use rustix::event::{EventfdFlags, eventfd};
+use tailwater_fib::{FibReader, NextHop};
+use tailwater_xdp::HashKey;
+
+use crate::graph::{EGRESS, GraphSpec};
+pub use follower::{Follower, FollowerError, Following};
+pub(crate) use fragment::{fragment4, may_fragment};
+
+/// Requests for neighbours under way; more are dropped, and asked again when the packet is looked at next.
+const REQUESTS_MAX: usize = 1024;
+
+/// The graph of a router: every port into one `ip-forward` block, which chooses the way out.
+pub fn router_graph(ports: &[String]) -> GraphSpec {
+    let graph = GraphSpec::default().node("router", "ip-forward", &[]).edge("router", EGRESS);
+    ports.iter().fold(graph, |graph, port| graph.edge(&format!("rx:{port}"), "router"))
+}
+
+/// A port as the forwarder knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortEntry {
+    /// Kernel interface index.
+    pub ifindex: u32,
+    /// Our Ethernet address on it.
+    pub mac: [u8; 6],
+    /// Largest IP packet, in bytes; 0 while the port is down.
+    pub mtu: u32,
+    /// Source of ICMPv4 errors about packets that came in by it.
+    pub ip4: Option<Ipv4Addr>,
+    /// Source of ICMPv6 errors.
+    pub ip6: Option<Ipv6Addr>,
+}
+
+/// A neighbour that a block needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The unresolved adjacency.
+    pub next_hop: NextHop,
+    /// Destination of the packet: the neighbour itself, if the adjacency stands for a whole link.
+    pub destination: IpAddr,
+}
+
+/// What blocks share with the follower.
+pub struct ForwardingPlane {
+    reader: FibReader,
+    ports: Mutex<Arc<Vec<PortEntry>>>,
+    ports_version: AtomicU64,
+    requests: ArrayQueue<Request>,
+    wake: OwnedFd,
+    hash_key: HashKey,
+}
+
+impl ForwardingPlane {
+    /// A plane over the readers' side of a FIB, for `ports` in index order.
+    pub fn new(reader: FibReader, ports: Vec<PortEntry>, hash_key: HashKey) -> std::io::Result<Self> {
+        Ok(Self {
+            reader,
+            ports: Mutex::new(Arc::new(ports)),
+            ports_version: AtomicU64::new(0),
+            requests: ArrayQueue::new(REQUESTS_MAX),
+            wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+            hash_key,
+        })
+    }
+
+    pub(crate) fn reader(&self) -> &FibReader {
+        &self.reader
+    }
+
+    pub(crate) fn hash_key(&self) -> &HashKey {
+        &self.hash_key
+    }
+
+    /// Number of the current port table.
+    #[inline]
+    pub(crate) fn ports_version(&self) -> u64 {
+        self.ports_version.load(Ordering::Acquire)
+    }
+
+    /// The current port table. Takes a lock that only the follower shares, and only after a change.
+    pub(crate) fn ports(&self) -> Arc<Vec<PortEntry>> {
+        Arc::clone(&self.ports.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Shows a changed port table.
+    pub fn publish_ports(&self, ports: Vec<PortEntry>) {
+        *self.ports.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(ports);
+        self.ports_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Asks for a neighbour. Returns false when too many requests are under way.
+    pub(crate) fn request(&self, request: Request) -> bool {
+        let asked = self.requests.push(request).is_ok();
+        // A full counter means that the follower is being woken already.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        asked
+    }
+
+    /// Requests that blocks have made since the last call.
+    pub fn take_request(&self) -> Option<Request> {
+        self.requests.pop()
+    }
+}
