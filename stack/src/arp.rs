@@ -53,10 +53,9 @@ impl<B: Buffer> Stack<B> {
         let mut known = false;
         if !packet.sender_ip.is_unspecified() && !packet.sender_ip.is_multicast() {
             known = interface.neighbours.knows(sender);
-            let evidence = match for_us && !asked {
-                true => Evidence::Answer,
-                false => Evidence::Hearsay,
-            };
+            // Replies nobody asked for are hearsay, whoever they go to.
+            let answers_us = !asked && interface.neighbours.is_asked(sender);
+            let evidence = if answers_us { Evidence::Answer } else { Evidence::Hearsay };
             let create = for_us && asked;
             let (now, random) = (env.now(), env.random());
             let mac = packet.sender_mac;

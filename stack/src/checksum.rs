@@ -21,7 +21,7 @@ impl Sum {
     }
 
     #[must_use]
-    pub fn add(self, bytes: &[u8]) -> Self {
+    pub fn with(self, bytes: &[u8]) -> Self {
         let mut sum = fold(sum_native(bytes));
         // RFC 1071 §2(B): the sum of swapped words is the swapped sum.
         if self.odd {
@@ -32,7 +32,7 @@ impl Sum {
 
     /// Adds a 16-bit number at an even offset.
     #[must_use]
-    pub fn add_u16(self, value: u16) -> Self {
+    pub fn with_u16(self, value: u16) -> Self {
         debug_assert!(!self.odd);
         Self { words: self.words + u64::from(value.to_be()), ..self }
     }
@@ -72,12 +72,12 @@ impl Sum {
 
 /// The checksum of `bytes`, whose checksum field is zero.
 pub fn of(bytes: &[u8]) -> [u8; 2] {
-    Sum::new().add(bytes).checksum()
+    Sum::new().with(bytes).checksum()
 }
 
 /// Whether `bytes`, checksum included, sum up right.
 pub fn is_valid(bytes: &[u8]) -> bool {
-    Sum::new().add(bytes).is_valid()
+    Sum::new().with(bytes).is_valid()
 }
 
 /// Checksum after a 16-bit field changed. `old` and `new` in memory order.

@@ -144,7 +144,7 @@ drop_reasons! {
     NdpExternal = "ndp_external",
 
     /// No route to the destination.
-    NoRoute = "no_route",
+    NoRoute = "host_no_route",
     /// No own address that could be the source.
     NoSource = "no_source",
     /// The socket was closed.
@@ -152,13 +152,13 @@ drop_reasons! {
     /// Longer than the protocol, the fragment limit or the interface allows.
     TooBig = "too_big",
     /// The buffer has no room for the headers.
-    NoHeadroom = "no_headroom",
+    NoHeadroom = "host_no_headroom",
     /// No buffer was free.
     NoBuffer = "no_buffer",
     /// The neighbour did not answer.
     NeighbourUnreachable = "neighbour_unreachable",
     /// More packets than one unresolved neighbour's queue holds: the oldest goes (RFC 1122 §2.3.2.2).
-    NeighbourQueueFull = "neighbour_queue_full",
+    NeighbourQueueFull = "host_neighbour_queue_full",
     /// No room for another neighbour.
     NeighbourTableFull = "neighbour_table_full",
     /// The interface was removed.

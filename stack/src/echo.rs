@@ -93,7 +93,7 @@ impl<B: Buffer> Stack<B> {
             ident: U16::new(request.ident),
             sequence: U16::new(request.sequence),
         };
-        let sum = pseudo.add(header.as_bytes());
+        let sum = pseudo.with(header.as_bytes());
         header.checksum = sum_pieces(sum, &data, 0, data.len()).checksum();
         match prepend(&mut data, header.as_bytes()) {
             Ok(()) => self.send_ip(&out, hop, data, env),

@@ -204,7 +204,7 @@ fn build_v4<B: Buffer>(
     let headers_len = ipv4::HEADER_LEN + icmpv4::HEADER_LEN;
     let packet = offending.packet.get(..ip.total_len).unwrap_or(offending.packet);
     let quote = quoted(packet, IPV4_ERROR_MAX.min(buffer.tailroom()), headers_len)?;
-    icmp.checksum = Sum::new().add(icmp.as_bytes()).add(quote).checksum();
+    icmp.checksum = Sum::new().with(icmp.as_bytes()).with(quote).checksum();
     let header = Ipv4Send {
         tos: IPV4_ERROR_TOS,
         payload_len: icmpv4::HEADER_LEN + quote.len(),
@@ -252,7 +252,7 @@ fn build_v6<B: Buffer>(
     let quote = quoted(packet, IPV6_ERROR_MAX.min(buffer.tailroom()), headers_len)?;
     let payload_len = icmpv6::HEADER_LEN + quote.len();
     icmp.checksum =
-        Sum::pseudo_v6(source, ip.source, protocol::ICMPV6, payload_len).add(icmp.as_bytes()).add(quote).checksum();
+        Sum::pseudo_v6(source, ip.source, protocol::ICMPV6, payload_len).with(icmp.as_bytes()).with(quote).checksum();
     let header = Ipv6Send {
         traffic_class: 0,
         flow_label: 0,

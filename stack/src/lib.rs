@@ -85,7 +85,7 @@ pub use env::Env;
 pub use event::{Event, Undelivered};
 pub use interface::{ADDRESSES_MAX, AddressError, GROUPS_MAX, InterfaceConfig, InterfaceId};
 pub use ledger::Ledger;
-pub use neighbour::{NeighbourMode, NeighbourState};
+pub use neighbour::{NeighbourLimits, NeighbourMode, NeighbourState};
 pub use output::FRAGMENTS_MAX;
 pub use reassembly::ReassemblyLimits;
 pub use route::{ROUTES_MAX, Route, RoutesFull};

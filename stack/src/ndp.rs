@@ -217,7 +217,7 @@ impl Station {
         buffer: &mut B,
     ) -> Result<(), DropReason> {
         let sum = Sum::pseudo_v6(source, destination, protocol::ICMPV6, ndp::MESSAGE_LEN);
-        message.header.checksum = sum.add(message.as_bytes()).checksum();
+        message.header.checksum = sum.with(message.as_bytes()).checksum();
         let room = buffer.append(ndp::MESSAGE_LEN).map_err(|_| DropReason::TooBig)?;
         message.write_to(room).map_err(|_| DropReason::TooBig)?;
         let header = Ipv6Send {

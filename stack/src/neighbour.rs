@@ -47,6 +47,23 @@ pub enum NeighbourMode {
     External,
 }
 
+/// Bounds of one interface's neighbour cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NeighbourLimits {
+    /// Neighbours known.
+    pub entries_max: usize,
+    /// Packets that wait for one neighbour: a datagram of 64 KiB is 45 fragments.
+    pub pending_max: usize,
+    /// Packets that wait for any neighbour: buffers taken from the pool.
+    pub pending_total_max: usize,
+}
+
+impl Default for NeighbourLimits {
+    fn default() -> Self {
+        Self { entries_max: 1_024, pending_max: 64, pending_total_max: 256 }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NeighbourState {
     /// Asked for, not answered yet.
@@ -107,17 +124,19 @@ pub(crate) struct NeighbourCache<B> {
     entries: HashMap<IpAddr, Neighbour<B>, FixedState>,
     entries_max: usize,
     pending_max: usize,
+    pending_total_max: usize,
     pending_len: usize,
     /// No entry's deadline is earlier.
     next_deadline: Option<Instant>,
 }
 
 impl<B> NeighbourCache<B> {
-    pub(crate) fn new(entries_max: usize, pending_max: usize, seed: u64) -> Self {
+    pub(crate) fn new(limits: NeighbourLimits, seed: u64) -> Self {
         Self {
             entries: HashMap::with_hasher(FixedState::with_seed(seed)),
-            entries_max: entries_max.max(1),
-            pending_max: pending_max.max(1),
+            entries_max: limits.entries_max.max(1),
+            pending_max: limits.pending_max.max(1),
+            pending_total_max: limits.pending_total_max.max(1),
             pending_len: 0,
             next_deadline: None,
         }
@@ -159,13 +178,16 @@ impl<B> NeighbourCache<B> {
                 }
                 NeighbourState::Incomplete => {
                     // RFC 1122 §2.3.2.2: keep the latest packets.
-                    let full = entry.pending.len() >= self.pending_max;
+                    let full = entry.pending.len() >= self.pending_max || self.pending_len >= self.pending_total_max;
                     let displaced = if full { entry.pending.pop_front() } else { None };
                     entry.pending.push_back(packet);
                     self.pending_len += usize::from(displaced.is_none());
                     return Resolved::Queued { ask: false, displaced };
                 }
             }
+        }
+        if self.pending_len >= self.pending_total_max {
+            return Resolved::Refused(packet, DropReason::NeighbourQueueFull);
         }
         if !self.make_room() {
             return Resolved::Refused(packet, DropReason::NeighbourTableFull);
@@ -243,6 +265,13 @@ impl<B> NeighbourCache<B> {
     /// Whether there is an entry, in whatever state.
     pub(crate) fn knows(&self, address: IpAddr) -> bool {
         self.entries.contains_key(&address)
+    }
+
+    /// Whether a question to `address` is open.
+    pub(crate) fn is_asked(&self, address: IpAddr) -> bool {
+        self.entries
+            .get(&address)
+            .is_some_and(|entry| matches!(entry.state, NeighbourState::Incomplete | NeighbourState::Probe))
     }
 
     /// The MAC in use for `address`.

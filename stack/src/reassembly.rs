@@ -258,7 +258,9 @@ impl<B: Buffer> Reassembly<B> {
             if slot.held.is_empty() {
                 return;
             }
-            if at != keep {
+            if at == keep {
+                slot.ended_by = Some(DropReason::ReassemblyEvicted);
+            } else {
                 slot.key = None;
             }
             self.drop_held(at, DropReason::ReassemblyEvicted, gone);

@@ -11,7 +11,7 @@ use crate::env::Env;
 use crate::event::Event;
 use crate::interface::{ADDRESSES_MAX, AddressError, GROUPS_MAX, Interface, InterfaceConfig, InterfaceId, Station};
 use crate::ledger::Ledger;
-use crate::neighbour::{Due, NeighbourCache, NeighbourMode, NeighbourState};
+use crate::neighbour::{Due, NeighbourCache, NeighbourLimits, NeighbourMode, NeighbourState};
 use crate::path_mtu::PathMtus;
 use crate::rate_limit::{RateLimit, TokenBucket};
 use crate::reassembly::{Gone, Reassembly, ReassemblyLimits};
@@ -28,10 +28,7 @@ pub const ECHO_IDENTS_MAX: usize = 64;
 pub struct Config {
     /// TTL and hop limit of what we send.
     pub hop_limit: u8,
-    /// Neighbours known per interface.
-    pub neighbours_max: usize,
-    /// Packets that wait for one neighbour.
-    pub neighbour_pending_max: usize,
+    pub neighbours: NeighbourLimits,
     pub reassembly: ReassemblyLimits,
     /// ICMP errors sent.
     pub icmp_errors: RateLimit,
@@ -47,8 +44,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             hop_limit: 64,
-            neighbours_max: 1_024,
-            neighbour_pending_max: 64,
+            neighbours: NeighbourLimits::default(),
             reassembly: ReassemblyLimits::default(),
             icmp_errors: RateLimit::default(),
             path_mtus_max: 1_024,
@@ -142,11 +138,7 @@ impl<B: Buffer> Stack<B> {
     pub fn add_interface(&mut self, config: InterfaceConfig) -> InterfaceId {
         let id = InterfaceId(self.interfaces.len() as u32);
         let station = Station { id, config, addresses: Vec::new(), groups: Vec::new() };
-        let neighbours = NeighbourCache::new(
-            self.config.neighbours_max,
-            self.config.neighbour_pending_max,
-            self.seed.rotate_left(id.0),
-        );
+        let neighbours = NeighbourCache::new(self.config.neighbours, self.seed.rotate_left(id.0));
         self.interfaces.push(Some(Interface { station, neighbours }));
         id
     }

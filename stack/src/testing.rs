@@ -30,6 +30,7 @@ pub struct VecBuffer {
     capacity: usize,
     further: Vec<VecBuffer>,
     chains: bool,
+    absorbed: usize,
 }
 
 impl Default for VecBuffer {
@@ -46,7 +47,14 @@ impl VecBuffer {
 
     /// Empty, with [`HEADROOM`] and room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { bytes: alloc::vec![0; HEADROOM], start: HEADROOM, capacity, further: Vec::new(), chains: true }
+        Self {
+            bytes: alloc::vec![0; HEADROOM],
+            start: HEADROOM,
+            capacity,
+            further: Vec::new(),
+            chains: true,
+            absorbed: 0,
+        }
     }
 
     /// With `content` in one segment.
@@ -74,9 +82,9 @@ impl VecBuffer {
         self.segments().flatten().copied().collect()
     }
 
-    /// Buffers this is made of.
-    pub fn buffers(&self) -> usize {
-        1 + self.further.iter().map(Self::buffers).sum::<usize>()
+    /// Frames this was made of: one, and those that were chained to it.
+    pub fn frames(&self) -> usize {
+        1 + self.absorbed
     }
 }
 
@@ -146,6 +154,7 @@ impl Buffer for VecBuffer {
             return Err(tail);
         }
         let further = core::mem::take(&mut tail.further);
+        self.absorbed += tail.frames();
         self.further.push(tail);
         self.further.extend(further);
         Ok(())
@@ -166,8 +175,10 @@ pub struct TestEnv {
     pub discarded: Vec<(DropReason, VecBuffer)>,
     /// Buffers that came from [`allocate`](Env::allocate).
     pub allocated: usize,
-    /// Buffers that came back, other than by `transmitted`.
+    /// Frames that came back by [`discard`](Env::discard) or [`release`](Env::release).
     pub returned: usize,
+    /// Frames that left by [`transmit`](Env::transmit).
+    pub left: usize,
 }
 
 impl Default for TestEnv {
@@ -181,6 +192,7 @@ impl Default for TestEnv {
             discarded: Vec::new(),
             allocated: 0,
             returned: 0,
+            left: 0,
         }
     }
 }
@@ -223,16 +235,17 @@ impl Env for TestEnv {
     }
 
     fn transmit(&mut self, interface: InterfaceId, frame: VecBuffer) {
+        self.left += frame.frames();
         self.transmitted.push_back((interface, frame));
     }
 
     fn discard(&mut self, buffer: VecBuffer, reason: DropReason) {
-        self.returned += buffer.buffers();
+        self.returned += buffer.frames();
         self.discarded.push((reason, buffer));
     }
 
     fn release(&mut self, buffer: VecBuffer) {
-        self.returned += buffer.buffers();
+        self.returned += buffer.frames();
     }
 }
 

@@ -207,6 +207,8 @@ impl<B: Buffer> Stack<B> {
             (None, Some(interface)) if is_link_group(to.ip()) => Hop { interface, next: to.ip() },
             (None, _) => self.routes.lookup(to.ip(), None).filter(|_| scope.is_none()).ok_or(DropReason::NoRoute)?,
         };
+        // A group is reached on the link, whatever gateway its route names.
+        let hop = if is_link_group(to.ip()) { Hop { next: to.ip(), ..hop } } else { hop };
         if own.is_ipv4() != to.is_ipv4() {
             return Err(DropReason::NoSource);
         }

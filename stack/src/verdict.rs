@@ -103,6 +103,11 @@ impl<B: Buffer> Datagram<B> {
         self.buffer.append(n)
     }
 
+    /// The whole frame.
+    pub fn buffer(&self) -> &B {
+        &self.buffer
+    }
+
     /// The whole frame, to be kept or given back to its pool.
     pub fn into_buffer(self) -> B {
         self.buffer
@@ -156,6 +161,11 @@ impl<B: Buffer> EchoReply<B> {
     /// Copies data from `offset` on, over segment borders.
     pub fn read_payload_at(&self, offset: usize, to: &mut [u8]) -> Result<(), NoRoom> {
         self.buffer.read_at(self.payload_offset() + offset, to)
+    }
+
+    /// The whole frame.
+    pub fn buffer(&self) -> &B {
+        &self.buffer
     }
 
     /// The whole frame, to be given back to its pool.
