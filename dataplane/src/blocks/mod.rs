@@ -1,6 +1,7 @@
 //! The blocks that come with Tailwater, one file each.
 
 mod bpf;
+mod capture;
 mod counter;
 mod ethernet;
 mod filter;
@@ -18,6 +19,7 @@ use crate::block::Kind;
 
 /// All built-in kinds.
 pub(crate) const KINDS: &[Kind] = &[
+    capture::KIND,
     counter::KIND,
     ethernet::KIND,
     filter::KIND,

@@ -13,6 +13,7 @@ pub mod af_xdp;
 mod descriptors;
 mod error;
 pub mod memory;
+pub mod pcap;
 
 use std::os::fd::BorrowedFd;
 
