@@ -1,1 +1,64 @@
-fn main() {}
+//! The `tailwater` command: one file for each subcommand, all started here.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `cli` | the command line as a whole |
+//! | `common` | options of every command that moves packets |
+//! | `l3fwd`, `echo`, `ping`, `capture`, `doctor`, `stats`, `demo` | the subcommands |
+//! | `session` | a dataplane that runs until it is told to stop: progress, control socket, summary |
+//! | `control` | the socket by which `stats` talks to a running command |
+//! | `snapshot`, `summary`, `table` | counters as data, and as text for people |
+//!
+//! Exit codes: 0 all went well, 1 it failed, 2 the command line cannot be right.
+
+mod capture;
+mod cli;
+mod common;
+mod control;
+mod cpus;
+mod demo;
+mod doctor;
+mod echo;
+mod failure;
+mod interrupt;
+mod l3fwd;
+mod logging;
+mod napi;
+mod ping;
+mod progress;
+mod session;
+mod snapshot;
+mod stats;
+mod summary;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.verbose);
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::L3fwd { args, common } => l3fwd::run(args, common),
+        Command::Echo { args, common } => echo::run(args, common),
+        Command::Ping { args, common } => ping::run(args, common),
+        Command::Capture(args) => capture::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Stats(args) => stats::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "tailwater", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

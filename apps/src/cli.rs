@@ -1,0 +1,90 @@
+//! The command line as a whole.
+
+use clap::{ArgAction, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::common::Common;
+use crate::{capture, demo, doctor, echo, l3fwd, ping, stats};
+
+const AFTER_HELP: &str = "\
+Start here:
+  tailwater doctor                        what each interface can do, and what stands in the way
+  tailwater demo                          a network in a box: forwards and echoes, and cleans up
+  tailwater l3fwd -i eth1 -i eth2         forward between two interfaces by the kernel's routes
+  tailwater stats                         counters of what runs
+
+Packets need root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and CAP_IPC_LOCK.
+RUST_LOG=tailwater=debug shows more; so do -v and -vv. Exit codes: 0 done, 1 failed, 2 wrong command line.";
+
+/// Network packets around the kernel: AF_XDP rings, one worker a core, a graph of small blocks.
+#[derive(Parser, Debug)]
+#[command(name = "tailwater", version, max_term_width = 110, after_help = AFTER_HELP, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Tell more on standard error; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Forward IPv4 and IPv6 between interfaces, by the kernel's routes and neighbours
+    #[command(after_help = l3fwd::AFTER_HELP)]
+    L3fwd {
+        #[command(flatten)]
+        args: l3fwd::Args,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Answer what comes to an address and port
+    Echo {
+        #[command(flatten)]
+        args: echo::Args,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Send echo requests from an address of our own
+    Ping {
+        #[command(flatten)]
+        args: ping::Args,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Write an interface's packets to a file
+    #[command(after_help = capture::AFTER_HELP)]
+    Capture(capture::Args),
+    /// Say what interfaces can do and what stands in the way, changing nothing
+    #[command(after_help = doctor::AFTER_HELP)]
+    Doctor(doctor::Args),
+    /// Show the counters of a running command
+    #[command(after_help = stats::AFTER_HELP)]
+    Stats(stats::Args),
+    /// Forward and echo in a network made for it, step by step, and clean up
+    #[command(after_help = demo::AFTER_HELP)]
+    Demo(demo::Args),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  tailwater completions bash > /etc/bash_completion.d/tailwater")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_is_for() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The messages. Each is one line of JSON.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Version of the protocol. A new operation does not change it; a changed meaning does.
+pub(crate) const VERSION: u32 = 1;
+/// Longest line, in bytes; enough for a report of many workers.
+pub(crate) const LINE_MAX: u64 = 16 << 20;
+
+/// What can be asked. Operations on the graph will be further variants, with their arguments beside `op`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Who are you? Answered with an [`Identity`].
+    Identify,
+    /// All counters. Answered with a [`Snapshot`](crate::snapshot::Snapshot).
+    Report,
+    /// The packet graph. Answered with its vertices and edges.
+    Graph,
+}
+
+/// A request on its way.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Envelope {
+    pub(crate) version: u32,
+    #[serde(flatten)]
+    pub(crate) request: Request,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) pid: u32,
+    /// Subcommand.
+    pub(crate) command: String,
+    pub(crate) interfaces: Vec<String>,
+    pub(crate) uptime_ms: u64,
+}
+
+/// Why a request was not met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Refusal {
+    /// For programs: `syntax`, `version`, `busy`, `failed`.
+    pub(crate) kind: String,
+    /// For people.
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(kind: &str, message: impl Into<String>) -> Self {
+        Self { kind: kind.to_owned(), message: message.into() }
+    }
+}
+
+/// An answer on its way: one of the two is there.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ok: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<Refusal>,
+}
+
+impl Answer {
+    pub(crate) fn new(outcome: Result<Value, Refusal>) -> Self {
+        let (ok, error) = match outcome {
+            Ok(value) => (Some(value), None),
+            Err(refusal) => (None, Some(refusal)),
+        };
+        Self { version: VERSION, ok, error }
+    }
+}
+
+/// Reads a request.
+pub(crate) fn parse(line: &str) -> Result<Request, Refusal> {
+    let syntax = |error: serde_json::Error| Refusal::new("syntax", format!("not a request: {error}"));
+    let value: Value = serde_json::from_str(line).map_err(syntax)?;
+    match value.get("version").and_then(Value::as_u64) {
+        Some(version) if version == u64::from(VERSION) => {}
+        Some(version) => {
+            let message =
+                format!("version {version} is not spoken here, only {VERSION}; use the same tailwater on both sides");
+            return Err(Refusal::new("version", message));
+        }
+        None => return Err(Refusal::new("syntax", "a request needs a version")),
+    }
+    serde_json::from_value::<Envelope>(value).map(|envelope| envelope.request).map_err(syntax)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_flat_objects_named_by_op() {
+        let line = serde_json::to_string(&Envelope { version: VERSION, request: Request::Report }).unwrap();
+        assert_eq!(line, r#"{"version":1,"op":"report"}"#);
+        assert_eq!(parse(&line), Ok(Request::Report));
+    }
+
+    #[test]
+    fn other_versions_unknown_operations_and_noise_are_told_apart() {
+        let kind = |line: &str| parse(line).map_err(|refusal| refusal.kind);
+        assert_eq!(kind(r#"{"version":2,"op":"report"}"#), Err("version".into()));
+        assert_eq!(kind(r#"{"version":1,"op":"levitate"}"#), Err("syntax".into()));
+        assert_eq!(kind(r#"{"op":"report"}"#), Err("syntax".into()));
+        assert_eq!(kind("GET / HTTP/1.1"), Err("syntax".into()));
+    }
+
+    #[test]
+    fn an_answer_holds_either_content_or_refusal() {
+        let ok = serde_json::to_string(&Answer::new(Ok(Value::from(7)))).unwrap();
+        assert_eq!(ok, r#"{"version":1,"ok":7}"#);
+        let refused = serde_json::to_string(&Answer::new(Err(Refusal::new("failed", "no")))).unwrap();
+        assert_eq!(refused, r#"{"version":1,"error":{"kind":"failed","message":"no"}}"#);
+    }
+}

@@ -1,0 +1,215 @@
+//! A dataplane that runs until it is told to stop.
+//!
+//! 1. Signals are taken over and privileges checked, before anything that must be undone.
+//! 2. The runtime starts; what it probed, chose and why goes to standard error.
+//! 3. The command's own part begins ([`Plan::begin`]), then the control socket; then `ready` on standard output.
+//! 4. Progress, until SIGINT, SIGTERM, `--duration`, or a worker ends.
+//! 5. The runtime stops: programs detach, rings empty, frames come home; the summary is printed.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tailwater_dataplane::block::{Registry, Services};
+use tailwater_dataplane::graph::GraphSpec;
+use tailwater_dataplane::runtime::{Runtime, RuntimeConfig};
+use tailwater_xdp::Host;
+
+use crate::common::Common;
+use crate::control::{Identity, Refusal, Request, Server};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::napi::NapiThreads;
+use crate::progress::Progress;
+use crate::snapshot::{Counts, Snapshot};
+use crate::summary;
+
+/// How often it is checked that the workers are alive.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What a command adds to a running dataplane: threads, registrations, counters. Dropped after the stop.
+pub(crate) trait Part: Send {
+    /// The command's own counters, for summaries, JSON and `stats`.
+    fn counters(&self) -> Counts {
+        Counts::new()
+    }
+
+    /// What went wrong meanwhile, if that is reason to stop.
+    fn failure(&mut self) -> Option<anyhow::Error> {
+        None
+    }
+
+    /// Called between the stop of the dataplane and the summary.
+    fn stopped(&mut self) {}
+}
+
+/// Nothing to add.
+impl Part for () {}
+
+/// What to run.
+pub(crate) struct Plan<'a> {
+    /// Name of the subcommand.
+    pub(crate) command: &'static str,
+    pub(crate) common: &'a Common,
+    pub(crate) config: RuntimeConfig,
+    pub(crate) registry: Registry,
+    pub(crate) services: Services,
+    /// Lines to print before what the runtime says.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The running dataplane, shared between the main thread and the control socket.
+struct Shared {
+    command: &'static str,
+    started: Instant,
+    interfaces: Vec<String>,
+    graph: GraphSpec,
+    /// `None` once it is being stopped.
+    running: Mutex<Option<(Runtime, Box<dyn Part>)>>,
+}
+
+impl Plan<'_> {
+    /// Runs it. `graph` makes the packet graph for the ports' names; `begin` runs between the start of the dataplane and
+    /// `ready`.
+    pub(crate) fn run<P: Part + 'static>(
+        self,
+        graph: impl Fn(&[String]) -> GraphSpec,
+        begin: impl FnOnce(&mut Runtime) -> anyhow::Result<P>,
+    ) -> anyhow::Result<()> {
+        let interrupt = Interrupt::listen()?;
+        check_privileges()?;
+        let Self { command, common, config, registry, services, notes } = self;
+        notes.iter().for_each(|note| eprintln!("{note}"));
+        let mut runtime = Runtime::start(&config, &registry, &services, &graph)?;
+        runtime.describe().iter().for_each(|line| eprintln!("{line}"));
+        let napi = match common.napi_thread {
+            true => NapiThreads::start(runtime.interfaces(), &config.cores, common.napi_nice)?,
+            false => NapiThreads::default(),
+        };
+        napi.notes.iter().for_each(|note| eprintln!("{note}"));
+        let part = begin(&mut runtime)?;
+        let interfaces: Vec<String> = runtime.interfaces().map(|(name, _)| name.to_owned()).collect();
+        let shared = Arc::new(Shared {
+            command,
+            started: Instant::now(),
+            graph: graph(&interfaces),
+            interfaces,
+            running: Mutex::new(Some((runtime, Box::new(part)))),
+        });
+        let server = listen(&shared);
+        shared.announce(common.json);
+        let ended = shared.watch(common, &interrupt);
+        drop(server);
+        let snapshot = shared.stop(napi)?;
+        match common.json {
+            true => println!("{}", json!({ "event": "summary", "report": snapshot })),
+            false => println!("{}", summary::brief(&snapshot)),
+        }
+        ended
+    }
+}
+
+/// A control socket is a convenience: without it the dataplane still does its work.
+fn listen(shared: &Arc<Shared>) -> Option<Server> {
+    let asked = Arc::clone(shared);
+    match Server::start(move |request| asked.answer(&request)) {
+        Ok(server) => Some(server),
+        Err(error) => {
+            tracing::warn!(%error, "no control socket; `tailwater stats` will not find this process");
+            None
+        }
+    }
+}
+
+/// Refuses before anything is touched; the kernel's own refusals come one by one and name no capability.
+pub(crate) fn check_privileges() -> anyhow::Result<()> {
+    let missing = Host::ask().missing_capabilities;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let hint = "run as root, or `setcap cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep` on this program";
+    Err(Failure::new(format!("not permitted: {} missing", missing.join(", ")), hint).into())
+}
+
+impl Shared {
+    fn running(&self) -> MutexGuard<'_, Option<(Runtime, Box<dyn Part>)>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn announce(&self, json: bool) {
+        let names = self.interfaces.join(", ");
+        match json {
+            true => println!("{}", json!({ "event": "ready", "command": self.command, "pid": std::process::id() })),
+            false => println!("ready: {} on {names} (pid {}); Ctrl-C ends it", self.command, std::process::id()),
+        }
+    }
+
+    fn snapshot(&self) -> Option<Snapshot> {
+        let mut running = self.running();
+        let (runtime, part) = running.as_mut()?;
+        let report = runtime.report();
+        Some(Snapshot::of(self.command, self.uptime_ms(), &report, part.counters()))
+    }
+
+    fn answer(&self, request: &Request) -> Result<Value, Refusal> {
+        let stopping = || Refusal::new("busy", "this process is stopping");
+        let answer = match request {
+            Request::Identify => serde_json::to_value(Identity {
+                pid: std::process::id(),
+                command: self.command.to_owned(),
+                interfaces: self.interfaces.clone(),
+                uptime_ms: self.uptime_ms(),
+            }),
+            Request::Report => serde_json::to_value(self.snapshot().ok_or_else(stopping)?),
+            Request::Graph => serde_json::to_value(&self.graph),
+        };
+        answer.map_err(|error| Refusal::new("failed", error.to_string()))
+    }
+
+    /// Until it is time to stop. An error is reported after the stop, which happens anyway.
+    fn watch(&self, common: &Common, interrupt: &Interrupt) -> anyhow::Result<()> {
+        let mut progress = Progress::start(self.command, common.json);
+        let end = common.duration.map(|duration| self.started + duration);
+        let mut next = self.started + common.stats_interval;
+        let ended = loop {
+            let now = Instant::now();
+            let until = end.unwrap_or(next).min(next).saturating_duration_since(now).min(LOOK);
+            if interrupt.wait(until) || end.is_some_and(|end| Instant::now() >= end) {
+                break Ok(());
+            }
+            if let Err(error) = self.check() {
+                break Err(error);
+            }
+            if Instant::now() >= next {
+                next += common.stats_interval;
+                self.snapshot().iter().for_each(|snapshot| progress.show(snapshot));
+            }
+        };
+        progress.finish();
+        ended
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let mut running = self.running();
+        let Some((runtime, part)) = running.as_mut() else { return Ok(()) };
+        if !runtime.alive() {
+            anyhow::bail!("a worker ended by itself; this is a bug");
+        }
+        part.failure().map_or(Ok(()), Err)
+    }
+
+    fn stop(&self, napi: NapiThreads) -> anyhow::Result<Snapshot> {
+        let (runtime, mut part) = self.running().take().context("stopped twice")?;
+        let uptime_ms = self.uptime_ms();
+        // While the program is attached the interface still has the NAPI whose thread is to go.
+        drop(napi);
+        let report = runtime.stop()?;
+        part.stopped();
+        Ok(Snapshot::of(self.command, uptime_ms, &report, part.counters()))
+    }
+}
