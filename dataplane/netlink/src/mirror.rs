@@ -35,7 +35,8 @@ use crate::tables::{Listing, Stale, Tables};
 /// mirrored already stays.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Routes of both families together, all candidates for a prefix counted. About 150 bytes each.
+    /// Routes of both families together, all candidates for a prefix counted. About 250 bytes each at
+    /// the peak, measured with 200,000.
     pub routes_max: usize,
     pub links_max: usize,
     pub addresses_max: usize,

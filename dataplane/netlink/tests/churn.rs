@@ -214,7 +214,7 @@ fn runner(cases: u32) -> TestRunner {
 
 #[test]
 fn random_operations_leave_mirror_and_kernel_equal() {
-    let outcome = runner(40).run(&proptest::collection::vec(operation(), 1..60), |operations| {
+    let outcome = runner(16).run(&proptest::collection::vec(operation(), 1..60), |operations| {
         in_namespace(|| {
             two_veths();
             let mut follower = Follower::open();
@@ -241,7 +241,7 @@ fn random_operations_leave_mirror_and_kernel_equal() {
 #[test]
 fn each_random_change_of_a_route_is_understood_without_listing_again() {
     let changes = operation().prop_filter("routes only", |operation| operation.starts_with("route"));
-    let outcome = runner(12).run(&proptest::collection::vec(changes, 1..40), |operations| {
+    let outcome = runner(6).run(&proptest::collection::vec(changes, 1..40), |operations| {
         in_namespace(|| {
             two_veths();
             ip_batch("nexthop add id 1 via 10.0.0.2 dev va\nnexthop add id 2 via 10.0.1.2 dev vc\n", "", false);

@@ -166,6 +166,11 @@ fn routes_which_the_kernel_drops_in_silence_go_with_the_link() {
 }
 
 #[test]
+fn a_route_dropped_while_its_link_was_down_does_not_come_back_with_it() {
+    follow(&["route add 10.1.0.0/16 via 10.0.0.2", "link set va down", "link set va up"]);
+}
+
+#[test]
 fn routes_which_the_kernel_drops_in_silence_go_with_the_address() {
     follow(&[
         "address add 10.0.0.7/24 dev va",
