@@ -39,13 +39,13 @@ static __always_inline enum verdict refused(long answer)
 }
 
 /* Asks for the way out. TX_FORWARDED: the redirect is set, the frame still to be rewritten. */
-static __always_inline enum verdict find_egress(struct xdp_md *ctx, struct bpf_fib_lookup *fib)
+static __always_inline enum verdict find_egress(struct xdp_md *ctx, struct bpf_fib_lookup *fib, void *ports)
 {
 	long answer = bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
 
 	if (answer != BPF_FIB_LKUP_RET_SUCCESS)
 		return refused(answer);
-	if (bpf_redirect_map(&tx_ports, fib->ifindex, XDP_ABORTED) != XDP_REDIRECT)
+	if (bpf_redirect_map(ports, fib->ifindex, XDP_ABORTED) != XDP_REDIRECT)
 		return UP_EGRESS_UNMANAGED;
 	return TX_FORWARDED;
 }
@@ -56,8 +56,15 @@ static __always_inline void rewrite_macs(struct ethhdr *eth, const struct bpf_fi
 	__builtin_memcpy(eth->h_source, fib->smac, ETH_ALEN);
 }
 
+/* Of the addresses that stay on their link, the FIB itself refuses multicast, broadcast and loopback. Under a
+ * default route it would forward these. */
+static __always_inline bool ip4_fib_would_leak(__be32 addr)
+{
+	return (addr & bpf_htonl(0xff000000)) == 0 || (addr & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
+}
+
 /* Equal-cost routes are chosen as the kernel does with fib_multipath_hash_policy 0: by addresses. */
-static __always_inline enum verdict forward_ip4(struct xdp_md *ctx, struct ethhdr *eth, void *end)
+static __always_inline enum verdict forward_ip4(struct xdp_md *ctx, struct ethhdr *eth, void *end, void *ports)
 {
 	struct iphdr *ip = (void *)(eth + 1);
 	struct bpf_fib_lookup fib = {};
@@ -69,7 +76,7 @@ static __always_inline enum verdict forward_ip4(struct xdp_md *ctx, struct ethhd
 		return UP_OPTIONS;
 	if (ip->ttl <= 1)
 		return UP_TTL;
-	if (ip4_stays_on_link(ip->daddr))
+	if (ip4_fib_would_leak(ip->daddr))
 		return REDIRECT_TRANSIT;
 	fib.family = FAMILY_IP4;
 	fib.l4_protocol = ip->protocol;
@@ -78,7 +85,7 @@ static __always_inline enum verdict forward_ip4(struct xdp_md *ctx, struct ethhd
 	fib.tos = ip->tos;
 	fib.ipv4_src = ip->saddr;
 	fib.ipv4_dst = ip->daddr;
-	verdict = find_egress(ctx, &fib);
+	verdict = find_egress(ctx, &fib, ports);
 	if (verdict != TX_FORWARDED)
 		return verdict;
 	decrement_ttl(ip);
@@ -86,7 +93,7 @@ static __always_inline enum verdict forward_ip4(struct xdp_md *ctx, struct ethhd
 	return TX_FORWARDED;
 }
 
-static __always_inline enum verdict forward_ip6(struct xdp_md *ctx, struct ethhdr *eth, void *end)
+static __always_inline enum verdict forward_ip6(struct xdp_md *ctx, struct ethhdr *eth, void *end, void *ports)
 {
 	struct ipv6hdr *ip = (void *)(eth + 1);
 	struct bpf_fib_lookup fib = {};
@@ -110,7 +117,7 @@ static __always_inline enum verdict forward_ip6(struct xdp_md *ctx, struct ethhd
 	fib.tot_len = bpf_ntohs(ip->payload_len) + sizeof(*ip);
 	fib.ifindex = port.ifindex;
 	fib.flowinfo = *(__be32 *)ip & bpf_htonl(0x0fffffff);
-	verdict = find_egress(ctx, &fib);
+	verdict = find_egress(ctx, &fib, ports);
 	if (verdict != TX_FORWARDED)
 		return verdict;
 	ip->hop_limit--;
@@ -118,15 +125,15 @@ static __always_inline enum verdict forward_ip6(struct xdp_md *ctx, struct ethhd
 	return TX_FORWARDED;
 }
 
-/* TX_FORWARDED: done. Anything else: why the frame must go the way of user placement. */
-static __always_inline enum verdict forward(struct xdp_md *ctx, struct ethhdr *eth, void *end)
+/* `ports` is the devmap of this program. TX_FORWARDED: done. Anything else: why the frame must go the way of user placement. */
+static __always_inline enum verdict forward(struct xdp_md *ctx, struct ethhdr *eth, void *end, void *ports)
 {
 	if (!is_own_mac(eth))
 		return REDIRECT_TRANSIT;
 	if (eth->h_proto == bpf_htons(ETH_P_IP))
-		return forward_ip4(ctx, eth, end);
+		return forward_ip4(ctx, eth, end, ports);
 	if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-		return forward_ip6(ctx, eth, end);
+		return forward_ip6(ctx, eth, end, ports);
 	return is_vlan(eth->h_proto) ? UP_TAGGED : REDIRECT_TRANSIT;
 }
 

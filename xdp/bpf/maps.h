@@ -48,13 +48,22 @@ struct {
 } flow_exceptions SEC(".maps");
 
 /* Shared. Key: ifindex a FIB lookup may answer. Value: ifindex to transmit on (the same).
- * Written by user space, read by the redirect helper. */
+ * Written by user space, read by the redirect helper. An array, not a hash: its lookup is an index, cheaper
+ * than finding the interface by number as bpf_redirect() does. */
 struct {
-	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u32);
 } tx_ports SEC(".maps");
+
+/* The same again for the single-buffer program: the kernel lets a devmap serve either kind, not both. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} tx_ports_linear SEC(".maps");
 
 /* Per port. Key: queue * workers + worker. Value: AF_XDP socket. Written by user space, read by the
  * redirect helper. */

@@ -44,14 +44,21 @@ static __always_inline struct decision steer_mode(const struct ethhdr *eth, cons
 	return steer_shared(eth, pkt, parsed, cfg);
 }
 
-static __always_inline int steer_frame(struct xdp_md *ctx)
+static __always_inline int steer_parsed(struct xdp_md *ctx, struct ethhdr *eth, void *end,
+					const struct settings *cfg, enum verdict why)
+{
+	struct packet pkt = {};
+	enum parsed parsed = parse_frame(&pkt, eth, end);
+
+	return carry_out(ctx, steer_mode(eth, &pkt, parsed, cfg, why));
+}
+
+static __always_inline int steer_frame(struct xdp_md *ctx, void *ports)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = (void *)(long)ctx->data;
 	enum verdict why = REDIRECT_TRANSIT;
-	struct packet pkt = {};
 	struct settings *cfg;
-	enum parsed parsed;
 	__u32 zero = 0;
 
 	cfg = bpf_map_lookup_elem(&settings, &zero);
@@ -62,26 +69,25 @@ static __always_inline int steer_frame(struct xdp_md *ctx)
 	if ((void *)(eth + 1) > end)
 		return runt(ctx);
 	if (port.mode == MODE_ROUTER && port.place_xdp) {
-		why = forward(ctx, eth, end);
+		why = forward(ctx, eth, end, ports);
 		if (why == TX_FORWARDED)
 			return leave(ctx, TX_FORWARDED, XDP_REDIRECT);
 	}
-	parsed = parse_frame(&pkt, eth, end);
-	return carry_out(ctx, steer_mode(eth, &pkt, parsed, cfg, why));
+	return steer_parsed(ctx, eth, end, cfg, why);
 }
 
 /* The usual program: also accepts frames in several fragments (MTU above one page). */
 SEC("xdp.frags")
 int steer(struct xdp_md *ctx)
 {
-	return steer_frame(ctx);
+	return steer_frame(ctx, &tx_ports);
 }
 
 /* For drivers which refuse programs that declare fragments. */
 SEC("xdp")
 int steer_linear(struct xdp_md *ctx)
 {
-	return steer_frame(ctx);
+	return steer_frame(ctx, &tx_ports_linear);
 }
 
 /* For the test that holds this hash and the Rust one together: answers the hash instead of an action.

@@ -18,12 +18,13 @@ pub struct Limits {
     pub local_addrs_max: u32,
     /// Flow exceptions; about 120 bytes each, taken at start. The least recently used one gives way.
     pub flow_exceptions_max: u32,
-    /// Interfaces the kernel placement may send out of.
-    pub tx_ports_max: u32,
+    /// One more than the highest interface index the kernel placement may send out of; 8 bytes each. Traffic
+    /// out of interfaces beyond comes up to the workers.
+    pub tx_ifindex_max: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { listeners_max: 65_536, local_addrs_max: 65_536, flow_exceptions_max: 65_536, tx_ports_max: PORTS_MAX }
+        Self { listeners_max: 65_536, local_addrs_max: 65_536, flow_exceptions_max: 65_536, tx_ifindex_max: 65_536 }
     }
 }

@@ -128,6 +128,7 @@ fn by_name<'a, 'obj>(maps: &'a mut skel::OpenSteerMaps<'obj>, name: &str) -> Opt
         "local_addrs" => &mut maps.local_addrs,
         "flow_exceptions" => &mut maps.flow_exceptions,
         "tx_ports" => &mut maps.tx_ports,
+        "tx_ports_linear" => &mut maps.tx_ports_linear,
         "xsks" => &mut maps.xsks,
         "ring_states" => &mut maps.ring_states,
         "verdicts" => &mut maps.verdicts,

@@ -57,6 +57,7 @@ struct Maps {
     local_addrs: MapHandle,
     flow_exceptions: MapHandle,
     tx_ports: MapHandle,
+    tx_ports_linear: MapHandle,
     settings_memory: Mapping,
     hash_key: HashKey,
     ports: AtomicU32,
@@ -75,7 +76,7 @@ impl Shared {
         let settings = create("settings", MapType::Array, 4, SETTINGS_LEN, 1, libbpf_sys::BPF_F_MMAPABLE)?;
         let settings_memory = Mapping::new(settings.as_fd(), SETTINGS_LEN)?;
         let no_prealloc = libbpf_sys::BPF_F_NO_PREALLOC;
-        let Limits { listeners_max, local_addrs_max, flow_exceptions_max, tx_ports_max } = limits;
+        let Limits { listeners_max, local_addrs_max, flow_exceptions_max, tx_ifindex_max } = limits;
         let maps = Maps {
             listeners: create("listeners", MapType::Hash, size_of::<ListenerKey>(), 4, listeners_max, no_prealloc)?,
             local_addrs: create(
@@ -94,7 +95,8 @@ impl Shared {
                 flow_exceptions_max,
                 0,
             )?,
-            tx_ports: create("tx_ports", MapType::DevmapHash, 4, 4, tx_ports_max, 0)?,
+            tx_ports: create("tx_ports", MapType::Devmap, 4, 4, tx_ifindex_max, 0)?,
+            tx_ports_linear: create("tx_ports_linear", MapType::Devmap, 4, 4, tx_ifindex_max, 0)?,
             settings,
             settings_memory,
             hash_key,
@@ -121,7 +123,7 @@ impl Shared {
 
     /// Interfaces the kernel placement may send out of.
     pub fn tx_ports(&self) -> TxPorts<'_> {
-        TxPorts(&self.0.tx_ports)
+        TxPorts(&self.0)
     }
 
     /// The key of the flow hash, the same for the life of these maps.
@@ -162,7 +164,7 @@ impl Shared {
     }
 
     /// Name in the program and descriptor of each map.
-    pub(crate) fn maps(&self) -> [(&'static str, BorrowedFd<'_>); 5] {
+    pub(crate) fn maps(&self) -> [(&'static str, BorrowedFd<'_>); 6] {
         let maps = &*self.0;
         [
             ("settings", maps.settings.as_fd()),
@@ -170,6 +172,7 @@ impl Shared {
             ("local_addrs", maps.local_addrs.as_fd()),
             ("flow_exceptions", maps.flow_exceptions.as_fd()),
             ("tx_ports", maps.tx_ports.as_fd()),
+            ("tx_ports_linear", maps.tx_ports_linear.as_fd()),
         ]
     }
 
@@ -324,17 +327,21 @@ impl FlowExceptions<'_> {
 /// Interfaces the kernel placement may send out of. Traffic whose way out is not among them comes up to the
 /// worker.
 #[derive(Debug)]
-pub struct TxPorts<'a>(&'a MapHandle);
+pub struct TxPorts<'a>(&'a Maps);
 
 impl TxPorts<'_> {
     /// Allows an interface of the caller's network namespace. Frames redirected to an interface which cannot
     /// transmit them are lost, so prefer [`Steering::add_tx_port`](crate::Steering::add_tx_port), which asks first.
     pub fn insert(&self, ifindex: u32) -> Result<()> {
-        insert(self.0, "tx_ports", &ifindex.to_ne_bytes(), ifindex)
+        let key = ifindex.to_ne_bytes();
+        insert(&self.0.tx_ports, "tx_ports", &key, ifindex)?;
+        insert(&self.0.tx_ports_linear, "tx_ports_linear", &key, ifindex)
     }
 
-    /// Takes it back. Answers whether it was there.
-    pub fn remove(&self, ifindex: u32) -> Result<bool> {
-        remove(self.0, "tx_ports", &ifindex.to_ne_bytes())
+    /// Takes it back. No error if it was not there.
+    pub fn remove(&self, ifindex: u32) -> Result<()> {
+        let key = ifindex.to_ne_bytes();
+        remove(&self.0.tx_ports, "tx_ports", &key)?;
+        remove(&self.0.tx_ports_linear, "tx_ports_linear", &key).map(drop)
     }
 }

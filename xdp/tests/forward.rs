@@ -35,10 +35,11 @@ const SERVER6: &str = "2001:db8:7::1";
 fn topology() -> AttachedTool {
     enter_namespace();
     run(&format!("ip link add {OUT} address 02:00:00:00:00:03 type veth peer name {SINK} address 02:00:00:00:00:04"));
-    for name in [OUT, SINK] {
-        run(&format!("ip link set {name} addrgenmode none up"));
-    }
     let setup = [
+        "sysctl -q -w net.ipv6.conf.twx3.disable_ipv6=1",
+        "sysctl -q -w net.ipv6.conf.twx0.disable_ipv6=0",
+        "ip link set twx2 addrgenmode none up",
+        "ip link set twx3 up",
         "ip addr add 10.1.0.1/24 dev twx0",
         "ip addr add 10.2.0.1/24 dev twx2",
         "ip -6 addr add 2001:db8:1::1/64 dev twx0 nodad",

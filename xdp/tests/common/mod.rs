@@ -44,7 +44,8 @@ pub(crate) fn enter_namespace() {
     ));
     for name in [OWN, PEER] {
         // No frames of the kernel's own (router solicitations, multicast reports) among those we count.
-        run(&format!("ip link set {name} addrgenmode none up"));
+        run(&format!("sysctl -q -w net.ipv6.conf.{name}.disable_ipv6=1"));
+        run(&format!("ip link set {name} up"));
     }
 }
 
