@@ -8,6 +8,8 @@ mod fib;
 pub mod generate;
 mod group;
 mod memory;
+#[cfg(all(test, loom))]
+mod model;
 mod next_hop;
 mod node;
 mod prefetch;

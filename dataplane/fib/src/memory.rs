@@ -1,18 +1,18 @@
 //! Tables of atomic words in memory that costs nothing until it is touched.
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
-
+#[cfg(not(loom))]
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::error::FibError;
+use crate::sync::{AtomicU32, AtomicU64};
 
 /// Size and alignment of a huge page on x86-64 and, with 4 KiB granules, on arm64.
+#[cfg(not(loom))]
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 mod sealed {
-    /// Integers a [`super::Words`] may hold: no padding, no invalid bit pattern, interior mutability, alignment at
-    /// most a page.
+    /// What [`super::Words`] may hold: atomics, for which zero is valid and shared mutation sound.
     pub(crate) trait Word: Sync {}
     impl Word for super::AtomicU32 {}
     impl Word for super::AtomicU64 {}
@@ -20,6 +20,7 @@ mod sealed {
 
 /// An array of zeroed atomic words in an anonymous mapping of its own, which asks for transparent huge pages.
 /// The kernel hands out a page when it is first written; until then reads see its shared zero page.
+#[cfg(not(loom))]
 pub(crate) struct Words<W> {
     map: MmapRaw,
     offset_bytes: usize,
@@ -27,6 +28,7 @@ pub(crate) struct Words<W> {
     word: std::marker::PhantomData<W>,
 }
 
+#[cfg(not(loom))]
 impl<W: sealed::Word> Words<W> {
     pub(crate) fn zeroed(len: usize) -> Result<Self, FibError> {
         let len_bytes = len * size_of::<W>();
@@ -57,10 +59,25 @@ impl<W: sealed::Word> Words<W> {
     }
 }
 
-#[cfg(test)]
+/// The same on the heap, each word known to loom.
+#[cfg(loom)]
+pub(crate) struct Words<W>(Vec<W>);
+
+#[cfg(loom)]
+impl<W: sealed::Word + Default> Words<W> {
+    pub(crate) fn zeroed(len: usize) -> Result<Self, FibError> {
+        Ok(Self((0..len).map(|_| W::default()).collect()))
+    }
+
+    pub(crate) fn words(&self) -> &[W] {
+        &self.0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use std::sync::atomic::Ordering::Relaxed;
+    use crate::sync::Ordering::Relaxed;
 
     #[test]
     fn words_start_at_zero_and_keep_what_is_stored() {

@@ -1,12 +1,7 @@
-//! Atomics, replaced by loom's in its model runs (`RUSTFLAGS="--cfg loom"`).
+//! Atomics, replaced by loom's in its model runs, see `model`.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering, fence},
-};
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use std::sync::Arc;
 #[cfg(not(loom))]
-pub(crate) use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering, fence},
-};
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
