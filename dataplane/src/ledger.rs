@@ -88,11 +88,12 @@ reasons! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ledger {
     dropped: [u64; DropReason::ALL.len()],
+    stack: [u64; tailwater_stack::DropReason::COUNT],
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { dropped: [0; DropReason::ALL.len()] }
+        Self { dropped: [0; DropReason::ALL.len()], stack: [0; tailwater_stack::DropReason::COUNT] }
     }
 }
 
@@ -103,6 +104,12 @@ impl Ledger {
         self.dropped[reason as usize] += 1;
     }
 
+    /// Counts one packet that the stack discarded.
+    #[inline]
+    pub fn count_stack(&mut self, reason: tailwater_stack::DropReason) {
+        self.stack[reason.index()] += 1;
+    }
+
     /// Packets discarded for `reason`.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.dropped[reason as usize]
@@ -110,12 +117,14 @@ impl Ledger {
 
     /// Packets discarded for any reason.
     pub fn total(&self) -> u64 {
-        self.dropped.iter().sum()
+        self.dropped.iter().chain(&self.stack).sum()
     }
 
     /// Names of the reasons that occurred, with their counts.
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        DropReason::ALL.iter().map(|reason| reason.name()).zip(self.dropped).filter(|&(_, n)| n > 0)
+        let own = DropReason::ALL.iter().map(|reason| reason.name()).zip(self.dropped);
+        let stack = tailwater_stack::DropReason::ALL.iter().map(|reason| reason.name()).zip(self.stack);
+        own.chain(stack).filter(|&(_, n)| n > 0)
     }
 }
 
@@ -125,7 +134,9 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_name_of_its_own() {
-        let mut names: Vec<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+        let own = DropReason::ALL.iter().map(|reason| reason.name());
+        let stack = tailwater_stack::DropReason::ALL.iter().map(|reason| reason.name());
+        let mut names: Vec<_> = own.chain(stack).collect();
         names.sort_unstable();
         let count = names.len();
         names.dedup();

@@ -11,6 +11,7 @@
 //! | [`graph`] | blocks joined by edges; a graph as data |
 //! | [`timer_wheel`] | what is due when, in constant time |
 //! | [`forwarding`] | the kernel's routes and neighbours as lock-free tables |
+//! | [`service`] | applications inside the workers, and the host that they run on |
 //! | [`worker`] | the run-to-completion loop of one core |
 //! | [`runtime`] | interfaces opened, workers started, all of it stopped |
 //! | [`ledger`] | where every discarded packet went |
@@ -25,5 +26,6 @@ pub mod ledger;
 pub mod port;
 pub mod ring;
 pub mod runtime;
+pub mod service;
 pub mod timer_wheel;
 pub mod worker;

@@ -28,6 +28,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ip_forward::KIND,
     mirror::KIND,
     rate_limit::KIND,
+    crate::service::KIND,
     tee::KIND,
     vlan::KIND,
 ];

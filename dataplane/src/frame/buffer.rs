@@ -2,7 +2,7 @@
 
 use tailwater_stack::{Buffer, NoRoom};
 
-use super::Frame;
+use super::{CHAIN_MAX, Frame};
 
 impl Buffer for Frame {
     #[inline]
@@ -63,6 +63,6 @@ impl Buffer for Frame {
     }
 
     fn chain(&mut self, tail: Self) -> Result<(), Self> {
-        Frame::append(self, tail)
+        self.append_within(CHAIN_MAX, tail)
     }
 }

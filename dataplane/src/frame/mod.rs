@@ -19,6 +19,10 @@ use std::ptr::NonNull;
 /// Most segments that one packet may have (Linux: `MAX_SKB_FRAGS` + 1).
 pub const SEGMENTS_MAX: usize = 18;
 
+/// Most segments that a packet may have before it is cut up for a port: 65,535 bytes in chunks of 2048, or in as many
+/// fragments as the stack puts together.
+pub const CHAIN_MAX: usize = 64;
+
 /// Too little room in front of or behind the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the frame has no room for {wanted} more bytes there ({available} left)")]
@@ -335,7 +339,12 @@ impl Frame {
     /// Appends another frame's packet as further segments. Returns it back, with nothing changed, if the packet would
     /// get more than [`SEGMENTS_MAX`] segments.
     pub fn append(&mut self, other: Frame) -> Result<(), Frame> {
-        if self.segment_count() + other.segment_count() > SEGMENTS_MAX {
+        self.append_within(SEGMENTS_MAX, other)
+    }
+
+    /// As [`append`](Self::append), with another bound.
+    pub(crate) fn append_within(&mut self, segments_max: usize, other: Frame) -> Result<(), Frame> {
+        if self.segment_count() + other.segment_count() > segments_max {
             return Err(other);
         }
         let total = self.total_len() + other.total_len();

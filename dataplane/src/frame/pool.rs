@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::region::{DATA_OFFSET, MAGAZINE_MAX};
-use super::{Frame, Region};
+use super::{CHAIN_MAX, Frame, Region};
 
 /// Free chunks that a pool keeps before it gives a magazine back.
 const CACHE_MAX: usize = 4 * MAGAZINE_MAX;
@@ -41,12 +41,12 @@ impl Pool {
 
     /// A frame that holds a copy of `bytes` (chained if they fill more than one chunk), or `None` when frames run out.
     pub fn allocate_copy(&mut self, bytes: &[u8]) -> Option<Frame> {
-        self.allocate_from(bytes.len(), |offset, out| out.copy_from_slice(&bytes[offset..offset + out.len()]))
+        self.allocate_with(bytes.len(), |offset, out| out.copy_from_slice(&bytes[offset..offset + out.len()]))
     }
 
     /// A frame with the same packet, port and offsets as `frame`, or `None` when frames run out.
     pub fn duplicate(&mut self, frame: &Frame) -> Option<Frame> {
-        let mut copy = self.allocate_from(frame.total_len(), |offset, out| {
+        let mut copy = self.allocate_with(frame.total_len(), |offset, out| {
             frame.read_at(offset, out);
         })?;
         copy.set_port(frame.port());
@@ -54,7 +54,9 @@ impl Pool {
         Some(copy)
     }
 
-    fn allocate_from(&mut self, len: usize, mut read: impl FnMut(usize, &mut [u8])) -> Option<Frame> {
+    /// A frame of `len` bytes (chained if they fill more than one chunk), or `None` when frames run out. `write` is called
+    /// with the offset and the room of each piece, in order.
+    pub fn allocate_with(&mut self, len: usize, mut write: impl FnMut(usize, &mut [u8])) -> Option<Frame> {
         let segment_max = self.region.segment_max();
         let mut whole: Option<Frame> = None;
         let mut offset = 0;
@@ -65,13 +67,13 @@ impl Pool {
                 return None;
             };
             if part.set_len(n).is_ok() {
-                read(offset, part.bytes_mut());
+                write(offset, part.bytes_mut());
             }
             offset += n;
             match &mut whole {
                 None => whole = Some(part),
                 Some(first) => {
-                    if let Err(part) = first.append(part) {
+                    if let Err(part) = first.append_within(CHAIN_MAX, part) {
                         self.release(part);
                         whole.into_iter().for_each(|frame| self.release(frame));
                         return None;

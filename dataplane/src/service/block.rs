@@ -1,0 +1,294 @@
+//! `stack`: a host's stack with a service on top. One instance per worker serves all interfaces: frames come with the
+//! number of the port that they came in by, and leave for the port that they name (`tx:*`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tailwater_stack::wire::{arp, ethernet, icmpv6, ipv6, protocol};
+use tailwater_stack::{Event, Instant, InterfaceId, Route, Stack, Verdict};
+
+use super::entropy::Entropy;
+use super::env::{DrainEnv, WorkerEnv};
+use super::mailbox::{Mailbox, Questions, Update};
+use super::{After, Io, Service};
+use crate::block::{Block, BuildError, Context, Kind, PacketType, Pin};
+use crate::frame::{Batch, Frame};
+
+pub(crate) const KIND: Kind = Kind {
+    name: "stack",
+    summary: "IP, ICMP and UDP of this host, with the command's service; needs `service::Host`",
+    input: PacketType::Ethernet,
+    outputs: &[Pin { name: "out", carries: PacketType::Ethernet }],
+    parameters: &[],
+    polled: true,
+    build: |_, services| {
+        let assembly = services.find::<Assembly>().ok_or(BuildError::Service("a service (service::Host)"))?;
+        (assembly.build)(services.worker)
+    },
+};
+
+/// How often a worker looks for answers while packets wait for them, in ns. Its mailbox cannot wake it.
+const ANSWER_POLL_NS: u64 = 1_000_000;
+
+type BuildBlock = dyn Fn(usize) -> Result<Box<dyn Block>, BuildError> + Send + Sync;
+
+/// Builds a worker's block; found by the block's constructor among the services.
+pub(super) struct Assembly {
+    build: Box<BuildBlock>,
+}
+
+/// What each worker's block starts with.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) stack: tailwater_stack::Config,
+    /// In port order, so that port n is interface n of the stack.
+    pub(super) interfaces: Vec<tailwater_stack::InterfaceConfig>,
+    pub(super) listeners: Vec<SocketAddr>,
+    /// By worker.
+    pub(super) mailboxes: Arc<[Mailbox]>,
+    /// Who resolves neighbours, if the stack does not.
+    pub(super) questions: Option<Arc<Questions>>,
+}
+
+impl Assembly {
+    pub(super) fn new<S: Service + 'static>(parts: Parts, service: Arc<dyn Fn(usize) -> S + Send + Sync>) -> Self {
+        let build = move |worker: usize| {
+            let block = StackBlock::new(parts.clone(), worker, service(worker))?;
+            Ok(Box::new(block) as Box<dyn Block>)
+        };
+        Self { build: Box::new(build) }
+    }
+}
+
+/// What of the stack's ledger the worker's counters have taken in.
+#[derive(Clone, Copy, Default)]
+struct Booked {
+    originated: u64,
+    ended: u64,
+}
+
+struct StackBlock<S> {
+    stack: Stack<Frame>,
+    service: S,
+    worker: usize,
+    mailboxes: Arc<[Mailbox]>,
+    questions: Option<Arc<Questions>>,
+    /// Worker 0 passes ARP and ND answers on to the others.
+    shares_answers: bool,
+    started: bool,
+    entropy: Entropy,
+    booked: Booked,
+    now_ns: u64,
+    /// Changes that the stack had no room for: addresses, routes, neighbours.
+    updates_refused: u64,
+    /// Answers that found another worker's mailbox full.
+    answers_lost: u64,
+}
+
+impl<S: Service> StackBlock<S> {
+    fn new(parts: Parts, worker: usize, service: S) -> Result<Self, BuildError> {
+        let Parts { stack: config, interfaces, listeners, mailboxes, questions } = parts;
+        let mut entropy = Entropy::new();
+        let mut stack = Stack::new(config, entropy.next());
+        for interface in interfaces {
+            stack.add_interface(interface);
+        }
+        for listener in listeners {
+            let bound = stack.udp_bind(listener, None);
+            bound.map_err(|error| BuildError::Other(format!("cannot listen on UDP {listener}: {error:?}")))?;
+        }
+        Ok(Self {
+            shares_answers: worker == 0 && mailboxes.len() > 1 && questions.is_none(),
+            stack,
+            service,
+            worker,
+            mailboxes,
+            questions,
+            started: false,
+            entropy,
+            booked: Booked::default(),
+            now_ns: 0,
+            updates_refused: 0,
+            answers_lost: 0,
+        })
+    }
+
+    /// One received frame: through the stack, and to the service what is the service's.
+    #[inline]
+    fn ingest(&mut self, interface: InterfaceId, frame: Frame, context: &mut Context<'_>) {
+        let mut io = Io::new(&mut self.stack, context, &mut self.entropy, self.worker);
+        let (stack, env) = io.parts();
+        match stack.ingest(interface, frame, env) {
+            Verdict::Datagram(mut datagram) => match self.service.on_datagram(&mut datagram, &mut io) {
+                After::Reply => {
+                    let (stack, env) = io.parts();
+                    // A refused reply has been discarded, and counted with its reason.
+                    let _ = stack.udp_reply(datagram, env);
+                }
+                After::Release => context.pool.release(datagram.into_buffer()),
+            },
+            Verdict::EchoReply(reply) => {
+                self.service.on_echo_reply(&reply, &mut io);
+                context.pool.release(reply.into_buffer());
+            }
+            Verdict::Answered | Verdict::Held | Verdict::Consumed | Verdict::Discarded(_) => {}
+        }
+    }
+
+    /// Gives the other workers copies of what only this one received.
+    #[cold]
+    fn share_answer(&mut self, frame: &Frame, context: &mut Context<'_>) {
+        for mailbox in self.mailboxes.iter().skip(1) {
+            let Some(copy) = context.pool.duplicate(frame) else { return };
+            if let Err(copy) = mailbox.answers.push(copy) {
+                context.pool.release(copy);
+                self.answers_lost += 1;
+            }
+        }
+    }
+
+    fn take_mail(&mut self, context: &mut Context<'_>) {
+        let mailboxes = Arc::clone(&self.mailboxes);
+        let Some(mailbox) = mailboxes.get(self.worker) else { return };
+        // No more than there were at first, so that a turn ends.
+        for _ in 0..mailbox.updates.len() {
+            let Some(update) = mailbox.updates.pop() else { break };
+            self.apply(update, context);
+        }
+        for _ in 0..mailbox.answers.len() {
+            let Some(frame) = mailbox.answers.pop() else { break };
+            *context.originated += 1;
+            self.ingest(InterfaceId(frame.port().into()), frame, context);
+        }
+    }
+
+    fn apply(&mut self, update: Update, context: &mut Context<'_>) {
+        let mut env = WorkerEnv { context, entropy: &mut self.entropy };
+        let stack = &mut self.stack;
+        let taken = match update {
+            Update::Mtu(interface, mtu) => stack.set_mtu(interface, mtu),
+            Update::Address(interface, address) => stack.add_address(interface, address).is_ok(),
+            Update::NoAddress(interface, address) => {
+                stack.remove_address(interface, address);
+                true
+            }
+            Update::Route(route) => stack.add_route(route).is_ok(),
+            Update::NoRoute(interface, prefix) => {
+                stack.remove_route(prefix, interface);
+                // An address on the same link still brings the prefix with it.
+                let connected = stack.addresses(interface).iter().any(|own| own.network() == prefix);
+                let route = Route { prefix, gateway: None, interface };
+                !connected || stack.add_route(route).is_ok()
+            }
+            Update::Neighbour(interface, address, mac) => stack.set_neighbour(interface, address, mac, &mut env),
+            Update::NoNeighbour(interface, address) => {
+                stack.remove_neighbour(interface, address, &mut env);
+                true
+            }
+        };
+        self.updates_refused += u64::from(!taken);
+    }
+
+    /// After the packets: events out, and the stack's books into the worker's.
+    #[inline]
+    fn settle(&mut self, context: &mut Context<'_>) {
+        // Bounded by `Config::events_max`.
+        while let Some(event) = self.stack.poll_event() {
+            match (event, &self.questions) {
+                (Event::ResolveNeeded { interface, address }, Some(questions)) => questions.ask(interface, address),
+                _ => {
+                    let mut io = Io::new(&mut self.stack, context, &mut self.entropy, self.worker);
+                    self.service.on_event(&event, &mut io);
+                }
+            }
+        }
+        let ledger = self.stack.ledger();
+        let now = Booked { originated: ledger.originated, ended: ledger.delivered + ledger.consumed };
+        *context.originated += now.originated - self.booked.originated;
+        *context.delivered += now.ended - self.booked.ended;
+        self.booked = now;
+    }
+}
+
+impl<S: Service> Block for StackBlock<S> {
+    fn process(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
+        self.now_ns = context.now_ns;
+        for frame in batch.drain() {
+            if self.shares_answers && is_neighbour_answer(frame.bytes()) {
+                self.share_answer(&frame, context);
+            }
+            self.ingest(InterfaceId(frame.port().into()), frame, context);
+        }
+        self.settle(context);
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) {
+        self.now_ns = context.now_ns;
+        self.take_mail(context);
+        if !self.started {
+            self.started = true;
+            self.service.on_start(&mut Io::new(&mut self.stack, context, &mut self.entropy, self.worker));
+        }
+        if self.service.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= context.now_ns) {
+            self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, self.worker));
+        }
+        let now = Instant::from_nanos(context.now_ns);
+        if self.stack.poll_timeout().is_some_and(|due| due <= now) {
+            self.stack.on_timeout(&mut WorkerEnv { context, entropy: &mut self.entropy });
+        }
+        self.settle(context);
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        let stack = self.stack.poll_timeout().map(Instant::as_nanos);
+        let expects_mail = self.questions.is_some() || self.mailboxes.len() > 1;
+        let mail = (expects_mail && self.stack.held() > 0).then(|| self.now_ns + ANSWER_POLL_NS);
+        [stack, mail, self.service.deadline_ns()].into_iter().flatten().min()
+    }
+
+    fn held(&self) -> usize {
+        self.stack.held()
+    }
+
+    fn drain(&mut self, batch: &mut Batch) {
+        let mut env = DrainEnv { frames: batch };
+        // Interfaces are numbered from 0 on, one for each port.
+        for port in 0..=u32::from(u16::MAX) {
+            if self.stack.held() == 0 {
+                break;
+            }
+            self.stack.remove_interface(InterfaceId(port), &mut env);
+        }
+    }
+
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        let ledger = self.stack.ledger();
+        report("ingested", ledger.ingested);
+        report("delivered", ledger.delivered);
+        report("answered", ledger.answered);
+        report("originated", ledger.originated);
+        report("transmitted", ledger.transmitted);
+        report("consumed", ledger.consumed);
+        report("events_lost", self.stack.events_lost());
+        report("updates_refused", self.updates_refused);
+        report("answers_lost", self.answers_lost);
+        self.service.counters(report);
+    }
+}
+
+/// Whether a frame is an ARP reply or a neighbour advertisement, by a glance: the stack looks properly.
+#[inline]
+fn is_neighbour_answer(frame: &[u8]) -> bool {
+    let Ok(link) = ethernet::parse(frame) else { return false };
+    let rest = frame.get(link.header_len..).unwrap_or_default();
+    match link.ethertype {
+        ethernet::ethertype::ARP => {
+            matches!(arp::parse(rest), Ok(arp) if arp.operation == arp::Operation::Reply)
+        }
+        ethernet::ethertype::IPV6 => {
+            rest.get(6) == Some(&protocol::ICMPV6)
+                && rest.get(ipv6::HEADER_LEN) == Some(&icmpv6::kind::NEIGHBOUR_ADVERTISEMENT)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,107 @@
+//! The stack's surroundings in a worker: the block's context, seen as an [`Env`].
+//!
+//! Discarded packets are counted here, one by one, with the stack's reason. What the stack originates, delivers and
+//! consumes the block reads off the stack's own ledger once per batch.
+
+use tailwater_stack::{DropReason, Env, Instant, InterfaceId};
+
+use super::entropy::Entropy;
+use crate::block::Context;
+use crate::frame::{Batch, Frame, Pool, SEGMENTS_MAX};
+use crate::ledger;
+
+/// A block's context as the stack sees it.
+pub(super) struct WorkerEnv<'a, 'c> {
+    pub(super) context: &'a mut Context<'c>,
+    pub(super) entropy: &'a mut Entropy,
+}
+
+impl Env for WorkerEnv<'_, '_> {
+    type Buffer = Frame;
+
+    #[inline]
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.context.now_ns)
+    }
+
+    fn random(&mut self) -> u64 {
+        self.entropy.next()
+    }
+
+    #[inline]
+    fn allocate(&mut self) -> Option<Frame> {
+        self.context.pool.allocate()
+    }
+
+    #[inline]
+    fn transmit(&mut self, interface: InterfaceId, frame: Frame) {
+        let fitting = if frame.is_chained() { fit_for_port(frame, self.context.pool) } else { Ok(frame) };
+        match fitting {
+            Ok(mut frame) => {
+                frame.set_port(interface.0 as u16);
+                self.context.emit(0, frame);
+            }
+            Err(frame) => self.context.discard(frame, ledger::DropReason::NoFrame),
+        }
+    }
+
+    #[inline]
+    fn discard(&mut self, frame: Frame, reason: DropReason) {
+        self.context.ledger.count_stack(reason);
+        self.context.pool.release(frame);
+    }
+
+    #[inline]
+    fn release(&mut self, frame: Frame) {
+        self.context.pool.release(frame);
+    }
+}
+
+/// A packet in as few chunks as it needs: one that was put together from many small fragments has more segments than a
+/// port takes, or several where a port without multi-buffer takes one.
+#[cold]
+fn fit_for_port(frame: Frame, pool: &mut Pool) -> Result<Frame, Frame> {
+    if frame.total_len() > pool.region().segment_max() && frame.segment_count() <= SEGMENTS_MAX {
+        return Ok(frame);
+    }
+    match pool.duplicate(&frame) {
+        Some(copy) => {
+            pool.release(frame);
+            Ok(copy)
+        }
+        None => Err(frame),
+    }
+}
+
+/// The surroundings of a stack that is being taken apart: whatever it lets go of is collected.
+pub(super) struct DrainEnv<'a> {
+    pub(super) frames: &'a mut Batch,
+}
+
+impl Env for DrainEnv<'_> {
+    type Buffer = Frame;
+
+    fn now(&self) -> Instant {
+        Instant::ZERO
+    }
+
+    fn random(&mut self) -> u64 {
+        0
+    }
+
+    fn allocate(&mut self) -> Option<Frame> {
+        None
+    }
+
+    fn transmit(&mut self, _interface: InterfaceId, frame: Frame) {
+        self.frames.push(frame);
+    }
+
+    fn discard(&mut self, frame: Frame, _reason: DropReason) {
+        self.frames.push(frame);
+    }
+
+    fn release(&mut self, frame: Frame) {
+        self.frames.push(frame);
+    }
+}

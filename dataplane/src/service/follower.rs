@@ -1,0 +1,342 @@
+//! Follows the kernel's addresses, routes, neighbours and MTUs for the workers' stacks, so that DHCP or `ip` configure
+//! them without knowing of it; puts the workers' questions to the kernel; keeps the XDP program's listeners in step.
+//!
+//! A thread of its own, which sleeps until the kernel or a worker has something to say.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tailwater_netlink::{
+    Address, Control, Event, Limits, Mirror, Neighbour, NeighbourState, Prefix, Route, RouteKind, TABLE_MAIN,
+};
+use tailwater_stack::{Cidr, InterfaceId, MacAddress};
+use tailwater_xdp::{Shared, Transport};
+
+use super::mailbox::{Mailbox, Questions, Update};
+
+/// Changes that wait for a worker whose mailbox is full. A worker that takes nothing for so long hangs; later changes
+/// are dropped with a warning.
+const BACKLOG_MAX: usize = 65_536;
+/// Neighbours kept fresh; those asked for longest ago are forgotten.
+const KEPT_MAX: usize = 1_024;
+/// How often neighbours in use are checked. The kernel sees none of our packets to them.
+const KEEP: Duration = Duration::from_secs(15);
+/// Routes mirrored; the stack holds fewer.
+const ROUTES_MAX: usize = 100_000;
+/// Pause before trying again to empty a backlog, or after an error of netlink's.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// What of the kernel's state the workers are told.
+pub(super) struct Follower {
+    mirror: Mirror,
+    control: Control,
+    /// Kernel indices in port order.
+    ifindices: Vec<u32>,
+    /// The kernel resolves neighbours for us; otherwise only permanent entries count.
+    resolves: bool,
+    mailboxes: Arc<[Mailbox]>,
+    /// By worker.
+    backlog: Vec<VecDeque<Update>>,
+    questions: Arc<Questions>,
+    /// Neighbours that workers asked for, newest last.
+    kept: VecDeque<(InterfaceId, IpAddr)>,
+    keep_at: Instant,
+    listeners: Vec<SocketAddr>,
+    /// Where listeners are registered, once packets may come.
+    shared: Option<Shared>,
+    /// Addresses that listeners at the unspecified address are registered for.
+    registered: BTreeSet<IpAddr>,
+}
+
+impl Follower {
+    /// Reads the present state into the workers' mailboxes.
+    pub(super) fn open(
+        ifindices: Vec<u32>,
+        resolves: bool,
+        mailboxes: Arc<[Mailbox]>,
+        questions: Arc<Questions>,
+        listeners: Vec<SocketAddr>,
+    ) -> Result<Self, tailwater_netlink::Error> {
+        let limits = Limits { tables: vec![TABLE_MAIN], routes_max: ROUTES_MAX, ..Limits::default() };
+        let mut follower = Self {
+            mirror: Mirror::open(limits)?,
+            control: Control::open()?,
+            ifindices,
+            resolves,
+            backlog: mailboxes.iter().map(|_| VecDeque::new()).collect(),
+            mailboxes,
+            questions,
+            kept: VecDeque::new(),
+            keep_at: Instant::now() + KEEP,
+            listeners,
+            shared: None,
+            registered: BTreeSet::new(),
+        };
+        while let Some(event) = follower.mirror.try_next()? {
+            if event == Event::Resynchronised {
+                break;
+            }
+            follower.apply(event);
+        }
+        follower.deliver();
+        Ok(follower)
+    }
+
+    /// Addresses of the interfaces that can be used now.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let ours = self.mirror.addresses().filter(|address| self.port(address.ifindex).is_some() && usable(address));
+        ours.map(|address| address.ip)
+    }
+
+    /// Registers the listeners, and from now on keeps them in step with the addresses.
+    pub(super) fn register(&mut self, shared: Shared) -> Result<(), tailwater_xdp::Error> {
+        for listener in self.listeners.iter().filter(|listener| !listener.ip().is_unspecified()) {
+            shared.listeners().insert(Transport::Udp, *listener)?;
+        }
+        self.shared = Some(shared);
+        let addresses: BTreeSet<IpAddr> = self.addresses().collect();
+        addresses.into_iter().try_for_each(|address| self.listen_at(address))
+    }
+
+    /// Follows until told to stop.
+    pub(super) fn run(mut self) {
+        while !self.questions.stopping() {
+            let mut failed = false;
+            // The mirror yields what has changed since, which ends; a storm of changes must not starve the workers.
+            for _ in 0..BACKLOG_MAX {
+                match self.mirror.try_next() {
+                    Ok(Some(event)) => self.apply(event),
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot follow the kernel's tables");
+                        failed = true;
+                        break;
+                    }
+                }
+            }
+            self.answer();
+            if self.keep_at <= Instant::now() {
+                self.keep_at = Instant::now() + KEEP;
+                self.keep();
+            }
+            let delivered = self.deliver();
+            self.wait(if failed || !delivered { RETRY } else { KEEP });
+        }
+    }
+
+    fn wait(&self, at_most: Duration) {
+        let timeout = Timespec { tv_sec: at_most.as_secs() as i64, tv_nsec: at_most.subsec_nanos().into() };
+        let mirror = self.mirror.as_fd();
+        let questions = self.questions.as_fd();
+        let mut fds = [PollFd::new(&mirror, PollFlags::IN), PollFd::new(&questions, PollFlags::IN)];
+        // Interrupted or not, what there is to do is looked for next.
+        let _ = poll(&mut fds, Some(&timeout));
+        self.questions.woken();
+    }
+
+    fn port(&self, ifindex: u32) -> Option<InterfaceId> {
+        let at = self.ifindices.iter().position(|&known| known == ifindex);
+        at.map(|at| InterfaceId(at as u32))
+    }
+
+    /// One difference of the kernel's state.
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::LinkChanged(link) => {
+                if let Some(port) = self.port(link.ifindex) {
+                    self.tell(Update::Mtu(port, link.mtu_bytes as usize));
+                }
+            }
+            Event::AddressAdded(address) => self.address_changed(&address),
+            Event::AddressRemoved(address) => self.address_changed(&address),
+            Event::RouteChanged(route) => self.route_changed(&route),
+            Event::RouteRemoved { prefix, .. } => {
+                (0..self.ifindices.len() as u32).for_each(|port| self.no_route(InterfaceId(port), prefix));
+            }
+            Event::NeighbourChanged(neighbour) => self.neighbour_changed(&neighbour),
+            Event::NeighbourRemoved { ifindex, ip } => {
+                if let Some(port) = self.port(ifindex) {
+                    self.tell(Update::NoNeighbour(port, ip));
+                }
+            }
+            Event::LinkRemoved { .. } | Event::Resynchronised => {}
+        }
+    }
+
+    /// An address has come, gone, or become usable: what counts is what the interface has now.
+    fn address_changed(&mut self, changed: &Address) {
+        let Some(port) = self.port(changed.ifindex) else { return };
+        let ip = changed.ip;
+        let now = self.mirror.addresses().find(|a| a.ifindex == changed.ifindex && a.ip == ip && usable(a));
+        let Some(now) = now else {
+            self.tell(Update::NoAddress(port, ip));
+            if !self.addresses().any(|other| other == ip) {
+                self.stop_listening_at(ip);
+            }
+            return;
+        };
+        // With a peer the prefix is the peer's.
+        let prefix_len = if now.peer.is_some() { host_len(ip) } else { now.prefix_len };
+        if let Ok(address) = Cidr::new(ip, prefix_len) {
+            self.tell(Update::Address(port, address));
+        }
+        if let Err(error) = self.listen_at(ip) {
+            tracing::warn!(%error, %ip, "cannot listen at a new address");
+        }
+    }
+
+    fn route_changed(&mut self, route: &Route) {
+        for at in 0..self.ifindices.len() {
+            let (port, ifindex) = (InterfaceId(at as u32), self.ifindices[at]);
+            let mut hops = route.path.live_next_hops().filter(|hop| hop.ifindex == ifindex && !hop.encapsulated);
+            match (route.path.kind, hops.next(), cidr(route.prefix)) {
+                (RouteKind::Unicast, Some(hop), Some(prefix)) => {
+                    self.tell(Update::Route(tailwater_stack::Route { prefix, gateway: hop.gateway, interface: port }));
+                }
+                _ => self.no_route(port, route.prefix),
+            }
+        }
+    }
+
+    fn no_route(&mut self, port: InterfaceId, prefix: Prefix) {
+        if let Some(prefix) = cidr(prefix) {
+            self.tell(Update::NoRoute(port, prefix));
+        }
+    }
+
+    fn neighbour_changed(&mut self, neighbour: &Neighbour) {
+        let Some(port) = self.port(neighbour.ifindex) else { return };
+        if !self.resolves && neighbour.state != NeighbourState::Permanent {
+            return;
+        }
+        match (neighbour.usable_mac().and_then(|mac| mac.try_into().ok()), neighbour.state) {
+            (Some(mac), _) => self.tell(Update::Neighbour(port, neighbour.ip, MacAddress(mac))),
+            (None, NeighbourState::Failed) => self.tell(Update::NoNeighbour(port, neighbour.ip)),
+            (None, _) => {}
+        }
+    }
+
+    /// Passes the workers' questions on to the kernel, or answers them from what is known.
+    fn answer(&mut self) {
+        let mut unknown = Vec::new();
+        // Bounded by the queue.
+        while let Some((port, ip)) = self.questions.next() {
+            let Some(&ifindex) = self.ifindices.get(port.0 as usize) else { continue };
+            self.remember(port, ip);
+            let known = self.mirror.neighbour(ifindex, ip).filter(|neighbour| neighbour.usable_mac().is_some());
+            match known.cloned() {
+                Some(neighbour) => self.neighbour_changed(&neighbour),
+                None => unknown.push((port, ifindex, ip)),
+            }
+        }
+        self.use_neighbours(&unknown);
+    }
+
+    fn remember(&mut self, port: InterfaceId, ip: IpAddr) {
+        if !self.kept.contains(&(port, ip)) {
+            if self.kept.len() == KEPT_MAX {
+                self.kept.pop_front();
+            }
+            self.kept.push_back((port, ip));
+        }
+    }
+
+    /// Has the kernel check the neighbours in use that it has not heard of lately.
+    fn keep(&mut self) {
+        let mut stale = Vec::new();
+        for &(port, ip) in &self.kept {
+            let Some(&ifindex) = self.ifindices.get(port.0 as usize) else { continue };
+            if self.mirror.neighbour(ifindex, ip).is_some_and(|known| known.state == NeighbourState::Stale) {
+                stale.push((port, ifindex, ip));
+            }
+        }
+        self.use_neighbours(&stale);
+    }
+
+    fn use_neighbours(&mut self, wanted: &[(InterfaceId, u32, IpAddr)]) {
+        if wanted.is_empty() {
+            return;
+        }
+        let request: Vec<(u32, IpAddr)> = wanted.iter().map(|&(_, ifindex, ip)| (ifindex, ip)).collect();
+        match self.control.use_neighbours(&request) {
+            Ok(verdicts) => {
+                for (&(port, _, ip), _) in wanted.iter().zip(verdicts).filter(|(_, verdict)| verdict.is_err()) {
+                    self.tell(Update::NoNeighbour(port, ip));
+                }
+            }
+            // The stack asks again in a second.
+            Err(error) => tracing::warn!(%error, "cannot ask the kernel for neighbours"),
+        }
+    }
+
+    fn listen_at(&mut self, address: IpAddr) -> Result<(), tailwater_xdp::Error> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        if self.registered.insert(address) {
+            for listener in wildcards(&self.listeners, address) {
+                shared.listeners().insert(Transport::Udp, listener)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_listening_at(&mut self, address: IpAddr) {
+        let Some(shared) = &self.shared else { return };
+        if self.registered.remove(&address) {
+            for listener in wildcards(&self.listeners, address) {
+                if let Err(error) = shared.listeners().remove(Transport::Udp, listener) {
+                    tracing::warn!(%error, %listener, "cannot leave a listener to the kernel again");
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, update: Update) {
+        for backlog in &mut self.backlog {
+            if backlog.len() < BACKLOG_MAX {
+                backlog.push_back(update);
+            } else {
+                tracing::warn!(?update, "a worker takes no changes; this one is lost");
+            }
+        }
+    }
+
+    /// Moves changes into the mailboxes; whether all went.
+    fn deliver(&mut self) -> bool {
+        let mut all = true;
+        for (backlog, mailbox) in self.backlog.iter_mut().zip(self.mailboxes.iter()) {
+            while let Some(update) = backlog.pop_front() {
+                if let Err(update) = mailbox.updates.push(update) {
+                    backlog.push_front(update);
+                    all = false;
+                    break;
+                }
+            }
+        }
+        all
+    }
+}
+
+/// Listeners at the unspecified address, as seen at `address`.
+fn wildcards(listeners: &[SocketAddr], address: IpAddr) -> impl Iterator<Item = SocketAddr> {
+    let any = listeners
+        .iter()
+        .filter(move |listener| listener.ip().is_unspecified() && listener.is_ipv4() == address.is_ipv4());
+    any.map(move |listener| SocketAddr::new(address, listener.port()))
+}
+
+/// RFC 4862 §5.4: not before duplicate address detection has finished, and never if it found another owner.
+fn usable(address: &Address) -> bool {
+    !address.tentative && !address.duplicate
+}
+
+fn host_len(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+fn cidr(prefix: Prefix) -> Option<Cidr> {
+    Cidr::new(prefix.address(), prefix.length()).ok()
+}

@@ -1,0 +1,254 @@
+//! Who the host is, and where its service listens: put together, and started.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use tailwater_netlink::{Control as Netlink, Link};
+use tailwater_stack::address::link_local;
+use tailwater_stack::{Cidr, Config, InterfaceConfig, InterfaceId, MacAddress, NeighbourMode, Route};
+use tailwater_xdp::{Indirection, Mode};
+
+use super::block::{Assembly, Parts};
+use super::follower::Follower;
+use super::mailbox::{Mailbox, Questions, UPDATES_MAX, Update};
+use super::reservation::Reservation;
+use super::{Presence, Service};
+use crate::block::{Registry, Services};
+use crate::graph::{EGRESS, GraphSpec};
+use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
+
+/// Name of the stack's vertex in the graph.
+const NODE: &str = "stack";
+
+/// Whose addresses the host answers to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Addresses {
+    /// Those that the kernel has on the interfaces, with its routes, followed live.
+    #[default]
+    Kernel,
+    /// These, which the kernel does not have; on the only interface.
+    Own {
+        /// Addresses with the prefix of their link.
+        addresses: Vec<Cidr>,
+        /// Routers for what is not on the link, one of each family at most.
+        gateways: Vec<IpAddr>,
+    },
+}
+
+/// Why a host did not start. Nothing of it is left behind.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum HostError {
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error("cannot reserve UDP port {at} in the kernel: {error}")]
+    Reserve { at: SocketAddr, error: std::io::Error },
+    #[error("{0} addresses and routers are more than the {UPDATES_MAX} that fit")]
+    TooMany(usize),
+    #[error("addresses of our own need exactly one interface, not {0}")]
+    OneInterface(usize),
+    #[error("router {0} is on none of the links of our addresses")]
+    GatewayOffLink(IpAddr),
+    #[error("interface {0} has no Ethernet address")]
+    NoMac(String),
+    #[error("cannot follow the kernel: {0}")]
+    Follow(std::io::Error),
+}
+
+impl From<tailwater_netlink::Error> for HostError {
+    fn from(error: tailwater_netlink::Error) -> Self {
+        Self::Runtime(error.into())
+    }
+}
+
+impl From<tailwater_xdp::Error> for HostError {
+    fn from(error: tailwater_xdp::Error) -> Self {
+        Self::Runtime(error.into())
+    }
+}
+
+/// A service with the host that it runs on.
+///
+/// | mode | [`Addresses::Kernel`] | [`Addresses::Own`] |
+/// |---|---|---|
+/// | shared | only what comes to the listeners is ours; the kernel resolves neighbours, answers pings, and its port is reserved | all IP traffic to these addresses is ours, everything else the kernel's |
+/// | exclusive | everything that comes in is ours, under the kernel's addresses | everything that comes in is ours |
+pub struct Host<S> {
+    addresses: Addresses,
+    listeners: Vec<SocketAddr>,
+    stack: Config,
+    service: Arc<dyn Fn(usize) -> S + Send + Sync>,
+}
+
+impl<S: Service + 'static> Host<S> {
+    /// A host with the kernel's addresses that listens nowhere yet. `service` makes the service of each worker, by number.
+    pub fn new(service: impl Fn(usize) -> S + Send + Sync + 'static) -> Self {
+        let stack = Config::default();
+        Self { addresses: Addresses::Kernel, listeners: Vec::new(), stack, service: Arc::new(service) }
+    }
+
+    /// Whose addresses it answers to.
+    pub fn addresses(self, addresses: Addresses) -> Self {
+        Self { addresses, ..self }
+    }
+
+    /// Takes datagrams to this address and port; `0.0.0.0` and `[::]` stand for all addresses of their family.
+    pub fn listen_udp(mut self, at: SocketAddr) -> Self {
+        self.listeners.push(at);
+        self
+    }
+
+    /// Bounds of the stack.
+    pub fn stack_config(self, stack: Config) -> Self {
+        Self { stack, ..self }
+    }
+
+    /// Starts the workers. See [`prepare`](Self::prepare) for the steps.
+    pub fn start(self, config: &RuntimeConfig) -> Result<(Runtime, Presence), HostError> {
+        let prepared = self.prepare(config)?;
+        let runtime = Runtime::start(config, &Registry::builtin(), prepared.services(), graph)?;
+        let presence = prepared.begin(&runtime)?;
+        Ok((runtime, presence))
+    }
+
+    /// The first of three steps, for those who start the runtime themselves: looks up the interfaces, reserves the ports
+    /// (so that one in use is refused before anything happens) and reads the kernel's state. Then start the runtime with
+    /// [`Prepared::services`] and [`graph`], then call [`Prepared::begin`].
+    pub fn prepare(self, config: &RuntimeConfig) -> Result<Prepared, HostError> {
+        let links = links(config)?;
+        let workers = config.cores.len().max(1);
+        let mailboxes: Arc<[Mailbox]> = (0..workers).map(|_| Mailbox::new()).collect();
+        let mirrored = self.addresses == Addresses::Kernel;
+        let shares_kernel = mirrored && config.mode == Mode::Shared;
+        let mut presence = Presence::default();
+        if shares_kernel {
+            presence.reservations = reserve(&self.listeners, &mut presence.notes)?;
+        }
+        let mut follower = None;
+        if mirrored {
+            let questions = Arc::new(Questions::new().map_err(HostError::Follow)?);
+            let ifindices = links.iter().map(|link| link.ifindex).collect();
+            let (mailboxes, listeners) = (Arc::clone(&mailboxes), self.listeners.clone());
+            let opened = Follower::open(ifindices, shares_kernel, mailboxes, Arc::clone(&questions), listeners)?;
+            let addresses: Vec<String> = opened.addresses().map(|address| address.to_string()).collect();
+            presence.notes.push(format!("addresses are the kernel's, followed live: {}", addresses.join(", ")));
+            follower = Some((opened, questions));
+        } else {
+            self.introduce(&links, config.mode, &mailboxes)?;
+        }
+        let parts = Parts {
+            stack: self.stack,
+            interfaces: links.iter().map(|link| interface(link, shares_kernel)).collect::<Result<_, _>>()?,
+            listeners: self.listeners,
+            mailboxes,
+            questions: follower.as_ref().map(|(_, questions)| Arc::clone(questions)).filter(|_| shares_kernel),
+        };
+        let mut services = Services::default();
+        services.insert(Arc::new(Assembly::new(parts, self.service)));
+        Ok(Prepared { services, follower, presence, addresses: self.addresses, mode: config.mode, workers })
+    }
+
+    /// Tells the workers who they are, where the kernel does not.
+    fn introduce(&self, links: &[Link], mode: Mode, mailboxes: &[Mailbox]) -> Result<(), HostError> {
+        let Addresses::Own { addresses, gateways } = &self.addresses else { return Ok(()) };
+        let [link] = links else { return Err(HostError::OneInterface(links.len())) };
+        let port = InterfaceId(0);
+        let mut updates: Vec<Update> = addresses.iter().map(|&address| Update::Address(port, address)).collect();
+        // RFC 4291 §2.8: each IPv6 interface has a link-local address. In shared mode it is the kernel's.
+        if mode == Mode::Exclusive && addresses.iter().any(|address| address.address().is_ipv6()) {
+            let address = Cidr::new(link_local(mac(link)?), 64).unwrap_or(Cidr::host(Ipv6Addr::LOCALHOST));
+            updates.push(Update::Address(port, address));
+        }
+        for &gateway in gateways {
+            if !addresses.iter().any(|address| address.contains(gateway)) {
+                return Err(HostError::GatewayOffLink(gateway));
+            }
+            let prefix = if gateway.is_ipv4() { Cidr::default_v4() } else { Cidr::default_v6() };
+            updates.push(Update::Route(Route { prefix, gateway: Some(gateway), interface: port }));
+        }
+        let count = updates.len();
+        let fits = mailboxes.iter().all(|mailbox| updates.iter().all(|&update| mailbox.updates.push(update).is_ok()));
+        if fits { Ok(()) } else { Err(HostError::TooMany(count)) }
+    }
+}
+
+/// A host whose workers have yet to start.
+pub struct Prepared {
+    services: Services,
+    follower: Option<(Follower, Arc<Questions>)>,
+    presence: Presence,
+    addresses: Addresses,
+    mode: Mode,
+    workers: usize,
+}
+
+impl Prepared {
+    /// What the `stack` block needs.
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// What was arranged, one line each.
+    pub fn notes(&self) -> &[String] {
+        self.presence.describe()
+    }
+
+    /// The last step, once the workers run: tells the XDP program what is ours, and follows the kernel from here on.
+    pub fn begin(self, runtime: &Runtime) -> Result<Presence, HostError> {
+        let Self { follower, mut presence, addresses, mode, workers, .. } = self;
+        let mut follower = follower;
+        if let Some(shared) = runtime.shared() {
+            shared.set_indirection(&Indirection::even(u8::try_from(workers).unwrap_or(u8::MAX)));
+            match (&addresses, &mut follower) {
+                _ if mode != Mode::Shared => {}
+                (Addresses::Own { addresses, .. }, _) => {
+                    for address in addresses {
+                        shared.listeners().insert_address(address.address())?;
+                    }
+                }
+                (Addresses::Kernel, Some((follower, _))) => follower.register(shared.clone())?,
+                (Addresses::Kernel, None) => {}
+            }
+        }
+        if let Some((follower, questions)) = follower {
+            let thread = std::thread::Builder::new().name("tailwater/kernel".into());
+            let thread = thread.spawn(move || follower.run()).map_err(HostError::Follow)?;
+            presence.follower = Some((questions, thread));
+        }
+        Ok(presence)
+    }
+}
+
+fn links(config: &RuntimeConfig) -> Result<Vec<Link>, HostError> {
+    let mut netlink = Netlink::open()?;
+    let links = config.interfaces.iter().map(|interface| netlink.link_by_name(&interface.name));
+    Ok(links.collect::<Result<_, _>>()?)
+}
+
+/// The interface as the stack is to see it.
+fn interface(link: &Link, shares_kernel: bool) -> Result<InterfaceConfig, HostError> {
+    let (mac, mtu) = (mac(link)?, link.mtu_bytes as usize);
+    let config = if shares_kernel { InterfaceConfig::shared(mac, mtu) } else { InterfaceConfig::exclusive(mac, mtu) };
+    debug_assert_eq!(shares_kernel, config.neighbours == NeighbourMode::External);
+    Ok(InterfaceConfig { scope_id: link.ifindex, ..config })
+}
+
+fn mac(link: &Link) -> Result<MacAddress, HostError> {
+    link.mac.as_slice().try_into().map(MacAddress).map_err(|_| HostError::NoMac(link.name.clone()))
+}
+
+fn reserve(listeners: &[SocketAddr], notes: &mut Vec<String>) -> Result<Vec<Reservation>, HostError> {
+    let mut reservations = Vec::new();
+    for &at in listeners {
+        let reservation = Reservation::udp(at).map_err(|error| HostError::Reserve { at, error: error.into() })?;
+        notes.push(format!("UDP port {at} is reserved in the kernel"));
+        reservations.push(reservation);
+    }
+    Ok(reservations)
+}
+
+/// All ports into the stack, and out by the port that it chooses.
+pub fn graph(ports: &[String]) -> GraphSpec {
+    let spec = GraphSpec::default().node(NODE, super::KIND.name, &[]).edge(NODE, EGRESS);
+    ports.iter().fold(spec, |spec, port| spec.edge(&format!("rx:{port}"), NODE))
+}

@@ -1,0 +1,112 @@
+//! What the control side and the workers have to tell each other, through bounded lock-free queues.
+//!
+//! ```text
+//!                    Update: addresses, routes, neighbours, MTU
+//!   follower  ------------------------------------------------->  each worker
+//!   (thread)  <-------------------------------------------------
+//!                    Question: who has this address?
+//!
+//!   worker 0  ----- copies of ARP and ND answers, which only it gets from the XDP program ---->  the other workers
+//! ```
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use rustix::event::{EventfdFlags, eventfd};
+use tailwater_stack::{Cidr, InterfaceId, MacAddress, Route};
+
+use crate::frame::Frame;
+
+/// Changes that wait for one worker; further ones wait with the follower.
+pub(super) const UPDATES_MAX: usize = 8_192;
+/// Answers that wait for one worker: as many neighbours as may be asked for at once. More are dropped, and asked again.
+const ANSWERS_MAX: usize = 256;
+/// Questions on their way to the kernel; more are dropped, and put again after a second.
+const QUESTIONS_MAX: usize = 1_024;
+
+/// A change of the host's state on one of its interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Update {
+    /// Largest IP packet, in bytes.
+    Mtu(InterfaceId, usize),
+    /// The interface has this address.
+    Address(InterfaceId, Cidr),
+    /// It has no longer.
+    NoAddress(InterfaceId, IpAddr),
+    /// This route is the best to its prefix.
+    Route(Route),
+    /// No route to the prefix leads through the interface.
+    NoRoute(InterfaceId, Cidr),
+    /// The neighbour's station is known.
+    Neighbour(InterfaceId, IpAddr, MacAddress),
+    /// It is not.
+    NoNeighbour(InterfaceId, IpAddr),
+}
+
+/// Queues of one worker.
+pub(super) struct Mailbox {
+    pub(super) updates: ArrayQueue<Update>,
+    /// ARP replies and neighbour advertisements that worker 0 received.
+    pub(super) answers: ArrayQueue<Frame>,
+}
+
+impl Mailbox {
+    pub(super) fn new() -> Self {
+        Self { updates: ArrayQueue::new(UPDATES_MAX), answers: ArrayQueue::new(ANSWERS_MAX) }
+    }
+}
+
+/// From the workers to the follower, which can be woken.
+pub(super) struct Questions {
+    queue: ArrayQueue<(InterfaceId, IpAddr)>,
+    wake: OwnedFd,
+    stopping: AtomicBool,
+}
+
+impl Questions {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            queue: ArrayQueue::new(QUESTIONS_MAX),
+            wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// Puts a question. One system call; the stack repeats each question once a second at most.
+    pub(super) fn ask(&self, interface: InterfaceId, address: IpAddr) {
+        if self.queue.push((interface, address)).is_ok() {
+            self.wake();
+        }
+    }
+
+    pub(super) fn next(&self) -> Option<(InterfaceId, IpAddr)> {
+        self.queue.pop()
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn wake(&self) {
+        // A full counter means that the follower is being woken already.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Forgets wake-ups that have been noticed. Call it before taking questions.
+    pub(super) fn woken(&self) {
+        let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+    }
+}
+
+impl AsFd for Questions {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}

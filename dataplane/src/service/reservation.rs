@@ -1,0 +1,56 @@
+//! A port that is ours is taken in the kernel, too: no other program can bind it and wonder why nothing arrives.
+//!
+//! In shared mode the XDP program takes the packets to a listener before the kernel sees them, so the kernel's port is
+//! held by a plain socket that nobody reads. What the program leaves to the kernel (fragments, which carry no port) ends
+//! there, in a queue of the smallest size.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
+
+/// Bytes of receive queue asked for; the kernel raises it to its minimum.
+const QUEUE_BYTES: usize = 1;
+
+/// A UDP port of the kernel's, held until dropped.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    _socket: OwnedFd,
+}
+
+impl Reservation {
+    /// Takes `at`, an address that need not be configured yet. The unspecified IPv6 address leaves IPv4 alone.
+    pub(super) fn udp(at: SocketAddr) -> rustix::io::Result<Self> {
+        let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(ipproto::UDP))?;
+        if at.is_ipv6() {
+            sockopt::set_ipv6_v6only(&socket, true)?;
+            sockopt::set_ipv6_freebind(&socket, true)?;
+        } else {
+            sockopt::set_ip_freebind(&socket, true)?;
+        }
+        sockopt::set_socket_recv_buffer_size(&socket, QUEUE_BYTES)?;
+        bind(&socket, &at)?;
+        Ok(Self { _socket: socket })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn reserved_port_is_refused_to_others_until_it_is_given_back() {
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let reservation = Reservation::udp(free).unwrap();
+        assert_eq!(UdpSocket::bind(free).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        drop(reservation);
+        UdpSocket::bind(free).unwrap();
+    }
+
+    #[test]
+    fn address_that_is_not_there_yet_can_be_reserved() {
+        Reservation::udp("192.0.2.77:7".parse().unwrap()).unwrap();
+    }
+}
