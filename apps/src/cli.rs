@@ -38,6 +38,7 @@ pub(crate) enum Command {
         common: Common,
     },
     /// Answer what comes to an address and port
+    #[command(after_help = echo::AFTER_HELP)]
     Echo {
         #[command(flatten)]
         args: echo::Args,
@@ -45,6 +46,7 @@ pub(crate) enum Command {
         common: Common,
     },
     /// Send echo requests from an address of our own
+    #[command(after_help = ping::AFTER_HELP)]
     Ping {
         #[command(flatten)]
         args: ping::Args,

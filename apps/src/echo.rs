@@ -1,13 +1,116 @@
-//! Placeholder until the command lands.
+//! `tailwater echo`: answer every datagram with itself.
+
+use std::net::SocketAddr;
 
 use clap::Args as ClapArgs;
+use tailwater_dataplane::block::Registry;
+use tailwater_dataplane::service::{self, After, Datagram, Host, Io, Presence, Service};
 
 use crate::common::Common;
-use crate::failure::Failure;
+use crate::hosting::{Hosting, explain};
+use crate::session::{Part, Plan};
 
+pub(crate) const AFTER_HELP: &str = "\
+Examples:
+  tailwater echo --udp -i eth1 --listen 0.0.0.0:7              at all of the kernel's addresses on eth1
+  tailwater echo --udp -i eth1 --listen [::]:7 --cores 2,3     two workers; flows are shared out by hash
+  tailwater echo --udp -i eth1 --listen 10.1.0.9:7 --address 10.1.0.9/24
+                                                               as a host of its own beside the kernel's
+  tailwater echo --udp -i eth1 --listen 10.1.0.1:7 --exclusive everything on eth1 is ours, ping included
+
+By default only the ports listened at are taken from the kernel, which goes on as before: ssh keeps working,
+addresses and routes are the kernel's and are followed live. Fragments carry no port and stay the kernel's, so
+datagrams larger than the MTU need --exclusive or --address. On veth, let kernel peers compute their checksums:
+`ethtool -K PEER tx off`.";
+
+/// Options of `echo`.
 #[derive(ClapArgs, Debug)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Answer UDP datagrams
+    #[arg(long, required = true)]
+    udp: bool,
+    /// Address and port to listen at; 0.0.0.0 or [::] for all addresses. Give it again for further ones
+    #[arg(long = "listen", value_name = "ADDR:PORT", required = true, value_parser = listener)]
+    listeners: Vec<SocketAddr>,
+    #[command(flatten)]
+    hosting: Hosting,
+}
 
-pub(crate) fn run(_args: Args, _common: Common) -> anyhow::Result<()> {
-    Err(Failure::new("not part of this build", "").into())
+pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
+    let config = common.runtime_config(args.hosting.mode(), tailwater_xdp::Place::User)?;
+    let host = Host::new(|_worker| Echo::default()).addresses(args.hosting.addresses());
+    let host = args.listeners.iter().fold(host, |host, &listener| host.listen_udp(listener));
+    let prepared = host.prepare(&config).map_err(explain)?;
+    let plan = Plan {
+        command: "echo",
+        common: &common,
+        config,
+        registry: Registry::builtin(),
+        services: prepared.services().clone(),
+        notes: prepared.notes().to_vec(),
+    };
+    plan.run(service::graph, |runtime| Ok(Answering { _presence: prepared.begin(runtime).map_err(explain)? }))
+}
+
+/// Keeps the host present as long as the dataplane runs.
+struct Answering {
+    _presence: Presence,
+}
+
+impl Part for Answering {}
+
+/// Sends each datagram back in the frame that it came in: addresses and ports change places, the payload is not touched.
+#[derive(Default)]
+struct Echo {
+    replies: u64,
+    bytes: u64,
+    refused: u64,
+}
+
+impl Service for Echo {
+    fn on_datagram(&mut self, datagram: &mut Datagram, _io: &mut Io<'_, '_>) -> After {
+        if may_loop(datagram.source.port(), datagram.destination.port()) {
+            self.refused += 1;
+            return After::Release;
+        }
+        self.replies += 1;
+        self.bytes += datagram.payload_len() as u64;
+        After::Reply
+    }
+
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        report("echo_replies", self.replies);
+        report("echo_bytes", self.bytes);
+        report("echo_refused", self.refused);
+    }
+}
+
+/// Whether the other end may answer our answer, and so on for ever: it speaks from a port of the services which do that
+/// (echo, daytime, qotd, chargen, time: RFC 862 to 868), or is an echo like this one. One forged packet would do.
+fn may_loop(source_port: u16, own_port: u16) -> bool {
+    matches!(source_port, 7 | 13 | 17 | 19 | 37) || source_port == own_port
+}
+
+fn listener(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<SocketAddr>() {
+        Ok(listener) if listener.port() != 0 => Ok(listener),
+        _ => Err("wanted an address and a port, such as 10.1.0.1:7 or [::]:7".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listener_needs_address_and_port() {
+        assert!(["10.1.0.1:7", "0.0.0.0:7", "[::]:7", "[fd00:1::1]:7000"].iter().all(|text| listener(text).is_ok()));
+        assert!(["7", ":7", "10.1.0.1", "10.1.0.1:0", "::7", "host:7"].iter().all(|text| listener(text).is_err()));
+    }
+
+    #[test]
+    fn what_answers_answers_is_not_answered() {
+        assert!(may_loop(7, 7000) && may_loop(19, 7000) && may_loop(7000, 7000));
+        assert!(!may_loop(40_000, 7000) && !may_loop(1024, 7));
+    }
 }

@@ -20,6 +20,7 @@ mod demo;
 mod doctor;
 mod echo;
 mod failure;
+mod hosting;
 mod interrupt;
 mod l3fwd;
 mod logging;
