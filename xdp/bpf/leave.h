@@ -116,8 +116,10 @@ static __always_inline bool is_group_mac(const struct ethhdr *eth)
 
 static __always_inline bool is_own_mac(const struct ethhdr *eth)
 {
-	return *(__u32 *)eth->h_dest == *(volatile __u32 *)port.mac &&
-	       *(__u16 *)(eth->h_dest + 4) == *(volatile __u16 *)(port.mac + 4);
+	const void *mac = eth;
+
+	return *(const __u32 *)mac == *(const volatile __u32 *)port.mac &&
+	       *(const __u16 *)(mac + 4) == *(const volatile __u16 *)(port.mac + 4);
 }
 
 #endif

@@ -19,6 +19,14 @@
 #define ND_SOLICITATION 135
 #define ND_ADVERTISEMENT 136
 
+/* `struct ethhdr` is packed, so its fields would be read and written byte by byte. */
+static __always_inline __be16 ethertype(const struct ethhdr *eth)
+{
+	const void *at = eth;
+
+	return *(const __be16 *)(at + 2 * ETH_ALEN);
+}
+
 enum parsed {
 	PARSED_IP,
 	PARSED_ARP,
@@ -177,7 +185,7 @@ static __always_inline bool is_vlan(__be16 type)
 static __always_inline enum parsed parse_frame(struct packet *pkt, struct ethhdr *eth, void *end)
 {
 	void *l3 = eth + 1;
-	__be16 type = eth->h_proto;
+	__be16 type = ethertype(eth);
 
 #pragma unroll
 	for (int i = 0; i < VLAN_TAGS_MAX; i++) {

@@ -94,6 +94,17 @@ int redirect(struct xdp_md *ctx)
 	return bpf_redirect(tool.ifindex, 0);
 }
 
+/* Half words: the packed struct ethhdr would make it single bytes. */
+static __always_inline void rewrite_macs(__u16 *words, const __u16 *dmac, const __u16 *smac)
+{
+	words[0] = dmac[0];
+	words[1] = dmac[1];
+	words[2] = dmac[2];
+	words[3] = smac[0];
+	words[4] = smac[1];
+	words[5] = smac[2];
+}
+
 /* The peer of our kernel placement: the least code with which XDP forwards IP correctly. */
 SEC("xdp.frags")
 int fib_redirect(struct xdp_md *ctx)
@@ -103,11 +114,13 @@ int fib_redirect(struct xdp_md *ctx)
 	struct bpf_fib_lookup fib = {};
 	struct iphdr *ip4 = (void *)(eth + 1);
 	struct ipv6hdr *ip6 = (void *)(eth + 1);
+	__be16 ethertype;
 	bool is_ip4;
 
 	if ((void *)(eth + 1) > end)
 		return XDP_PASS;
-	is_ip4 = eth->h_proto == bpf_htons(ETH_P_IP);
+	ethertype = *(__be16 *)((void *)eth + 2 * ETH_ALEN);
+	is_ip4 = ethertype == bpf_htons(ETH_P_IP);
 	if (is_ip4) {
 		if ((void *)(ip4 + 1) > end || ip4->ttl <= 1)
 			return XDP_PASS;
@@ -117,7 +130,7 @@ int fib_redirect(struct xdp_md *ctx)
 		fib.tot_len = bpf_ntohs(ip4->tot_len);
 		fib.ipv4_src = ip4->saddr;
 		fib.ipv4_dst = ip4->daddr;
-	} else if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
+	} else if (ethertype == bpf_htons(ETH_P_IPV6)) {
 		if ((void *)(ip6 + 1) > end || ip6->hop_limit <= 1)
 			return XDP_PASS;
 		fib.family = FAMILY_IP6;
@@ -140,8 +153,7 @@ int fib_redirect(struct xdp_md *ctx)
 	} else {
 		ip6->hop_limit--;
 	}
-	__builtin_memcpy(eth->h_dest, fib.dmac, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, fib.smac, ETH_ALEN);
+	rewrite_macs((void *)eth, (void *)fib.dmac, (void *)fib.smac);
 	return bpf_redirect(fib.ifindex, 0);
 }
 
