@@ -76,6 +76,10 @@ reasons! {
     NoHeadroom = "no_headroom",
     /// The packet spans chunks where a block needs it in one.
     Chained = "chained",
+    /// Larger than the receive ring's slots, and the kernel kept no whole copy.
+    Truncated = "truncated",
+    /// A packet whose checksum or segmentation was left to us in a way that does not fit its headers.
+    BadOffload = "bad_offload",
     /// A received packet with more segments than fit one frame.
     TooManySegments = "too_many_segments",
     /// A descriptor from the kernel that lies outside its chunk.

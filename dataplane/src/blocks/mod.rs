@@ -6,7 +6,7 @@ mod counter;
 mod ethernet;
 mod filter;
 mod forward;
-mod header;
+pub(crate) mod header;
 mod impair;
 mod ip_forward;
 mod mirror;

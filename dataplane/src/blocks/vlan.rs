@@ -7,7 +7,7 @@ use std::cell::Cell;
 use crate::block::{
     Arguments, Block, BuildError, Context, Kind, PacketType, Parameter, ParameterError, Pin, Value, ValueKind,
 };
-use crate::blocks::header::{ADDRESSES_LEN, ETHERNET_LEN, VLAN_TAG_LEN, be16};
+use crate::blocks::header::{ADDRESSES_LEN, ETHERNET_LEN, VLAN_TAG_LEN, be16, push_tag};
 use crate::frame::{Batch, Frame};
 use crate::ledger::DropReason;
 
@@ -92,19 +92,7 @@ impl Vlan {
     }
 
     fn push(&self, frame: &mut Frame) -> Result<(), DropReason> {
-        if frame.len() < ETHERNET_LEN {
-            return Err(DropReason::BadEthernet);
-        }
-        frame.prepend(VLAN_TAG_LEN).map_err(|_| DropReason::NoHeadroom)?;
-        let bytes = frame.bytes_mut();
-        bytes.copy_within(VLAN_TAG_LEN..VLAN_TAG_LEN + ADDRESSES_LEN, 0);
-        let tag = self.pcp << 13 | self.id.unwrap_or(0);
-        bytes[ADDRESSES_LEN..ETHERNET_LEN].copy_from_slice(&self.protocol.to_be_bytes());
-        bytes[ETHERNET_LEN..ETHERNET_LEN + 2].copy_from_slice(&tag.to_be_bytes());
-        if frame.l3_offset() > 0 {
-            frame.set_l3_offset((frame.l3_offset() + VLAN_TAG_LEN) as u8);
-        }
-        Ok(())
+        push_tag(frame, self.protocol, self.pcp << 13 | self.id.unwrap_or(0))
     }
 
     fn pop(frame: &mut Frame) {

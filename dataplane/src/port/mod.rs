@@ -13,6 +13,7 @@ pub mod af_xdp;
 mod descriptors;
 mod error;
 pub mod memory;
+pub mod packet;
 pub mod pcap;
 
 use std::os::fd::BorrowedFd;
@@ -129,6 +130,11 @@ pub trait Port: Send {
 
     /// Lets the kernel receive in this thread's time, where the device supports it; returns whether it did anything.
     fn busy_poll(&mut self) -> bool {
+        false
+    }
+
+    /// Whether the interface is known to be down or gone: what `transmit` leaves is lost for that reason.
+    fn is_down(&self) -> bool {
         false
     }
 

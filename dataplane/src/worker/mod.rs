@@ -251,8 +251,9 @@ fn transmit(port: &mut dyn Port, waiting: &mut Batch, pool: &mut Pool, ledger: &
     }
     port.flush(pool);
     port.transmit(pool, waiting);
+    let reason = if port.is_down() { DropReason::PortDown } else { DropReason::TxRingFull };
     waiting.drain().for_each(|frame| {
-        ledger.count(DropReason::TxRingFull);
+        ledger.count(reason);
         pool.release(frame);
     });
 }
