@@ -13,6 +13,8 @@ use tailwater_dataplane::runtime::RuntimeError;
 use tailwater_netlink::Error as NetlinkError;
 use tailwater_xdp::Error as XdpError;
 
+use crate::output;
+
 /// Exit code for a command line that cannot be right.
 const USAGE: u8 = 2;
 
@@ -46,14 +48,23 @@ impl std::error::Error for Failure {}
 
 /// Prints an error with its hint and says how to exit.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("tailwater: {error:#}");
+    output::note(format_args!("tailwater: {}", message(error)));
     if let Some(hint) = hint(error) {
-        eprintln!("hint: {hint}");
+        output::note(format_args!("hint: {hint}"));
     }
     match error.downcast_ref::<Failure>() {
         Some(failure) if failure.usage => ExitCode::from(USAGE),
         _ => ExitCode::FAILURE,
     }
+}
+
+/// The error and its causes, each said once: many messages quote their cause already.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said {
+        said if said.is_empty() => cause,
+        said if said.contains(&cause) => said,
+        said => format!("{said}: {cause}"),
+    })
 }
 
 /// What to do about it, where the message itself does not say.
@@ -100,6 +111,13 @@ mod tests {
         let error = RuntimeError::Netlink(NetlinkError::NoSuchLink { name: "eht0".into(), similar: Vec::new() });
         let error = Err::<(), _>(error).context("starting").unwrap_err();
         assert_eq!(hint(&error).as_deref(), Some(LIST));
+    }
+
+    #[test]
+    fn cause_is_not_repeated_where_the_message_quotes_it() {
+        let refused = std::io::Error::other("Operation not supported");
+        let error = anyhow::Error::new(refused).context("driver refused (Operation not supported)").context("d0");
+        assert_eq!(message(&error), "d0: driver refused (Operation not supported)");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tailwater_xdp::{AttachMode, Host, Limits, Mode, Place, Probe, Shared, Suppor
 
 use crate::common::Common;
 use crate::failure::Failure;
+use crate::output;
 use crate::session::{Part, Plan, check_privileges};
 
 pub(crate) const AFTER_HELP: &str = "\
@@ -57,11 +58,11 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
     let links = links(&common)?;
     check_privileges()?;
     let (place, note) = choose(args.place, &common, &links)?;
+    let mut config = common.runtime_config(Mode::Router, place)?;
     let shared = Shared::new(Limits::default())?;
     let (follower, plane) = follow(&links, &shared)?;
     let mut services = Services::default();
     services.insert(plane);
-    let mut config = common.runtime_config(Mode::Router, place)?;
     config.shared = Some(shared);
     let plan =
         Plan { command: "l3fwd", common: &common, config, registry: Registry::builtin(), services, notes: vec![note] };
@@ -113,10 +114,10 @@ fn follow(
         }
     })?;
     bar.finish_and_clear();
-    eprintln!(
+    output::note(format_args!(
         "routes: {routes} prefixes mirrored from the kernel in {:.1} s, followed live",
         started.elapsed().as_secs_f64()
-    );
+    ));
     Ok(following)
 }
 
@@ -145,10 +146,11 @@ fn obstacle(mode: AttachMode, interfaces: &[Probe], host: &Host) -> Option<Strin
         return Some("generic mode was asked for, where the program runs late".into());
     }
     for Probe { name, driver, native, redirect, redirect_target, .. } in interfaces {
-        if *native == Support::No || *redirect == Support::No {
-            return Some(format!("{name} (driver {driver}) has no native XDP"));
+        // A driver of which nothing is told has none, or the kernel is older than 6.3: either way no promise.
+        if *native != Support::Yes || *redirect != Support::Yes {
+            return Some(format!("{name} (driver {driver}) is not known to have native XDP"));
         }
-        if *redirect_target == Support::No {
+        if *redirect_target != Support::Yes {
             let veth = if driver == "veth" { "; on a veth `ethtool -K PEER gro on` changes that" } else { "" };
             return Some(format!("{name} (driver {driver}) cannot send what XDP redirects{veth}"));
         }
@@ -206,6 +208,12 @@ mod tests {
         assert!(why(AttachMode::Generic, Support::Yes, true).contains("generic"));
         assert!(why(AttachMode::Auto, Support::No, true).contains("gro on"));
         assert!(why(AttachMode::Auto, Support::Yes, false).contains("ip_forward"));
+    }
+
+    #[test]
+    fn an_interface_that_promises_nothing_is_no_ground_for_kernel_placement() {
+        let silent = Probe { native: Support::Unknown, redirect: Support::Unknown, ..probe(Support::Unknown) };
+        assert!(obstacle(AttachMode::Auto, &[silent], &host(true)).is_some_and(|why| why.contains("native XDP")));
     }
 
     #[test]

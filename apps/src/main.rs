@@ -25,6 +25,7 @@ mod interrupt;
 mod l3fwd;
 mod logging;
 mod napi;
+mod output;
 mod ping;
 mod progress;
 mod session;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::output;
 use crate::snapshot::{Snapshot, Totals};
 use crate::table::short;
 
@@ -80,11 +81,11 @@ impl Progress {
                 bar.set_message(line);
                 bar.tick();
             }
-            Display::Lines => eprintln!("{line}"),
+            Display::Lines => output::note(line),
             Display::Json => {
                 let totals = &snapshot.totals;
                 let event = serde_json::json!({ "event": "progress", "secs": secs, "rates": rates, "totals": totals });
-                println!("{event}");
+                output::line(&event);
             }
         }
     }

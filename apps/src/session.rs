@@ -21,6 +21,7 @@ use crate::control::{Identity, Refusal, Request, Server};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::napi::NapiThreads;
+use crate::output;
 use crate::progress::Progress;
 use crate::snapshot::{Counts, Snapshot};
 use crate::summary;
@@ -38,6 +39,22 @@ pub(crate) trait Part: Send {
     /// What went wrong meanwhile, if that is reason to stop.
     fn failure(&mut self) -> Option<anyhow::Error> {
         None
+    }
+
+    /// Whether `enough` is to be asked several times a second.
+    fn looks(&self) -> bool {
+        false
+    }
+
+    /// Whether the command has done what it was started for.
+    fn enough(&mut self, snapshot: &Snapshot) -> bool {
+        let _ = snapshot;
+        false
+    }
+
+    /// Whether standard output carries packets: what people read there goes to standard error then.
+    fn owns_stdout(&self) -> bool {
+        false
     }
 
     /// Called between the stop of the dataplane and the summary.
@@ -80,15 +97,16 @@ impl Plan<'_> {
         let interrupt = Interrupt::listen()?;
         check_privileges()?;
         let Self { command, common, config, registry, services, notes } = self;
-        notes.iter().for_each(|note| eprintln!("{note}"));
+        notes.iter().for_each(output::note);
         let mut runtime = Runtime::start(&config, &registry, &services, &graph)?;
-        runtime.describe().iter().for_each(|line| eprintln!("{line}"));
+        runtime.describe().iter().for_each(output::note);
         let napi = match common.napi_thread {
             true => NapiThreads::start(runtime.interfaces(), &config.cores, common.napi_nice)?,
             false => NapiThreads::default(),
         };
-        napi.notes.iter().for_each(|note| eprintln!("{note}"));
+        napi.notes.iter().for_each(output::note);
         let part = begin(&mut runtime)?;
+        let print: fn(String) = if part.owns_stdout() { |line| output::note(line) } else { |line| output::line(line) };
         let interfaces: Vec<String> = runtime.interfaces().map(|(name, _)| name.to_owned()).collect();
         let shared = Arc::new(Shared {
             command,
@@ -98,14 +116,14 @@ impl Plan<'_> {
             running: Mutex::new(Some((runtime, Box::new(part)))),
         });
         let server = listen(&shared);
-        shared.announce(common.json);
+        print(shared.announcement(common.json));
         let ended = shared.watch(common, &interrupt);
         drop(server);
         let snapshot = shared.stop(napi)?;
-        match common.json {
-            true => println!("{}", json!({ "event": "summary", "report": snapshot })),
-            false => println!("{}", summary::brief(&snapshot)),
-        }
+        print(match common.json {
+            true => json!({ "event": "summary", "report": snapshot }).to_string(),
+            false => summary::brief(&snapshot),
+        });
         ended
     }
 }
@@ -141,11 +159,11 @@ impl Shared {
         self.started.elapsed().as_millis() as u64
     }
 
-    fn announce(&self, json: bool) {
-        let names = self.interfaces.join(", ");
+    fn announcement(&self, json: bool) -> String {
+        let (names, pid) = (self.interfaces.join(", "), std::process::id());
         match json {
-            true => println!("{}", json!({ "event": "ready", "command": self.command, "pid": std::process::id() })),
-            false => println!("ready: {} on {names} (pid {}); Ctrl-C ends it", self.command, std::process::id()),
+            true => json!({ "event": "ready", "command": self.command, "pid": pid }).to_string(),
+            false => format!("ready: {} on {names} (pid {pid}); Ctrl-C ends it", self.command),
         }
     }
 
@@ -182,8 +200,10 @@ impl Shared {
             if interrupt.wait(until) || end.is_some_and(|end| Instant::now() >= end) {
                 break Ok(());
             }
-            if let Err(error) = self.check() {
-                break Err(error);
+            match self.check() {
+                Ok(false) => {}
+                Ok(true) => break Ok(()),
+                Err(error) => break Err(error),
             }
             if Instant::now() >= next {
                 next += common.stats_interval;
@@ -194,13 +214,21 @@ impl Shared {
         ended
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    /// Whether everything that was wanted is done.
+    fn check(&self) -> anyhow::Result<bool> {
         let mut running = self.running();
-        let Some((runtime, part)) = running.as_mut() else { return Ok(()) };
+        let Some((runtime, part)) = running.as_mut() else { return Ok(true) };
         if !runtime.alive() {
             anyhow::bail!("a worker ended by itself; this is a bug");
         }
-        part.failure().map_or(Ok(()), Err)
+        if let Some(failure) = part.failure() {
+            return Err(failure);
+        }
+        if !part.looks() {
+            return Ok(false);
+        }
+        let report = runtime.report();
+        Ok(part.enough(&Snapshot::of(self.command, self.uptime_ms(), &report, Counts::new())))
     }
 
     fn stop(&self, napi: NapiThreads) -> anyhow::Result<Snapshot> {

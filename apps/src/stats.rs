@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::control::{Peer, Request, peers};
 use crate::failure::Failure;
+use crate::output;
 use crate::snapshot::Snapshot;
 use crate::summary;
 use crate::table::Table;
@@ -52,16 +53,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if args.graph {
         let graph: Value = peer.ask(Request::Graph)?;
         match args.json {
-            true => println!("{graph}"),
+            true => output::line(&graph),
             false => print_graph(&graph),
         }
         return Ok(());
     }
     let snapshot: Snapshot = peer.ask(Request::Report)?;
     match (args.json, args.full) {
-        (true, _) => println!("{}", serde_json::to_string(&snapshot)?),
-        (false, true) => println!("{}", summary::full(&snapshot)),
-        (false, false) => println!("{}", summary::brief(&snapshot)),
+        (true, _) => output::line(serde_json::to_string(&snapshot)?),
+        (false, true) => output::line(summary::full(&snapshot)),
+        (false, false) => output::line(summary::brief(&snapshot)),
     }
     Ok(())
 }
@@ -69,9 +70,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 fn list(peers: &[Peer], json: bool) -> anyhow::Result<()> {
     if json {
         let identities: Vec<_> = peers.iter().map(|peer| &peer.identity).collect();
-        println!("{}", serde_json::to_string(&identities)?);
+        output::line(serde_json::to_string(&identities)?);
     } else {
-        println!("{}", table(peers).lines().join("\n"));
+        output::line(table(peers).lines().join("\n"));
     }
     Ok(())
 }
@@ -126,9 +127,13 @@ fn ask(peers: Vec<Peer>) -> anyhow::Result<Peer> {
 fn print_graph(graph: &Value) {
     for node in graph["node"].as_array().into_iter().flatten() {
         let parameters = node.get("parameters").map(|parameters| format!(" {parameters}")).unwrap_or_default();
-        println!("{}: {}{parameters}", node["name"].as_str().unwrap_or("?"), node["kind"].as_str().unwrap_or("?"));
+        output::line(format_args!(
+            "{}: {}{parameters}",
+            node["name"].as_str().unwrap_or("?"),
+            node["kind"].as_str().unwrap_or("?")
+        ));
     }
     for edge in graph["edges"].as_array().into_iter().flatten() {
-        println!("{}", edge.as_str().unwrap_or("?"));
+        output::line(edge.as_str().unwrap_or("?"));
     }
 }

@@ -19,6 +19,8 @@ const POLL: Duration = Duration::from_millis(10);
 pub(super) struct Child {
     process: std::process::Child,
     lines: Receiver<String>,
+    /// Kept, so that the child's standard error stays open.
+    errors: Receiver<String>,
     shown: String,
 }
 
@@ -39,16 +41,24 @@ impl Child {
             .context("cannot start ip")?;
         let lines = follow(process.stdout.take());
         let errors = follow(process.stderr.take());
-        let child = Self { process, lines, shown: format!("tailwater {}", words.join(" ")) };
+        let child = Self { process, lines, errors, shown: format!("tailwater {}", words.join(" ")) };
         match child.wait_ready(patience) {
             true => Ok(child),
-            false => {
-                let shown = child.shown.clone();
-                drop(child);
-                let said: Vec<String> = errors.try_iter().collect();
-                Err(Failure::new(format!("`{shown}` did not start: {}", said.join("; ")), "").into())
-            }
+            false => Err(child.ended("did not start")),
         }
+    }
+
+    /// An error if it no longer runs: figures would be somebody else's.
+    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+        match self.process.try_wait() {
+            Ok(None) => Ok(()),
+            _ => Err(self.ended("ended by itself")),
+        }
+    }
+
+    fn ended(&self, how: &str) -> anyhow::Error {
+        let said: Vec<String> = self.errors.try_iter().collect();
+        Failure::new(format!("`{}` {how}: {}", self.shown, said.join("; ")), "").into()
     }
 
     fn wait_ready(&self, patience: Duration) -> bool {

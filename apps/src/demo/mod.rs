@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::output;
 use crate::session::check_privileges;
 use crate::table::Table;
 use child::Child;
@@ -77,10 +78,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let figures = std::mem::take(&mut show.figures);
     drop(network);
     match args.json {
-        true => println!("{}", serde_json::json!({ "event": "summary", "figures": figures })),
+        true => output::line(serde_json::json!({ "event": "summary", "figures": figures })),
         false => {
-            println!("\n{}", table(&figures).lines().join("\n"));
-            println!("\nThe namespaces are gone again. Next: `tailwater doctor`, `tailwater l3fwd --help`.");
+            output::line(format_args!("\n{}", table(&figures).lines().join("\n")));
+            output::line(format_args!(
+                "\nThe namespaces are gone again. Next: `tailwater doctor`, `tailwater l3fwd --help`."
+            ));
         }
     }
     Ok(())
@@ -94,19 +97,23 @@ impl Show<'_> {
         self.measure("kernel", "kernel")?;
         self.say("`tailwater l3fwd -i r0 -i r1` takes over in router; routes and neighbours stay the kernel's")?;
         let router = self.network.side(ROUTER);
-        let l3fwd = Child::start(&router, &["l3fwd", "-i", "r0", "-i", "r1", "--idle", "adaptive"], START)?;
+        let mut l3fwd = Child::start(&router, &["l3fwd", "-i", "r0", "-i", "r1", "--idle", "adaptive"], START)?;
         self.measure("tailwater", "kernel")?;
+        l3fwd.check()?;
         drop(kernel_echo);
         self.say("`tailwater echo --udp -i s0` answers in right")?;
         let listen = format!("{}:{ECHO_PORT}", network::RIGHT_ADDRESS);
-        let echo = Child::start(&self.network.side(RIGHT), &["echo", "--udp", "-i", "s0", "--listen", &listen], START)?;
+        let mut echo =
+            Child::start(&self.network.side(RIGHT), &["echo", "--udp", "-i", "s0", "--listen", &listen], START)?;
         self.measure("tailwater", "tailwater")?;
+        l3fwd.check()?;
+        echo.check()?;
         self.say("both stop; their last words:")?;
         for finished in [echo.stop()?, l3fwd.stop()?] {
             let words = finished.lines().filter(|line| !line.starts_with("ready")).take(6);
             words.for_each(|line| {
                 if !self.args.json {
-                    println!("     {line}")
+                    output::line(format_args!("     {line}"))
                 }
             });
         }
@@ -120,8 +127,8 @@ impl Show<'_> {
         }
         self.step += 1;
         match self.args.json {
-            true => println!("{}", serde_json::json!({ "event": "step", "number": self.step, "what": what })),
-            false => println!("{}. {what}", self.step),
+            true => output::line(serde_json::json!({ "event": "step", "number": self.step, "what": what })),
+            false => output::line(format_args!("{}. {what}", self.step)),
         }
         Ok(())
     }
@@ -133,9 +140,9 @@ impl Show<'_> {
         let figure = Figure { forwarder, echo, ping_us, udp };
         if !self.args.json {
             let RoundTrips { count, lost, median_us, p99_us } = figure.udp;
-            println!(
+            output::line(format_args!(
                 "     ping {ping_us:.0} us; {count} UDP round trips, median {median_us:.1} us, 99 % below {p99_us:.1} us, {lost} lost"
-            );
+            ));
         }
         self.figures.push(figure);
         Ok(())

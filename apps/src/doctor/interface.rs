@@ -79,7 +79,9 @@ fn native(probe: &Probe) -> Finding {
         (Support::Yes, Support::Yes) => Finding::fine("native XDP", "yes, with redirect to AF_XDP sockets"),
         (Support::Yes, _) => Finding::obstacle("native XDP", "yes, but no redirect", "use --mode generic"),
         (Support::No, _) => Finding::obstacle("native XDP", "no", "generic mode works, slower; it is taken by itself"),
-        (Support::Unknown, _) => Finding::fine("native XDP", "the kernel does not tell; tried when opened"),
+        (Support::Unknown, _) => {
+            Finding::fine("native XDP", "the driver tells of none; tried when opened, generic mode otherwise")
+        }
     }
 }
 
@@ -130,7 +132,7 @@ fn verdict(probe: &Probe) -> String {
     let way = match (able, probe.zero_copy) {
         (true, Support::Yes) => "AF_XDP, native, zero-copy",
         (true, _) => "AF_XDP, native, copy",
-        (false, _) if probe.native == Support::Unknown => "AF_XDP, generic unless the driver can do more",
+        (false, _) if probe.native == Support::Unknown => "AF_XDP, generic unless the driver does more than it tells",
         (false, _) => "AF_XDP, generic",
     };
     match (&probe.occupant, probe.up) {

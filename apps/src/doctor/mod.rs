@@ -17,6 +17,8 @@ use tailwater_netlink::Control;
 use host::HostReport;
 use interface::InterfaceReport;
 
+use crate::output;
+
 pub(crate) const AFTER_HELP: &str = "\
 Examples:
   tailwater doctor                every interface of this network namespace
@@ -58,8 +60,8 @@ impl Finding {
 
     fn print(&self) {
         let mark = if self.hint.is_some() { '!' } else { ' ' };
-        println!("{mark} {:<18} {}", self.topic, self.state);
-        self.hint.iter().for_each(|hint| println!("{:21}hint: {hint}", ""));
+        output::line(format_args!("{mark} {:<18} {}", self.topic, self.state));
+        self.hint.iter().for_each(|hint| output::line(format_args!("{:21}hint: {hint}", "")));
     }
 }
 
@@ -82,13 +84,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     let report = Report { host: host::look(), interfaces };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        output::line(serde_json::to_string_pretty(&report)?);
         return Ok(());
     }
-    println!("host");
+    output::line(format_args!("host"));
     report.host.findings.iter().for_each(Finding::print);
     for interface in &report.interfaces {
-        println!("\n{} ({})", interface.name, interface.verdict);
+        output::line(format_args!("\n{} ({})", interface.name, interface.verdict));
         interface.findings.iter().for_each(Finding::print);
     }
     Ok(())
