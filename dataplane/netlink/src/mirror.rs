@@ -32,7 +32,7 @@ use crate::socket::{Dump, Netlink, Received};
 use crate::tables::{Listing, Stale, Tables};
 
 /// Bounds of a mirror. What exceeds them is counted in [`Counters::over_limit`] and left out; what is
-/// mirrored already stays.
+/// mirrored already stays. Routes left out are asked for again once an eighth of the room is free.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Routes of both families together, all candidates for a prefix counted. About 250 bytes each at
@@ -137,7 +137,7 @@ impl Mirror {
                 }
                 Received::Overflow => self.recover()?,
                 Received::Empty => {
-                    self.tables.catching_up = false;
+                    self.tables.caught_up();
                     if self.tables.stale == Stale::NOTHING {
                         return Ok(None);
                     }

@@ -61,6 +61,8 @@ pub(crate) struct Tables {
     pub(crate) stale: Stale,
     /// Notifications may still tell of changes from before the last listing.
     pub(crate) catching_up: bool,
+    /// The mirror lacks routes which the kernel has, since [`Limits::routes_max`] was reached.
+    routes_refused: bool,
     pub(crate) counters: Counters,
 }
 
@@ -75,6 +77,7 @@ impl Tables {
             events: VecDeque::new(),
             stale: Stale::NOTHING,
             catching_up: false,
+            routes_refused: false,
             counters: Counters::default(),
         }
     }
@@ -184,6 +187,19 @@ impl Tables {
                 tracing::warn!(limit = self.limits.routes_max, "more routes than the mirror may hold");
             }
             self.counters.over_limit += 1;
+            self.routes_refused = true;
+        }
+    }
+
+    /// Called when all notifications have been read: routes refused for want of room are asked for
+    /// again once an eighth of the room is free, so that this happens rarely.
+    pub(crate) fn caught_up(&mut self) {
+        self.catching_up = false;
+        let max = self.limits.routes_max;
+        if self.routes_refused && self.rib.len() <= max - max / 8 {
+            self.routes_refused = false;
+            self.stale.ipv4_routes = true;
+            self.stale.ipv6_routes = true;
         }
     }
 
@@ -251,12 +267,14 @@ impl Tables {
     }
 
     fn address_gone(&mut self, address: &Address) {
-        let Some(address) = self.addresses.remove(&address.key()) else { return };
         // With an address go, unsaid, IPv4 routes which prefer it as source, and with the last IPv4
-        // address of a link all its IPv4 routes; IPv6 routes lose their preferred source.
+        // address of a link all its IPv4 routes; IPv6 routes lose their preferred source. An IPv6 address
+        // may go before the kernel came round to announcing it: that it is unknown means nothing.
         self.stale.ipv4_routes |= address.ip.is_ipv4();
         self.stale.ipv6_routes |= address.ip.is_ipv6();
-        self.events.push_back(Event::AddressRemoved(address));
+        if let Some(address) = self.addresses.remove(&address.key()) {
+            self.events.push_back(Event::AddressRemoved(address));
+        }
     }
 
     fn neighbour_present(&mut self, neighbour: Neighbour) {

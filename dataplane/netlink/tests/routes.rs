@@ -270,7 +270,7 @@ fn a_change_which_leaves_the_best_route_alone_is_not_told() {
 }
 
 #[test]
-fn beyond_its_limit_a_mirror_keeps_what_it_has() {
+fn beyond_its_limit_a_mirror_keeps_what_it_has_and_learns_the_rest_when_there_is_room() {
     in_namespace(|| {
         two_veths();
         let routes = tailwater_netlink::Mirror::open(Default::default()).unwrap().routes().count();
@@ -282,6 +282,7 @@ fn beyond_its_limit_a_mirror_keeps_what_it_has() {
         follower.drain();
         assert!(follower.routes.len() <= 64);
         assert!(follower.mirror.counters().over_limit > 0);
+        ip("route add 10.2.0.0/16 via 10.0.0.2");
         common::ip_batch(&lines.replace("add", "del"), "-4", false);
         follower.expect_kernel_routes("back within the limit");
     });
