@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::forwarder::Binaries;
 use crate::host;
+use crate::lookup::Family;
 use crate::scenario::{Options, Scenario};
 
 /// Measures Tailwater and its peers side by side, in networks of its own that vanish afterwards.
@@ -76,9 +77,6 @@ pub(crate) struct Paths {
     /// DPDK's l3fwd example, built elsewhere, with room for 4096 routes
     #[arg(long, value_name = "PATH")]
     pub dpdk_l3fwd: Option<PathBuf>,
-    /// Shell command for the `memory` scenario: forwards over memory ports and prints {"ns_per_packet": N}
-    #[arg(long, value_name = "COMMAND")]
-    pub memory_command: Option<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -106,6 +104,19 @@ pub(crate) enum Tool {
     },
     /// Forward in XDP by the kernel's routing table
     Fib { interface: String },
+    /// Build our full forwarding table and time lookups in it
+    LookUp {
+        #[arg(value_enum)]
+        family: Family,
+    },
+    /// Forward between memory ports in this process
+    Forward {
+        /// One loop written by hand instead of the packet graph
+        #[arg(long)]
+        fused: bool,
+        #[arg(long)]
+        secs: f64,
+    },
     /// Echo UDP datagrams on a kernel socket
     Echo {
         listen: SocketAddr,
@@ -161,7 +172,6 @@ impl Run {
             delays: if self.quick { vec![0] } else { self.delays.clone() },
             patience: Duration::from_secs_f64(if self.quick { 0.0 } else { self.patience }),
             binaries: self.paths.binaries(),
-            memory_command: self.paths.memory_command.clone(),
             out: self.out.clone(),
             command: std::env::args().collect::<Vec<_>>().join(" "),
         })

@@ -11,6 +11,8 @@ use crate::interrupt;
 use crate::testbed::{NEXT_HOP_MAC, ROUTER_CPU};
 use crate::tools;
 
+/// Memory for DPDK's packet buffers.
+pub(crate) const MEMORY_MIB: &str = "400";
 const START: Duration = Duration::from_secs(30);
 const SHELL: Duration = Duration::from_secs(10);
 
@@ -112,7 +114,7 @@ impl Forwarder {
 
     fn testpmd(&mut self, mode: &str, receive: Receive, lab: &Lab, binaries: &Binaries) -> Result<()> {
         let path = binaries.testpmd.as_ref().context("dpdk-testpmd is not installed")?;
-        let program = environment(lab.dut().program(path), &[0, 1]);
+        let program = environment(lab.dut().program(path), &[0, 1], MEMORY_MIB);
         let program = program.args(devices(receive)).args(["--", &format!("--forward-mode={mode}"), "--auto-start"]);
         let program = program.args(["--no-mlockall", "--total-num-mbufs=32768", "--rxq=1", "--txq=1", "--burst=64"]);
         self.dpdk(program, receive, lab)
@@ -128,7 +130,7 @@ impl Forwarder {
         std::fs::write(&rules4, rules)?;
         std::fs::write(&rules6, "Rfd00:0000:0000:0000:0000:0000:0000:0000/16 1\n")?;
         // One lcore only: the driver has one transmit queue, and l3fwd wants one for every lcore.
-        let program = environment(lab.dut().program(path), &[0]).args(devices(receive));
+        let program = environment(lab.dut().program(path), &[0], MEMORY_MIB).args(devices(receive));
         let program = program.args(["--", "-p", "3", "--config=(0,0,0),(1,0,0)", "-P", "--parse-ptype"]);
         let program = program.args(["--rx-queue-size=2048", "--tx-queue-size=2048", "--lookup=lpm"]);
         let program = program.arg(format!("--rule_ipv4={}", rules4.display()));
@@ -173,9 +175,9 @@ impl Drop for Forwarder {
 }
 
 /// DPDK's environment options, all of its lcores on the forwarder's CPU.
-pub(crate) fn environment(program: Program, lcores: &[u32]) -> Program {
+pub(crate) fn environment(program: Program, lcores: &[u32], memory_mib: &str) -> Program {
     let map: Vec<String> = lcores.iter().map(|lcore| format!("{lcore}@{ROUTER_CPU}")).collect();
-    program.args(["--no-pci", "--in-memory", "-m", "400", "--no-telemetry", "--lcores", &map.join(",")])
+    program.args(["--no-pci", "--in-memory", "-m", memory_mib, "--no-telemetry", "--lcores", &map.join(",")])
 }
 
 /// Both ports over net_af_xdp. Its busy polling goes with receive work in softirqs; without it, with a NAPI thread.

@@ -9,6 +9,8 @@ mod contender;
 mod forwarder;
 mod host;
 mod interrupt;
+mod lookup;
+mod memory_forward;
 mod report;
 mod round_trip;
 mod scenario;

@@ -9,6 +9,8 @@ use tailwater_xdp::AttachMode;
 use tailwater_xdp::tools::{Flood, Generator, Tool as XdpTool, attach};
 
 use crate::cli::Tool;
+use crate::lookup;
+use crate::memory_forward::{Bench, ROUTES};
 use crate::round_trip;
 use crate::tools::{DESTINATION_FIRST, DESTINATIONS, READY};
 
@@ -32,6 +34,15 @@ pub(crate) fn run(tool: &Tool) -> Result<()> {
         Tool::Drop { interface } => hold(XdpTool::Sink, interface),
         Tool::Redirect { interface, out } => hold(XdpTool::Redirect { to: index(out)? }, interface),
         Tool::Fib { interface } => hold(XdpTool::FibRedirect, interface),
+        Tool::LookUp { family } => {
+            println!("{}", serde_json::to_string(&lookup::ours(*family)?)?);
+            Ok(())
+        }
+        Tool::Forward { fused, secs } => {
+            let mut bench = Bench::new(*fused, ROUTES)?;
+            println!("{}", serde_json::to_string(&bench.run(*secs)?)?);
+            Ok(())
+        }
         Tool::Echo { listen, poll } => round_trip::echo(*listen, *poll),
         Tool::PingPong { server, poll, secs } => {
             let found = round_trip::ping_pong(*server, *poll, *secs)?;

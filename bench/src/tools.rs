@@ -5,7 +5,10 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 use tailwater_lab::{Namespace, Program};
+
+use crate::lookup::Family;
 
 /// First line of a tool that has attached its program or bound its socket.
 pub(crate) const READY: &str = "ready";
@@ -61,6 +64,16 @@ pub(crate) fn redirect(namespace: &Namespace, interface: &str, out: &str) -> Res
 
 pub(crate) fn forward_by_fib(namespace: &Namespace, interface: &str) -> Result<Program> {
     tool(namespace, &["fib", interface])
+}
+
+pub(crate) fn look_up(family: Family) -> Result<Program> {
+    let family = family.to_possible_value().context("the family has no name")?;
+    Ok(Program::new(this_binary()?).args(["tool", "look-up", family.get_name()]))
+}
+
+pub(crate) fn forward_in_memory(fused: bool, secs: f64) -> Result<Program> {
+    let program = Program::new(this_binary()?).args(["tool", "forward", "--secs", &secs.to_string()]);
+    Ok(if fused { program.arg("--fused") } else { program })
 }
 
 pub(crate) fn echo_server(namespace: &Namespace, listen: &str, polling: bool) -> Result<Program> {

@@ -1,6 +1,5 @@
-//! Forwarding with no kernel in it: our blocks over memory ports beside DPDK's testpmd over its null driver.
-//!
-//! Ours is any command that prints one JSON object with `ns_per_packet` (and may print others, which are kept).
+//! Forwarding with no kernel in it: our graph over memory ports beside DPDK's testpmd over its null driver, and beside the
+//! same work as one loop written by hand.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,15 +7,21 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tailwater_lab::Program;
 
-use crate::forwarder::environment;
+use crate::forwarder::{MEMORY_MIB, environment};
 use crate::host::HugePages;
 use crate::interrupt;
+use crate::memory_forward::Cost;
 use crate::report::{Better, Measure};
 use crate::scenario::Session;
 use crate::testbed::ROUTER_CPU;
+use crate::tools;
 
 const COLUMN: &str = "64 B";
-const OURS: &str = "tailwater-memory";
+/// Ours, by the packet graph and as a fused loop.
+const OURS: [(&str, bool, &str); 2] = [
+    ("tailwater-graph", false, "router graph over memory ports: LPM in 1 M routes, random destinations, batches of 32"),
+    ("fused-loop", true, "the same work in one loop written by hand, no graph and no worker"),
+];
 const HUGE_PAGES: u64 = 512;
 const START: Duration = Duration::from_secs(120);
 /// testpmd's forwarding modes: frames unchanged, and addresses swapped as a forwarder would touch them.
@@ -25,54 +30,60 @@ const TESTPMD: [(&str, &str, &str); 2] = [
     ("testpmd-null-macswap", "macswap", "DPDK testpmd macswap over net_null (64 B, no copy), MAC addresses written"),
 ];
 
+/// Name, description, and how it is run.
+fn rows() -> impl Iterator<Item = (&'static str, &'static str, Way)> {
+    let theirs = TESTPMD.into_iter().map(|(name, mode, about)| (name, about, Way::Testpmd(mode)));
+    theirs.chain(OURS.into_iter().map(|(name, fused, about)| (name, about, Way::Ours { fused })))
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Testpmd(&'static str),
+    Ours { fused: bool },
+}
+
 pub(super) fn names() -> Vec<(String, String)> {
-    let ours =
-        (OURS.to_owned(), "LPM forwarding over memory ports in one process, full table, batches of 32".to_owned());
-    TESTPMD.iter().map(|(name, _, about)| ((*name).to_owned(), (*about).to_owned())).chain([ours]).collect()
+    rows().map(|(name, about, _)| (name.to_owned(), about.to_owned())).collect()
 }
 
 pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
-    session.measure(Measure {
-        name: "cost".into(),
-        title: "Time for one packet, no kernel".into(),
-        unit: "ns".into(),
-        better: Better::Lower,
-        reference: "testpmd-null-io".into(),
-        columns: vec![COLUMN.into()],
-        load: None,
-        value: "ns_per_packet".into(),
-    });
-    session.note(
-        "testpmd does no lookup: io moves buffer pointers, macswap also writes the first 12 bytes. Ours looks up a full \
-         table, decrements the TTL, corrects the checksum and writes both MAC addresses.",
-    );
-    let options = session.options;
-    for (name, _, about) in TESTPMD {
-        let absent = options.binaries.absent(crate::contender::Device::TestpmdIo);
-        if session.wants(name) {
-            session.add_row(name, about, "one core, CPU 0", absent);
-        }
+    for (name, title, reference) in [
+        ("cost", "Time for one packet, no kernel", TESTPMD[0].0),
+        ("graph", "The same, against the fused loop", OURS[1].0),
+    ] {
+        session.measure(Measure {
+            name: name.into(),
+            title: title.into(),
+            unit: "ns".into(),
+            better: Better::Lower,
+            reference: reference.into(),
+            columns: vec![COLUMN.into()],
+            load: None,
+            value: "ns_per_packet".into(),
+        });
     }
-    if session.wants(OURS) {
-        let absent = options.memory_command.is_none().then(|| "no --memory-command given".to_owned());
-        let about = names().pop().map(|(_, about)| about).unwrap_or_default();
-        session.add_row(OURS, &about, "one core, CPU 0", absent);
+    session.note(
+        "testpmd does no lookup: io moves buffer pointers, macswap also writes the first 12 bytes. Ours checks the header, \
+         looks up a full table at a random address, decrements the TTL, corrects the checksum and writes both MAC addresses. \
+         Ours counts receive, graph and transmit; testpmd its whole loop.",
+    );
+    for (name, about, way) in rows().filter(|(name, ..)| session.wants(name)).collect::<Vec<_>>() {
+        let absent = match way {
+            Way::Testpmd(_) => session.options.binaries.absent(crate::contender::Device::TestpmdIo),
+            Way::Ours { .. } => None,
+        };
+        session.add_row(name, about, "one core, CPU 0", absent);
     }
     let _pages = HugePages::reserve(HUGE_PAGES).ok();
     let present = session.report.rows.iter().filter(|row| row.absent.is_none()).count();
-    session.plan((present * options.runs as usize) as u64);
-    for run in 1..=options.runs {
-        for (name, mode, _) in TESTPMD {
+    session.plan((present * session.options.runs as usize) as u64);
+    for run in 1..=session.options.runs {
+        for (name, _, way) in rows() {
             if session.is_present(name)
-                && let Err(error) = turn(session, name, run, |session| testpmd(session, mode))
+                && let Err(error) = turn(session, name, run, way)
             {
                 session.failed(name, error)?;
             }
-        }
-        if session.is_present(OURS)
-            && let Err(error) = turn(session, OURS, run, ours)
-        {
-            session.failed(OURS, error)?;
         }
     }
     Ok(())
@@ -80,14 +91,13 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
 
 type Found = (String, BTreeMap<String, f64>);
 
-fn turn(
-    session: &mut Session<'_>,
-    name: &str,
-    run: u32,
-    work: impl FnOnce(&Session<'_>) -> Result<Found>,
-) -> Result<()> {
+fn turn(session: &mut Session<'_>, name: &str, run: u32, way: Way) -> Result<()> {
     let quiet = session.wait_until_quiet()?;
-    let (command, values) = work(session)?;
+    let (command, values) = match way {
+        Way::Testpmd(mode) => testpmd(session, mode)?,
+        Way::Ours { fused } => ours(session, fused)?,
+    };
+    interrupt::check()?;
     session.commands(name, &[command]);
     let cost = values.get("ns_per_packet").copied().context("no ns_per_packet in the result")?;
     let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
@@ -96,21 +106,19 @@ fn turn(
     Ok(())
 }
 
-fn ours(session: &Session<'_>) -> Result<Found> {
-    let command = session.options.memory_command.as_deref().context("no --memory-command given")?;
-    let output = Program::new("sh").args(["-c", command]).cpu(ROUTER_CPU).run(START)?;
-    let line =
-        output.lines().rev().find(|line| line.trim_start().starts_with('{')).context("it printed no JSON object")?;
-    let object: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).context("reading its JSON")?;
-    let numbers = object.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?)));
-    Ok((command.to_owned(), numbers.collect()))
+fn ours(session: &Session<'_>, fused: bool) -> Result<Found> {
+    let program = tools::forward_in_memory(fused, session.options.secs)?.cpu(ROUTER_CPU);
+    let output = program.run(START)?;
+    let found: Cost = serde_json::from_str(output.trim()).context("reading what our forwarder printed")?;
+    let values = [("ns_per_packet", found.ns_per_packet), ("cycles_per_packet", found.cycles_per_packet)];
+    Ok((program.display_short(), values.map(|(name, value)| (name.to_owned(), value)).into()))
 }
 
 fn testpmd(session: &Session<'_>, mode: &str) -> Result<Found> {
     let path = session.options.binaries.testpmd.as_ref().context("dpdk-testpmd is not installed")?;
     // Standard output in lines, or the statistics come too late.
     let program = Program::new("stdbuf").arg("-oL").arg(path);
-    let program = environment(program, &[0, 1]).args([
+    let program = environment(program, &[0, 1], MEMORY_MIB).args([
         "--vdev",
         "net_null0,size=60,copy=0",
         "--vdev",

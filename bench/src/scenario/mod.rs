@@ -1,6 +1,7 @@
 //! The scenarios, and what they share: options, progress, interleaving.
 
 mod exec_models;
+mod fib;
 mod forwarding;
 mod l3fwd;
 mod memory;
@@ -29,6 +30,8 @@ pub(crate) enum Scenario {
     ExecModels,
     /// UDP round trips against the kernel's sockets and DPDK, who polls and who blocks.
     UdpRtt,
+    /// Lookup in a full forwarding table, against DPDK's.
+    Fib,
     /// Forwarding with no kernel in it, against testpmd over net_null.
     Memory,
 }
@@ -49,6 +52,7 @@ impl Scenario {
             Self::L3fwd => forwarding::names(crate::contender::L3FWD),
             Self::ExecModels => forwarding::names(crate::contender::EXEC_MODELS),
             Self::UdpRtt => udp_rtt::names(),
+            Self::Fib => fib::names(),
             Self::Memory => memory::names(),
         }
     }
@@ -59,6 +63,7 @@ impl Scenario {
             Self::L3fwd => l3fwd::run(&mut session),
             Self::ExecModels => exec_models::run(&mut session),
             Self::UdpRtt => udp_rtt::run(&mut session),
+            Self::Fib => fib::run(&mut session),
             Self::Memory => memory::run(&mut session),
         };
         session.finish(result)
@@ -79,8 +84,6 @@ pub(crate) struct Options {
     /// How long to wait for a quiet machine before each start.
     pub patience: Duration,
     pub binaries: Binaries,
-    /// Prints the JSON result of our in-process forwarding over memory ports.
-    pub memory_command: Option<String>,
     pub out: PathBuf,
     /// The command line as it was typed.
     pub command: String,

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use tailwater_lab::{Lab, LabConfig, Process, Topology};
 
 use crate::contender::Idle;
-use crate::forwarder::{Binaries, environment};
+use crate::forwarder::{Binaries, MEMORY_MIB, environment};
 use crate::host::HugePages;
 use crate::interrupt;
 use crate::report::{Better, Measure};
@@ -193,7 +193,7 @@ fn start(server: Server, lab: &Lab, binaries: &Binaries) -> Result<(Process, Str
             // It answers for any address; the kernel must not answer too.
             lab.dut().ip("addr flush dev d0")?;
             let path: &Path = binaries.testpmd.as_ref().context("dpdk-testpmd is not installed")?;
-            let program = environment(lab.dut().program(path), &[0, 1]);
+            let program = environment(lab.dut().program(path), &[0, 1], MEMORY_MIB);
             let program = program.args(["--vdev", "net_af_xdp0,iface=d0,busy_budget=0", "--", "--forward-mode=5tswap"]);
             program.args(["--auto-start", "--no-mlockall", "--total-num-mbufs=32768"]).stdin_open()
         }

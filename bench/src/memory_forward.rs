@@ -1,0 +1,358 @@
+//! Forwarding in one process: the packet graph between two memory ports, and the same work as one loop written by hand.
+//!
+//! ```text
+//!   outside: 32 packets to random        worker: receive, graph, transmit          outside: takes them,
+//!   addresses of a full table    ----->  (or the fused loop)              ----->   checks one, sends again
+//!                                        timed                            not timed
+//! ```
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+use tailwater_dataplane::block::{Registry, Services};
+use tailwater_dataplane::clock;
+use tailwater_dataplane::forwarding::{ForwardingPlane, PortEntry, router_graph};
+use tailwater_dataplane::frame::{Batch, Frame, Pool, Region, RegionConfig};
+use tailwater_dataplane::graph::Graph;
+use tailwater_dataplane::ledger::Ledger;
+use tailwater_dataplane::port::Port;
+use tailwater_dataplane::port::memory::MemoryPort;
+use tailwater_dataplane::worker::{Idle, Worker, WorkerConfig};
+use tailwater_fib::generate::{addresses4, table4};
+use tailwater_fib::{Adjacency, FibView, FibWriter, Limits, NextHop};
+use tailwater_xdp::HashKey;
+
+/// Packets of a turn: the batch that all figures of this kind are told for.
+pub(crate) const BATCH: usize = 32;
+/// A table as large as the Internet's will be.
+pub(crate) const ROUTES: usize = 1_000_000;
+const NEIGHBOURS: usize = 256;
+/// Destinations taken in turn, each in a route drawn at random: far more than any cache holds tables for.
+const DESTINATIONS: usize = 1 << 20;
+const SEED: u64 = 20;
+const WARM_UP_TURNS: usize = 1024;
+const RING: u32 = 256;
+const FRAME_BYTES: usize = 60;
+const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
+
+/// Time of one packet.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Cost {
+    pub ns_per_packet: f64,
+    pub cycles_per_packet: f64,
+    pub packets: u64,
+}
+
+/// Takes a batch in at one port and forwards it to the other.
+trait Forwarder {
+    fn turn(&mut self);
+}
+
+struct ByGraph(Worker);
+
+impl Forwarder for ByGraph {
+    fn turn(&mut self) {
+        // The clock is read once a turn, as the worker's own loop does.
+        self.0.turn(clock::now_ns());
+    }
+}
+
+/// The same work as the `ip-forward` block and the worker's turn around it, with nothing between the steps.
+struct Fused {
+    ports: [MemoryPort; 2],
+    view: FibView,
+    entries: [PortEntry; 2],
+    pool: Pool,
+    ledger: Ledger,
+    batch: Batch,
+    now_ns: u64,
+}
+
+impl Forwarder for Fused {
+    fn turn(&mut self) {
+        self.now_ns = clock::now_ns();
+        let [way_in, way_out] = &mut self.ports;
+        way_in.receive(&mut self.pool, &mut self.ledger, &mut self.batch, BATCH);
+        self.view.quiescent();
+        let mut destinations = [0; BATCH];
+        let mut next_hops = [NextHop::NONE; BATCH];
+        let count = self.batch.len().min(BATCH);
+        for (frame, destination) in self.batch.iter_mut().zip(&mut destinations) {
+            frame.set_port(0);
+            // A malformed packet goes nowhere: address 0 has no route.
+            *destination = transit(frame).unwrap_or(0);
+            frame.set_l3_offset(14);
+        }
+        self.view.lookup4_batch(&destinations[..count], &mut next_hops[..count]);
+        for (frame, next_hop) in self.batch.iter_mut().zip(&next_hops) {
+            let Adjacency::Forward { port, mac } = self.view.resolve(*next_hop, 0) else { continue };
+            let Some(entry) = self.entries.get(usize::from(port)) else { continue };
+            if frame.len() - 14 <= entry.mtu as usize {
+                rewrite(frame, mac, entry.mac);
+                frame.set_port(port);
+            }
+        }
+        way_out.transmit(&mut self.pool, &mut self.batch);
+        way_in.flush(&mut self.pool);
+        way_out.flush(&mut self.pool);
+    }
+}
+
+/// RFC 1812 §5.2.2 and §5.3.7: the tests of an IPv4 header; the destination if it may be forwarded.
+#[inline]
+fn transit(frame: &Frame) -> Option<u32> {
+    let bytes = frame.bytes();
+    if bytes.get(12..14)? != [8, 0] || bytes[0] & 1 != 0 {
+        return None;
+    }
+    let header = bytes.get(14..)?.first_chunk::<20>()?;
+    let packet_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let sum: u64 = header.as_chunks::<4>().0.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let stays = |first: u8, second: u8| first == 0 || first == 127 || first >= 224 || (first == 169 && second == 254);
+    if header[0] != 0x45
+        || packet_len < 20
+        || packet_len > bytes.len() - 14
+        || sum != 0xffff
+        || stays(header[12], header[13])
+        || stays(header[16], header[17])
+        || header[8] <= 1
+    {
+        return None;
+    }
+    Some(u32::from_be_bytes([header[16], header[17], header[18], header[19]]))
+}
+
+/// RFC 1812 §5.3.1: one hop less, the checksum following by RFC 1624, the next station's addresses.
+#[inline]
+fn rewrite(frame: &mut Frame, to: [u8; 6], from: [u8; 6]) {
+    let Some(head) = frame.bytes_mut().first_chunk_mut::<34>() else { return };
+    head[..6].copy_from_slice(&to);
+    head[6..12].copy_from_slice(&from);
+    head[22] -= 1;
+    let sum = u32::from(u16::from_be_bytes([head[24], head[25]])) + 0x100;
+    let sum = ((sum >> 16) + (sum & 0xffff)) as u16;
+    head[24..26].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// The other ends of both ports, and what they send.
+struct Outside {
+    ports: [MemoryPort; 2],
+    pool: Pool,
+    ledger: Ledger,
+    batch: Batch,
+    destinations: Vec<u32>,
+    next: usize,
+}
+
+/// A forwarder and its surroundings.
+pub(crate) struct Bench {
+    forwarder: Box<dyn Forwarder>,
+    outside: Outside,
+    /// Changes nothing any more; the tables live with it.
+    _writer: FibWriter,
+}
+
+impl Bench {
+    /// Builds a table of so many routes and a forwarder on it, by graph or by the fused loop.
+    pub(crate) fn new(fused: bool, routes: usize) -> Result<Self> {
+        let (mut writer, reader) = tailwater_fib::new(Limits::default())?;
+        let neighbours = (0..NEIGHBOURS)
+            .map(|number| {
+                let next_hop = writer.adjacencies.add()?;
+                writer.adjacencies.resolve(next_hop, 1, [2, 0, 0, 1, (number >> 8) as u8, number as u8])?;
+                Ok(next_hop)
+            })
+            .collect::<Result<Vec<NextHop>>>()?;
+        let table = table4(routes, NEIGHBOURS as u32, SEED);
+        // A router does not forward to these (RFC 1812 §5.3.7, RFC 3927 §7), whatever its table says.
+        let stays = |address: &u32| address >> 24 == 127 || address >> 16 == 0xa9fe;
+        let mut destinations = addresses4(&table, DESTINATIONS, SEED + 1);
+        destinations.retain(|address| !stays(address));
+        let by_neighbour = table
+            .into_iter()
+            .filter_map(|(prefix, number)| Some((prefix, *neighbours.get(number.value() as usize % NEIGHBOURS)?)));
+        writer.v4.extend(by_neighbour)?;
+
+        let region = Region::in_process(RegionConfig { chunks: 1024, ..RegionConfig::default() })?;
+        let (way_in, outside_in) = MemoryPort::pair(&region, ["in", "outside-in"], RING);
+        let (way_out, outside_out) = MemoryPort::pair(&region, ["out", "outside-out"], RING);
+        let entry = |number: u8| PortEntry {
+            ifindex: number.into(),
+            mac: [2, 0, 0, 0, number, 1],
+            mtu: 1500,
+            ip4: None,
+            ip6: None,
+        };
+        let entries = [entry(1), entry(2)];
+        let forwarder: Box<dyn Forwarder> = if fused {
+            Box::new(Fused {
+                ports: [way_in, way_out],
+                view: reader.join()?,
+                entries,
+                pool: Pool::new(Arc::clone(&region)),
+                ledger: Ledger::default(),
+                batch: Batch::with_capacity(BATCH),
+                now_ns: 0,
+            })
+        } else {
+            let plane = ForwardingPlane::new(reader, entries.to_vec(), HashKey::new(1, 3))?;
+            let mut services = Services::default();
+            services.insert(Arc::new(plane));
+            let names = ["in", "out"].map(str::to_owned);
+            let graph = Graph::build(&router_graph(&names), &Registry::builtin(), &services, &names)?;
+            let config = WorkerConfig { number: 0, core: None, idle: Idle::Spin };
+            let ports: Vec<Box<dyn Port>> = vec![Box::new(way_in), Box::new(way_out)];
+            Box::new(ByGraph(Worker::new(config, ports, graph, Pool::new(Arc::clone(&region)))?))
+        };
+        let outside = Outside {
+            ports: [outside_in, outside_out],
+            pool: Pool::new(region),
+            ledger: Ledger::default(),
+            batch: Batch::with_capacity(BATCH),
+            destinations,
+            next: 0,
+        };
+        let mut bench = Self { forwarder, outside, _writer: writer };
+        bench.outside.fill()?;
+        // The worker's batch bound starts small and grows with what it finds.
+        for _ in 0..WARM_UP_TURNS {
+            bench.turn();
+        }
+        bench.check()?;
+        Ok(bench)
+    }
+
+    /// One batch through: what the forwarder's turn took in cycles, and how many packets came out.
+    pub(crate) fn turn(&mut self) -> (u64, usize) {
+        self.outside.send();
+        let start = clock::cycles();
+        self.forwarder.turn();
+        let cycles = clock::cycles().wrapping_sub(start);
+        (cycles, self.outside.take())
+    }
+
+    /// Whether packets are forwarded as they should be.
+    fn check(&mut self) -> Result<()> {
+        let expected = self.outside.destinations.get(self.outside.next).copied().unwrap_or_default();
+        let (_, count) = self.turn();
+        ensure!(count == BATCH, "{count} of {BATCH} packets came out");
+        let frame = self.outside.batch.iter().next().context("nothing came out")?;
+        let bytes = frame.bytes();
+        ensure!(bytes.get(..4) == Some(&[2, 0, 0, 1]), "it is addressed to nobody we know: {:02x?}", bytes.get(..14));
+        ensure!(bytes.get(22) == Some(&63), "the TTL is {:?}", bytes.get(22));
+        ensure!(bytes.get(30..34) == Some(&expected.to_be_bytes()), "it is another packet");
+        ensure!(transit(frame).is_some(), "its header is wrong");
+        Ok(())
+    }
+
+    /// Forwards for at least this long (of which the forwarder's own turns are a part) and tells their cost.
+    pub(crate) fn run(&mut self, secs: f64) -> Result<Cost> {
+        let (start, start_cycles) = (std::time::Instant::now(), clock::cycles());
+        let (mut cycles, mut packets) = (0, 0);
+        while start.elapsed().as_secs_f64() < secs {
+            for _ in 0..256 {
+                let (spent, count) = self.turn();
+                cycles += spent;
+                packets += count as u64;
+            }
+        }
+        let cycles_per_ns = clock::cycles().wrapping_sub(start_cycles) as f64 / start.elapsed().as_nanos() as f64;
+        ensure!(packets > 0, "nothing was forwarded");
+        self.check()?;
+        let cycles_per_packet = cycles as f64 / packets as f64;
+        Ok(Cost { ns_per_packet: cycles_per_packet / cycles_per_ns, cycles_per_packet, packets })
+    }
+}
+
+impl Outside {
+    /// A batch of frames, which then go round and round.
+    fn fill(&mut self) -> Result<()> {
+        for _ in 0..BATCH {
+            let frame = self.pool.allocate_copy(&[0; FRAME_BYTES]).context("no frame is free")?;
+            self.batch.push(frame);
+        }
+        Ok(())
+    }
+
+    /// Writes every header anew and sends.
+    fn send(&mut self) {
+        for frame in self.batch.iter_mut() {
+            let destination = self.destinations.get(self.next).copied().unwrap_or_default();
+            self.next = (self.next + 1) % self.destinations.len().max(1);
+            address(frame, destination);
+        }
+        let [way_in, _] = &mut self.ports;
+        way_in.transmit(&mut self.pool, &mut self.batch);
+        way_in.flush(&mut self.pool);
+    }
+
+    fn take(&mut self) -> usize {
+        let [way_in, way_out] = &mut self.ports;
+        way_in.flush(&mut self.pool);
+        way_out.receive(&mut self.pool, &mut self.ledger, &mut self.batch, BATCH);
+        self.batch.len()
+    }
+}
+
+/// A UDP packet to `destination`, TTL 64.
+fn address(frame: &mut Frame, destination: u32) {
+    let Some(head) = frame.bytes_mut().first_chunk_mut::<34>() else { return };
+    let packet_len = (FRAME_BYTES - 14) as u16;
+    head[..6].copy_from_slice(&OUR_MAC);
+    head[6..14].copy_from_slice(&[2, 0, 0, 0, 1, 2, 8, 0]);
+    head[14..30].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 1, 0, 2]);
+    head[16..18].copy_from_slice(&packet_len.to_be_bytes());
+    head[30..34].copy_from_slice(&destination.to_be_bytes());
+    let checksum = tailwater_stack::checksum::of(&head[14..34]);
+    head[24..26].copy_from_slice(&checksum);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FEW: usize = 1000;
+
+    /// Destination, header and way of every packet of some batches.
+    fn forwarded(fused: bool) -> Vec<Vec<u8>> {
+        let mut bench = Bench::new(fused, FEW).unwrap();
+        let mut packets = Vec::new();
+        for _ in 0..20 {
+            let (_, count) = bench.turn();
+            assert_eq!(count, BATCH);
+            packets.extend(bench.outside.batch.iter().map(|frame| frame.bytes().to_vec()));
+        }
+        packets
+    }
+
+    #[test]
+    fn graph_and_fused_loop_do_the_same_work() {
+        let (by_graph, by_loop) = (forwarded(false), forwarded(true));
+        assert_eq!(by_graph.len(), 20 * BATCH);
+        assert_eq!(by_graph, by_loop);
+        let neighbours: std::collections::BTreeSet<&[u8]> = by_graph.iter().map(|packet| &packet[..6]).collect();
+        assert!(neighbours.len() > 100, "next hops differ: {}", neighbours.len());
+    }
+
+    #[test]
+    fn malformed_and_spent_packets_are_not_forwarded_by_the_fused_loop() {
+        let region =
+            Region::in_process(RegionConfig { chunks: 64, huge_pages: false, ..RegionConfig::default() }).unwrap();
+        let mut pool = Pool::new(region);
+        let mut frame = pool.allocate_copy(&[0; FRAME_BYTES]).unwrap();
+        address(&mut frame, 0x0a00_0001);
+        assert_eq!(transit(&frame), Some(0x0a00_0001));
+        for (at, value) in [(12, 0), (14, 0x46), (16, 1), (22, 63), (30, 127)] {
+            let before = frame.bytes()[at];
+            frame.bytes_mut()[at] = value;
+            assert_eq!(transit(&frame), None, "byte {at}");
+            frame.bytes_mut()[at] = before;
+        }
+        pool.release(frame);
+    }
+}
