@@ -27,19 +27,15 @@ use crate::error::FibError;
 use crate::memory::Words;
 use crate::next_hop::NextHop;
 use crate::node::{self, SLOTS, STRIDE, Slots};
-use crate::prefetch::prefetch;
 use crate::prefix::{Address, Prefix};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
-
-/// Addresses looked up side by side in one pass.
-pub const BATCH: usize = 32;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// What readers see.
 pub(crate) struct Trie<A> {
-    root: Words<AtomicU32>,
-    nodes: Words<AtomicU64>,
+    pub(crate) root: Words<AtomicU32>,
+    pub(crate) nodes: Words<AtomicU64>,
     /// Version in the high half, next hop of the default route in the low one.
-    default: AtomicU64,
+    pub(crate) default: AtomicU64,
     address: std::marker::PhantomData<fn(A)>,
 }
 
@@ -51,122 +47,6 @@ impl<A: Address> Trie<A> {
             default: AtomicU64::new(0),
             address: std::marker::PhantomData,
         })
-    }
-
-    #[inline]
-    pub(crate) fn lookup(&self, addr: A) -> NextHop {
-        loop {
-            let default = self.default.load(Ordering::Acquire);
-            let mut entry = Entry(self.root.words()[addr.root_index()].load(Ordering::Acquire));
-            let mut depth = A::ROOT_BITS;
-            while entry.is_child() && depth < A::LEN_MAX {
-                entry = node::slot(self.nodes.words(), entry.unit(), addr.sextet(depth));
-                depth += STRIDE;
-            }
-            if entry != Entry::EMPTY {
-                return entry.next_hop();
-            }
-            if self.default_is(default) {
-                return NextHop::from_low_bits(default as u32);
-            }
-        }
-    }
-
-    /// Looks up `addrs[i]` into `next_hops[i]`, as far as both reach.
-    pub(crate) fn lookup_batch(&self, addrs: &[A], next_hops: &mut [NextHop]) {
-        #[cfg(target_arch = "x86_64")]
-        if std::is_x86_feature_detected!("popcnt") {
-            // SAFETY: the processor has popcnt.
-            #[allow(unsafe_code)]
-            unsafe {
-                self.lookup_batch_popcnt(addrs, next_hops)
-            };
-            return;
-        }
-        self.lookup_batch_plain(addrs, next_hops);
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "popcnt")]
-    fn lookup_batch_popcnt(&self, addrs: &[A], next_hops: &mut [NextHop]) {
-        self.lookup_batch_plain(addrs, next_hops);
-    }
-
-    #[inline(always)]
-    fn lookup_batch_plain(&self, addrs: &[A], next_hops: &mut [NextHop]) {
-        for (addrs, next_hops) in addrs.chunks(BATCH).zip(next_hops.chunks_mut(BATCH)) {
-            while !self.lookup_chunk(addrs, next_hops) {}
-        }
-    }
-
-    /// Level by level over the whole chunk, so that the loads of one level wait for memory together. False if the
-    /// default route changed meanwhile and an address needed it.
-    #[inline(always)]
-    fn lookup_chunk(&self, addrs: &[A], next_hops: &mut [NextHop]) -> bool {
-        let default = self.default.load(Ordering::Acquire);
-        let mut entries = [Entry::EMPTY; BATCH];
-        let mut any = 0;
-        let mut least = u32::MAX;
-        let root = self.root.words();
-        for ((addr, entry), next_hop) in addrs.iter().zip(&mut entries).zip(next_hops.iter_mut()) {
-            *entry = Entry(root[addr.root_index()].load(Ordering::Relaxed));
-            *next_hop = entry.next_hop();
-            any |= entry.0;
-            least = least.min(entry.0);
-        }
-        if Entry(any).is_child() {
-            // What the root slots point to is visible from here on.
-            fence(Ordering::Acquire);
-            least = self.descend(addrs, &mut entries, next_hops).min(least);
-        }
-        if least != Entry::EMPTY.0 {
-            return true;
-        }
-        for next_hop in next_hops.iter_mut().filter(|next_hop| next_hop.is_none()) {
-            *next_hop = NextHop::from_low_bits(default as u32);
-        }
-        self.default_is(default)
-    }
-
-    /// Follows children down to leaves; returns the least leaf.
-    #[inline(always)]
-    fn descend(&self, addrs: &[A], entries: &mut [Entry; BATCH], next_hops: &mut [NextHop]) -> u32 {
-        let nodes = self.nodes.words();
-        let mut deeper = [0u8; BATCH];
-        let mut deeper_len = 0;
-        for (index, entry) in entries.iter().enumerate() {
-            deeper[deeper_len % BATCH] = index as u8;
-            deeper_len += usize::from(entry.is_child());
-            prefetch(nodes, node::first_word(entry.unit()));
-        }
-        let mut least = u32::MAX;
-        let mut depth = A::ROOT_BITS;
-        while deeper_len > 0 && depth < A::LEN_MAX {
-            let mut kept = 0;
-            for at in 0..deeper_len.min(BATCH) {
-                let index = usize::from(deeper[at]) % BATCH;
-                let (Some(addr), Some(next_hop)) = (addrs.get(index), next_hops.get_mut(index)) else { continue };
-                let entry = node::slot(nodes, entries[index].unit(), addr.sextet(depth));
-                entries[index] = entry;
-                *next_hop = entry.next_hop();
-                least = least.min(entry.0);
-                deeper[kept % BATCH] = index as u8;
-                kept += usize::from(entry.is_child());
-                if entry.is_child() {
-                    prefetch(nodes, node::first_word(entry.unit()));
-                }
-            }
-            deeper_len = kept;
-            depth += STRIDE;
-        }
-        least
-    }
-
-    /// Whether the default route is still what `seen` says: then it was so when the slot was found empty.
-    #[inline]
-    fn default_is(&self, seen: u64) -> bool {
-        fence(Ordering::Acquire);
-        self.default.load(Ordering::Relaxed) == seen
     }
 }
 

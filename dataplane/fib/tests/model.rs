@@ -111,6 +111,10 @@ fn run<A: Address>(
         assert_eq!(lookup(&view, prefix.addr()), model.lookup(prefix.addr()), "{change:?}");
         view.quiescent();
     }
+    let untouched = NextHop::new(77).unwrap();
+    let mut longer = [untouched; 3];
+    batch(&view, &probes[..probes.len().min(2)], &mut longer);
+    assert!(longer[probes.len().min(2)..].iter().all(|hop| *hop == untouched), "nothing behind the addresses");
     let starts = model.0.iter().map(|(prefix, _)| prefix.addr());
     let probes: Vec<A> = probes.iter().copied().chain(starts).collect();
     let mut found = vec![NextHop::NONE; probes.len()];
