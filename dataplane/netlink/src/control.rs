@@ -104,7 +104,8 @@ impl Control {
     ///
     /// # Errors
     /// [`Error::Socket`], [`Error::NoAnswer`] for the whole; each verdict is [`Error::Refused`] for its
-    /// neighbour (link gone or down, address not of the link's family).
+    /// neighbour (link gone or down, address not of the link's family, or the neighbour table full:
+    /// `gc_thresh3`, 1024 entries by default for all namespaces together).
     pub fn use_neighbours(&mut self, neighbours: &[(u32, IpAddr)]) -> Result<Vec<Result<()>>> {
         let mut verdicts = Vec::with_capacity(neighbours.len());
         for batch in neighbours.chunks(BATCH_MAX) {

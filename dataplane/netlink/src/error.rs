@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// Failures of talking to the kernel, or of naming things to it.
@@ -32,6 +33,9 @@ pub enum Error {
 fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => "; run as root or with CAP_NET_ADMIN",
+        _ if source.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => {
+            "; where it is about neighbours, raise net.ipv4.neigh.default.gc_thresh3 (or ipv6)"
+        }
         _ => "",
     }
 }
