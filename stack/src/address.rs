@@ -82,6 +82,7 @@ impl Cidr {
     }
 
     /// The directed broadcast address; none on IPv6 and on prefixes over 30 (RFC 3021).
+    #[inline]
     pub fn broadcast(&self) -> Option<Ipv4Addr> {
         let IpAddr::V4(address) = self.address else { return None };
         if self.prefix_len > 30 {
@@ -120,6 +121,7 @@ pub const fn link_local(mac: MacAddress) -> Ipv6Addr {
 
 /// RFC 1122 §3.2.1.3, RFC 4291 §2.7: addresses which a packet on a link cannot come from.
 /// The unspecified one is left to the protocols that allow it.
+#[inline]
 pub fn is_source_invalid(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => a.is_multicast() || a.is_loopback() || a.to_bits() >> 24 == 0 || is_class_e(a),

@@ -21,6 +21,7 @@ impl Sum {
     }
 
     #[must_use]
+    #[inline]
     pub fn with(self, bytes: &[u8]) -> Self {
         let mut sum = fold(sum_native(bytes));
         // RFC 1071 §2(B): the sum of swapped words is the swapped sum.
@@ -39,6 +40,7 @@ impl Sum {
 
     /// RFC 768: source, destination, zero, protocol, length of the upper-layer packet.
     #[must_use]
+    #[inline]
     pub fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, len: usize) -> Self {
         Self {
             words: u64::from(u32::from_ne_bytes(source.octets()))
@@ -51,6 +53,7 @@ impl Sum {
 
     /// RFC 8200 §8.1: source, destination, length of the upper-layer packet, zero, next header.
     #[must_use]
+    #[inline]
     pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, len: usize) -> Self {
         let words = sum_native(&source.octets())
             + sum_native(&destination.octets())
@@ -60,27 +63,32 @@ impl Sum {
     }
 
     /// The checksum to be stored: the complement of the sum.
+    #[inline]
     pub fn checksum(self) -> [u8; 2] {
         (!fold(self.words)).to_ne_bytes()
     }
 
     /// Whether what was added includes a right checksum.
+    #[inline]
     pub fn is_valid(self) -> bool {
         fold(self.words) == 0xffff
     }
 }
 
 /// The checksum of `bytes`, whose checksum field is zero.
+#[inline]
 pub fn of(bytes: &[u8]) -> [u8; 2] {
     Sum::new().with(bytes).checksum()
 }
 
 /// Whether `bytes`, checksum included, sum up right.
+#[inline]
 pub fn is_valid(bytes: &[u8]) -> bool {
     Sum::new().with(bytes).is_valid()
 }
 
 /// Checksum after a 16-bit field changed. `old` and `new` in memory order.
+#[inline]
 pub fn update_u16(checksum: [u8; 2], old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
     // RFC 1624 §3, eqn. 3: HC' = ~(~HC + ~m + m').
     let sum = u64::from(!u16::from_ne_bytes(checksum))
@@ -90,6 +98,7 @@ pub fn update_u16(checksum: [u8; 2], old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
 }
 
 /// Checksum after an aligned 32-bit field (an IPv4 address) changed.
+#[inline]
 pub fn update_u32(checksum: [u8; 2], old: [u8; 4], new: [u8; 4]) -> [u8; 2] {
     let sum = u64::from(!u16::from_ne_bytes(checksum))
         + u64::from(!u32::from_ne_bytes(old))
@@ -98,24 +107,18 @@ pub fn update_u32(checksum: [u8; 2], old: [u8; 4], new: [u8; 4]) -> [u8; 2] {
 }
 
 /// IPv4 header checksum after the TTL, which shares a word with `protocol`, became `new`.
+#[inline]
 pub fn update_ttl(checksum: [u8; 2], protocol: u8, old: u8, new: u8) -> [u8; 2] {
     update_u16(checksum, [old, protocol], [new, protocol])
 }
 
-/// Sum of the native 32-bit words, the last one filled up with zeros.
-///
-/// Eight independent lanes, which the compiler turns into vector additions.
+/// Sum of the native 32-bit words, the last one filled up with zeros. Headers of known length
+/// become a few additions where this is called.
+#[inline]
 fn sum_native(bytes: &[u8]) -> u64 {
     let (blocks, rest) = bytes.as_chunks::<32>();
-    let mut lanes = [0u64; 8];
-    for block in blocks {
-        let (words, _) = block.as_chunks::<4>();
-        for (lane, word) in lanes.iter_mut().zip(words) {
-            *lane += u64::from(u32::from_ne_bytes(*word));
-        }
-    }
+    let mut sum = if blocks.is_empty() { 0 } else { sum_blocks(blocks) };
     let (words, tail) = rest.as_chunks::<4>();
-    let mut sum: u64 = lanes.iter().sum();
     for word in words {
         sum += u64::from(u32::from_ne_bytes(*word));
     }
@@ -126,7 +129,20 @@ fn sum_native(bytes: &[u8]) -> u64 {
     sum + u64::from(u32::from_ne_bytes(last))
 }
 
+/// Eight independent lanes, which the compiler turns into vector additions.
+fn sum_blocks(blocks: &[[u8; 32]]) -> u64 {
+    let mut lanes = [0u64; 8];
+    for block in blocks {
+        let (words, _) = block.as_chunks::<4>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane += u64::from(u32::from_ne_bytes(*word));
+        }
+    }
+    lanes.iter().sum()
+}
+
 /// Folds carries until 16 bits remain. Zero only if every word was zero.
+#[inline]
 fn fold(sum: u64) -> u16 {
     let sum = (sum >> 32) + (sum & 0xffff_ffff);
     let sum = (sum >> 16) + (sum & 0xffff);

@@ -90,11 +90,13 @@ pub(crate) struct Interface<B> {
 }
 
 impl Station {
+    #[inline]
     pub(crate) fn has(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|own| own.address() == address)
     }
 
     /// Whether a packet to `destination` is for us, and in which way.
+    #[inline]
     pub(crate) fn local(&self, destination: IpAddr) -> Option<Local> {
         if self.has(destination) {
             return Some(Local::Unicast);
@@ -115,6 +117,7 @@ impl Station {
     }
 
     /// RFC 1122 §3.2.1.3: the limited and each prefix's directed broadcast.
+    #[inline]
     pub(crate) fn is_broadcast(&self, address: Ipv4Addr) -> bool {
         address.is_broadcast() || self.addresses.iter().any(|a| a.broadcast() == Some(address))
     }

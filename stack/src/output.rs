@@ -98,12 +98,18 @@ impl<B: Buffer> Stack<B> {
         let mut result = Ok(Sent::Transmitted);
         let mut offset = 0;
         while offset < total {
-            let len = payload_max.min(total - offset);
-            let fragment = Fragment { offset, more: offset + len < total };
             let Some(mut piece) = self.ledger.allocate(env) else {
                 self.ledger.discard(env, buffer, DropReason::NoBuffer);
                 return Err(DropReason::NoBuffer);
             };
+            // A fragment lies in one segment: where that holds less than the MTU, fragments are smaller.
+            let len = payload_max.min(piece.tailroom() & !7).min(total - offset);
+            if len == 0 {
+                self.ledger.discard(env, piece, DropReason::TooBig);
+                result = Err(DropReason::TooBig);
+                break;
+            }
+            let fragment = Fragment { offset, more: offset + len < total };
             let sent = match out.fragment(fragment, ident, len, &buffer, &mut piece) {
                 Ok(()) => self.send_packet(hop, piece, env),
                 Err(reason) => {

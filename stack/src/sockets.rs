@@ -127,6 +127,7 @@ impl UdpSockets {
         true
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: SocketId) -> Option<&Bound> {
         let slot = self.slots.get(id.index as usize)?;
         slot.bound.as_ref().filter(|_| slot.generation == id.generation)
@@ -141,16 +142,33 @@ impl UdpSockets {
 
     /// The socket for a packet from `remote` to `local`: a connected one before one that has the
     /// address before one that takes any.
+    #[inline]
     pub(crate) fn lookup(&self, local: SocketAddr, remote: SocketAddr) -> Option<SocketId> {
-        let at_port = self.by_port.get(&local.port())?;
-        let ranked = at_port.iter().filter_map(|&id| {
-            let bound = self.get(id)?;
-            let any = bound.local.ip().is_unspecified();
-            let fits = bound.local.is_ipv4() == local.is_ipv4()
-                && (any || bound.local.ip() == local.ip())
-                && bound.remote.is_none_or(|r| (r.ip(), r.port()) == (remote.ip(), remote.port()));
-            fits.then_some((bound.remote.is_some(), !any, id))
-        });
-        ranked.max_by_key(|&(connected, exact, _)| (connected, exact)).map(|(.., id)| id)
+        let mut best = None;
+        for &id in self.by_port.get(&local.port())? {
+            let Some(bound) = self.get(id) else { continue };
+            let Some(rank) = bound.rank(local, remote) else { continue };
+            if best.is_none_or(|(highest, _)| rank > highest) {
+                best = Some((rank, id));
+            }
+        }
+        best.map(|(_, id)| id)
+    }
+}
+
+impl Bound {
+    /// How well a packet from `remote` to `local` fits: two points for the remote end, one for the address.
+    fn rank(&self, local: SocketAddr, remote: SocketAddr) -> Option<u8> {
+        let (own, to) = (self.local.ip(), local.ip());
+        let address = match own == to {
+            true => 1,
+            false if own.is_unspecified() && own.is_ipv4() == to.is_ipv4() => 0,
+            false => return None,
+        };
+        match self.remote {
+            None => Some(address),
+            Some(r) if (r.ip(), r.port()) == (remote.ip(), remote.port()) => Some(address + 2),
+            Some(_) => None,
+        }
     }
 }

@@ -37,6 +37,7 @@ impl MacAddress {
     }
 
     /// An address one station can have: neither a group nor all zero.
+    #[inline]
     pub fn is_station(self) -> bool {
         !self.is_group() && self != Self::ZERO
     }
@@ -98,6 +99,7 @@ pub enum LinkError {
 }
 
 /// Reads the link header, with at most one VLAN tag: a second tag shows as ethertype.
+#[inline]
 pub fn parse(bytes: &[u8]) -> Result<Link, LinkError> {
     let (header, rest) = EthernetHeader::ref_from_prefix(bytes).map_err(|_| LinkError::Truncated)?;
     let link = Link {

@@ -38,6 +38,7 @@ pub struct Ipv4Header {
 
 impl Ipv4Header {
     /// Computes the checksum of a header without options.
+    #[inline]
     pub fn fill_checksum(&mut self) {
         self.checksum = [0; 2];
         self.checksum = checksum::of(self.as_bytes());
@@ -87,6 +88,7 @@ pub enum Ipv4Error {
 }
 
 /// Reads a header from `bytes`, which begin with it, of a packet with `available` bytes in all.
+#[inline]
 pub fn parse(bytes: &[u8], available: usize) -> Result<Ipv4, Ipv4Error> {
     let (parsed, header) = parse_unverified(bytes)?;
     if parsed.total_len > available {
@@ -105,6 +107,7 @@ pub fn parse_quoted(bytes: &[u8]) -> Result<Ipv4, Ipv4Error> {
     parse_unverified(bytes).map(|(parsed, _)| parsed)
 }
 
+#[inline]
 fn parse_unverified(bytes: &[u8]) -> Result<(Ipv4, &[u8]), Ipv4Error> {
     let (header, _) = Ipv4Header::ref_from_prefix(bytes).map_err(|_| Ipv4Error::Truncated)?;
     if header.version_ihl >> 4 != 4 {
@@ -199,6 +202,7 @@ pub struct Ipv4Send {
 
 impl Ipv4Send {
     /// `payload_len` must leave room for the header in [`TOTAL_LEN_MAX`].
+    #[inline]
     pub fn header(&self) -> Ipv4Header {
         debug_assert!(self.payload_len <= TOTAL_LEN_MAX - HEADER_LEN);
         let mut header = Ipv4Header {

@@ -51,6 +51,7 @@ pub enum Ipv6Error {
 }
 
 /// Reads a header from `bytes`, which begin with it, of a packet with `available` bytes in all.
+#[inline]
 pub fn parse(bytes: &[u8], available: usize) -> Result<Ipv6, Ipv6Error> {
     let parsed = parse_quoted(bytes)?;
     if parsed.total_len() > available {
@@ -60,6 +61,7 @@ pub fn parse(bytes: &[u8], available: usize) -> Result<Ipv6, Ipv6Error> {
 }
 
 /// As [`parse`], for a packet of which only the front is there (quoted in an ICMP error).
+#[inline]
 pub fn parse_quoted(bytes: &[u8]) -> Result<Ipv6, Ipv6Error> {
     let (header, _) = Ipv6Header::ref_from_prefix(bytes).map_err(|_| Ipv6Error::Truncated)?;
     let first = header.version_class_flow.get();
@@ -91,6 +93,7 @@ pub struct Ipv6Send {
 
 impl Ipv6Send {
     /// `payload_len` must be at most [`PAYLOAD_LEN_MAX`].
+    #[inline]
     pub fn header(&self) -> Ipv6Header {
         debug_assert!(self.payload_len <= PAYLOAD_LEN_MAX);
         let class = u32::from(self.traffic_class) << 20;

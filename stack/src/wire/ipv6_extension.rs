@@ -89,6 +89,7 @@ pub enum ExtensionError {
 const IPV6: usize = super::ipv6::HEADER_LEN;
 
 /// Walks the headers which follow an IPv6 header; `bytes` begin behind it.
+#[inline]
 pub fn walk(first: u8, bytes: &[u8]) -> Result<Chain, ExtensionError> {
     let mut chain = Chain { protocol: first, payload_offset: 0, next_header_offset: 6, fragment: None };
     for step in 0..=HEADERS_MAX {

@@ -34,6 +34,7 @@ pub enum UdpError {
 }
 
 /// Reads the header at the front of `bytes`, of an IP payload with `available` bytes in all.
+#[inline]
 pub fn parse(bytes: &[u8], available: usize) -> Result<Udp, UdpError> {
     let (header, _) = UdpHeader::ref_from_prefix(bytes).map_err(|_| UdpError::Truncated)?;
     let len = usize::from(header.len.get());

@@ -250,6 +250,19 @@ fn a_long_datagram_leaves_in_fragments_that_fit() {
 }
 
 #[test]
+fn fragments_fit_the_buffers_where_those_are_smaller_than_the_mtu() {
+    let mut host = Host::acquainted();
+    let socket = host.bind("0.0.0.0:7");
+    host.env.buffer_len = 1003;
+    let payload: Vec<u8> = (0..5000u32).map(|n| n as u8).collect();
+    assert_eq!(host.send(socket, "192.0.2.2:9", &payload), Ok(Sent::Transmitted));
+    let frames: Vec<_> = std::iter::from_fn(|| host.sent()).collect();
+    assert_eq!(frames.len(), 6, "1000 bytes each, eight of them the UDP header");
+    let body: Vec<u8> = frames.iter().flat_map(|frame| frame[ETHERNET + 20..].to_vec()).collect();
+    assert_eq!(body[8..], payload);
+}
+
+#[test]
 fn a_pool_that_runs_dry_amid_fragments_loses_no_buffer() {
     let mut host = Host::acquainted();
     let socket = host.bind("0.0.0.0:7");
