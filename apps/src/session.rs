@@ -221,6 +221,9 @@ impl Shared {
         if !runtime.alive() {
             anyhow::bail!("a worker ended by itself; this is a bug");
         }
+        if let Err(error) = runtime.tend() {
+            tracing::warn!(%error, "a change of an interface was not taken up");
+        }
         if let Some(failure) = part.failure() {
             return Err(failure);
         }

@@ -52,6 +52,9 @@ reasons! {
     MartianAddress = "martian_address",
     /// Time to live or hop limit used up; an ICMP time exceeded was due.
     TtlExceeded = "ttl_exceeded",
+    /// For this host, or routed to an interface that is not ours. The kernel keeps such packets where the steering
+    /// program or the packet port leaves them to it; what gets here came in the moment of a change.
+    ForHost = "for_host",
     /// No route to the destination.
     NoRoute = "no_route",
     /// A blackhole route.

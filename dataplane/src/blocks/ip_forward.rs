@@ -1,8 +1,7 @@
 //! `ip-forward`: the router. Looks the destination up in the kernel's routes, counts the hop, addresses the frame to the
 //! next station (RFC 1812, RFC 8200).
 //!
-//! Takes Ethernet frames, IPv4 and IPv6 mixed. Output `out` goes to `tx:*`: the block sets each frame's port. Output
-//! `host` carries what is for this host or for an interface that is not ours.
+//! Takes Ethernet frames, IPv4 and IPv6 mixed. Output `out` goes to `tx:*`: the block sets each frame's port.
 //!
 //! A batch is looked up 32 destinations at a time, so that the table's cache misses overlap. Frames that need anything
 //! else than forwarding are set aside and handled after the batch ([`Exception`]).
@@ -44,7 +43,6 @@ pub(crate) const KIND: Kind = Kind {
 };
 
 const OUT: usize = 0;
-const HOST: usize = 1;
 const ETHERNET_LEN: usize = 14;
 
 /// Why a frame is set aside.
@@ -187,7 +185,7 @@ impl IpForward {
             Exception::Prohibited => self.refuse(frame, IcmpError::Prohibited, DropReason::RouteRefused, context),
             Exception::Blackhole => context.discard(frame, DropReason::Blackhole),
             Exception::PortDown => self.refuse(frame, IcmpError::HostUnreachable, DropReason::PortDown, context),
-            Exception::Host => context.emit(HOST, frame),
+            Exception::Host => context.discard(frame, DropReason::ForHost),
             Exception::Unresolved(next_hop) => self.park(frame, next_hop, false, context),
             Exception::TooBig { adjacency, mtu } => self.too_big(frame, adjacency, mtu, context),
         }
@@ -290,8 +288,7 @@ impl IpForward {
         match self.leave(&mut frame, adjacency) {
             Ok(()) => context.emit(OUT, frame),
             Err(Exception::Unresolved(next_hop)) => self.park(frame, next_hop, own, context),
-            // Our own packet: the host's, or nobody's. No error about an error.
-            Err(Exception::Host) if own => context.emit(HOST, frame),
+            // Our own packet: no error about an error.
             Err(_) if own => context.discard(frame, DropReason::NoRoute),
             Err(exception) => self.handle(frame, exception, context),
         }

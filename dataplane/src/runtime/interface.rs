@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use tailwater_netlink::{Control as Netlink, Link};
-use tailwater_xdp::{PortConfig, Shared, Steering};
+use tailwater_xdp::{Mode, PortConfig, Shared, Steering};
 
-use super::{InterfaceConfig, RuntimeConfig, RuntimeError};
+use super::{Backend, InterfaceConfig, RuntimeConfig, RuntimeError};
 use crate::frame::{Pool, Region, RegionConfig};
 use crate::port::af_xdp::{self, Entrance, OpenConfig};
+use crate::port::packet::{self, PacketConfig};
 use crate::port::{Port, PortError};
 
 /// Frames that workers hold besides those in rings: batches, blocks, pools.
@@ -35,10 +36,68 @@ pub(super) struct Interface {
     steering: Option<Steering>,
     entrances: Vec<Entrance>,
     last_verdicts: Vec<(&'static str, u64, u64)>,
+    /// Ethernet address and MTU that the program knows.
+    seen: (Vec<u8>, u32),
 }
 
 impl Interface {
     pub(super) fn open(
+        wanted: &InterfaceConfig,
+        link: &Link,
+        config: &RuntimeConfig,
+        region: &Arc<Region>,
+        shared: Option<&Shared>,
+        workers: usize,
+        pools: &mut [Pool],
+    ) -> Result<(Self, Vec<Box<dyn Port>>), RuntimeError> {
+        if wanted.backend == Backend::Packet {
+            return Self::open_packet(link, config, workers, "as asked for");
+        }
+        let opened = Self::open_af_xdp(wanted, link, config, region, shared, workers, pools);
+        match opened {
+            // Only where the interface cannot: a busy one or a lack of privileges is for the user to settle.
+            Err(RuntimeError::Steering(error @ tailwater_xdp::Error::NoXdp { .. }))
+                if wanted.backend == Backend::Auto =>
+            {
+                Self::open_packet(link, config, workers, &format!("because {error}"))
+            }
+            other => other,
+        }
+    }
+
+    fn open_packet(
+        link: &Link,
+        config: &RuntimeConfig,
+        workers: usize,
+        why: &str,
+    ) -> Result<(Self, Vec<Box<dyn Port>>), RuntimeError> {
+        let ports = packet::open(&PacketConfig {
+            interface: link.name.clone(),
+            ifindex: link.ifindex,
+            mtu: link.mtu_bytes,
+            mac: link.mac.as_slice().try_into().unwrap_or_default(),
+            workers: workers as u32,
+            ring_size: config.ring_size,
+            promiscuous: config.mode == Mode::Exclusive,
+        })?;
+        let interface = Self {
+            name: link.name.clone(),
+            ifindex: link.ifindex,
+            description: format!(
+                "{}: AF_PACKET rings, {why}, MTU {}; the kernel's stack sees every packet, too{}",
+                link.name,
+                link.mtu_bytes,
+                if config.mode == Mode::Router { ": switch its forwarding off, or packets go out twice" } else { "" },
+            ),
+            steering: None,
+            entrances: Vec::new(),
+            last_verdicts: Vec::new(),
+            seen: (link.mac.clone(), link.mtu_bytes),
+        };
+        Ok((interface, ports.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect()))
+    }
+
+    fn open_af_xdp(
         wanted: &InterfaceConfig,
         link: &Link,
         config: &RuntimeConfig,
@@ -105,6 +164,7 @@ impl Interface {
             steering: Some(steering),
             entrances,
             last_verdicts: Vec::new(),
+            seen: (link.mac.clone(), link.mtu_bytes),
         };
         Ok((interface, ports))
     }
@@ -155,7 +215,20 @@ impl Interface {
         }
     }
 
-    pub(super) fn report(&mut self, _netlink: &mut Netlink) -> InterfaceReport {
+    /// Takes up a changed Ethernet address or MTU: the program has both built in.
+    pub(super) fn tend(&mut self, netlink: &mut Netlink) -> Result<(), RuntimeError> {
+        let Some(steering) = &mut self.steering else { return Ok(()) };
+        let Ok(link) = netlink.link_by_name(&self.name) else { return Ok(()) };
+        let seen = (link.mac, link.mtu_bytes);
+        if link.ifindex == self.ifindex && seen != self.seen {
+            let PortConfig { mode, place, steer_vlan, .. } = *steering.config();
+            steering.reconfigure(mode, place, steer_vlan)?;
+            self.seen = seen;
+        }
+        Ok(())
+    }
+
+    pub(super) fn report(&mut self) -> InterfaceReport {
         self.read_verdicts();
         InterfaceReport {
             name: self.name.clone(),

@@ -171,15 +171,20 @@ impl Runtime {
     }
 
     fn assemble(&mut self, workers: Vec<WorkerReport>, frames_missing: Option<usize>) -> Report {
-        let netlink = &mut self.netlink;
         Report {
-            interfaces: self.interfaces.iter_mut().map(|interface| interface.report(netlink)).collect(),
+            interfaces: self.interfaces.iter_mut().map(Interface::report).collect(),
             workers,
             frames: self.region.chunks(),
             pages: pages_name(&self.region),
             frames_strayed: self.region.strayed(),
             frames_missing,
         }
+    }
+
+    /// Takes up changes of the interfaces (Ethernet address, MTU). Call it about once a second.
+    pub fn tend(&mut self) -> Result<(), RuntimeError> {
+        let Self { interfaces, netlink, .. } = self;
+        interfaces.iter_mut().try_for_each(|interface| interface.tend(netlink))
     }
 
     /// Whether all workers still run. A worker only ends early by a panic.
