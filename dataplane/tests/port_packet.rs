@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rig::{content, udp4};
 use tailwater_dataplane::frame::{Batch, Pool, Region, RegionConfig};
-use tailwater_dataplane::ledger::Ledger;
+use tailwater_dataplane::ledger::{DropReason, Ledger};
 use tailwater_dataplane::port::packet::{self, PacketConfig, PacketPort};
 use tailwater_dataplane::port::{Port, PortError};
 use tailwater_lab::{Lab, LabConfig, Topology};
@@ -176,6 +176,10 @@ fn packets_that_the_interface_cannot_send_are_refused_and_hold_nothing_up() {
     assert_eq!(socket.recv(&mut buffer).unwrap(), 5);
     let counters = bench.ports[0].counters();
     assert_eq!((counters.tx_refused, counters.tx_packets), (2, 1));
+    // The port enters them in the ledger at the next turn's start.
+    bench.ports[0].receive(&mut bench.pool, &mut bench.ledger, &mut Batch::default(), 0);
+    let refused = [DropReason::PacketTooBig, DropReason::BadEthernet].map(|reason| bench.ledger.dropped(reason));
+    assert_eq!(refused, [1, 1]);
     bench.close();
 }
 

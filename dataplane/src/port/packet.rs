@@ -76,6 +76,8 @@ pub struct PacketPort {
     /// Oldest slot that the kernel may still have.
     tx_done: u32,
     unkicked: bool,
+    /// Packets that `transmit` had to let go of, until `receive` can enter them in the ledger.
+    refused: Vec<DropReason>,
     is_down: bool,
     empty_turns: u32,
     /// A packet that did not fit a slot.
@@ -135,6 +137,7 @@ impl PacketPort {
             tx_at: 0,
             tx_done: 0,
             unkicked: false,
+            refused: Vec::new(),
             is_down: false,
             empty_turns: 0,
             large: vec![0; LARGE_MAX].into(),
@@ -202,6 +205,7 @@ impl Port for PacketPort {
     }
 
     fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
+        self.refused.drain(..).for_each(|reason| ledger.count(reason));
         let before = batch.len();
         loop {
             let room = max - (batch.len() - before);
@@ -230,8 +234,10 @@ impl Port for PacketPort {
         let mut taken = 0;
         for frame in batch.iter() {
             let len = frame.total_len();
+            // The kernel would refuse these, and say so of no packet in particular.
             if !(ETHERNET_LEN..=self.packet_max).contains(&len) {
-                // The kernel would refuse it, and the packets behind it with it.
+                let reason = if len < ETHERNET_LEN { DropReason::BadEthernet } else { DropReason::PacketTooBig };
+                self.refused.push(reason);
                 self.counters.tx_refused += 1;
                 taken += 1;
                 continue;
