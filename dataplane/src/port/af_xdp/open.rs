@@ -47,6 +47,10 @@ pub struct Opened {
     ring_size: u32,
 }
 
+/// Attempts to bind to a queue that is busy, and the pause between two: a second in all.
+const BUSY_TRIES_MAX: u32 = 51;
+const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Opens the sockets of all queues for all workers.
 pub fn open(region: &Arc<Region>, config: &OpenConfig) -> Result<Opened, PortError> {
     let multi_buffer = (config.mtu + HEADER_MAX) as usize > region.segment_max();
@@ -89,7 +93,7 @@ fn open_primary(
         Some(Copy::Copy) => bind |= BindFlags::XDP_COPY,
         None => {}
     }
-    let open = |bind| Socket::primary(region, &config.interface, queue, config.ring_size, bind);
+    let open = |bind| open_when_free(|| Socket::primary(region, &config.interface, queue, config.ring_size, bind));
     match open(bind) {
         // A driver may promise zero-copy and fail to deliver; copying always works.
         Err(PortError::Bind { error, .. }) if config.copy.is_none() => {
@@ -98,6 +102,18 @@ fn open_primary(
         }
         other => other,
     }
+}
+
+/// The kernel gives up a closed socket's queue in a work queue, some milliseconds later: without a little patience a
+/// restart would find it busy.
+fn open_when_free(mut open: impl FnMut() -> Result<Socket, PortError>) -> Result<Socket, PortError> {
+    for _ in 1..BUSY_TRIES_MAX {
+        match open() {
+            Err(PortError::QueueBusy { .. }) => std::thread::sleep(BUSY_PAUSE),
+            other => return other,
+        }
+    }
+    open()
 }
 
 fn worker_end(

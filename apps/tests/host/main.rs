@@ -1,0 +1,12 @@
+//! `tailwater echo` and `tailwater ping` against the Linux kernel, in network namespaces.
+//!
+//! ```text
+//!   client                                dut
+//!   c0 10.1.0.2 ------------------- d0 10.1.0.1     tailwater runs here
+//!      fd00:1::2                       fd00:1::1
+//! ```
+
+mod echo;
+mod peers;
+mod ping;
+mod shared;
