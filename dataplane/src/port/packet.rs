@@ -82,6 +82,8 @@ pub struct PacketPort {
     empty_turns: u32,
     /// A packet that did not fit a slot.
     large: Box<[u8]>,
+    /// Where segments are put together.
+    scratch: Vec<u8>,
     /// Segments of one packet that did not fit the caller's batch.
     carry: Batch,
 }
@@ -141,6 +143,7 @@ impl PacketPort {
             is_down: false,
             empty_turns: 0,
             large: vec![0; LARGE_MAX].into(),
+            scratch: Vec::with_capacity(LARGE_MAX),
             carry: Batch::default(),
         }
     }
@@ -148,24 +151,23 @@ impl PacketPort {
     /// Takes the packet from the slot at `rx_at` and appends what becomes of it to `carry`. `None` if there is none, or
     /// no frame for it.
     fn take_slot(&mut self, pool: &mut Pool, ledger: &mut Ledger) -> Option<()> {
-        let slot = self.socket.received(self.rx_at)?;
-        let vlan = slot.vlan;
-        let taken = if slot.copied {
-            match self.socket.receive_large(&mut self.large) {
-                Ok(Some(len)) => match self.large[..len].split_first_chunk_mut() {
-                    Some((words, packet)) => convert(Offload::parse(words), packet, vlan, pool, &mut self.carry),
-                    None => Err(DropReason::Truncated),
-                },
-                Ok(None) | Err(_) => Err(DropReason::Truncated),
-            }
-        } else if slot.truncated {
-            Err(DropReason::Truncated)
+        let Self { socket, large, scratch, carry, .. } = self;
+        let arrival = socket.arrival(self.rx_at)?;
+        let whole = if arrival.copied {
+            let len = socket.receive_large(large).ok().flatten();
+            len.and_then(|len| large.get_mut(..len)?.split_first_chunk_mut()).map(|(words, packet)| (&*words, packet))
+        } else if arrival.truncated {
+            None
         } else {
-            convert(Offload::parse(slot.offload), slot.packet, vlan, pool, &mut self.carry)
+            socket.packet(self.rx_at)
+        };
+        let taken = match whole {
+            Some((words, packet)) => convert(Offload::parse(words), packet, arrival.vlan, pool, scratch, carry),
+            None => Err(DropReason::Truncated),
         };
         match taken {
             // The packet stays in its slot until there are frames again.
-            Err(DropReason::NoFrame) if !slot.copied => {
+            Err(DropReason::NoFrame) if !arrival.copied => {
                 self.counters.refill_starved += 1;
                 return None;
             }
@@ -305,11 +307,12 @@ fn convert(
     packet: &mut [u8],
     vlan: Option<(u16, u16)>,
     pool: &mut Pool,
+    scratch: &mut Vec<u8>,
     out: &mut Batch,
 ) -> Result<(), DropReason> {
     if offload.is_segmented() {
         let before = out.len();
-        let cut = offload.segments(packet, |segment| put(segment, vlan, pool, out));
+        let cut = offload.segments(packet, scratch, |segment| put(segment, vlan, pool, out));
         return cut.inspect_err(|_| {
             // All of it or nothing: a caller which tries again must not send the first segments twice.
             while out.len() > before {

@@ -75,22 +75,22 @@ impl Offload {
         Ok(())
     }
 
-    /// Cuts the packet and hands each segment, complete with lengths and checksums, to `put`.
+    /// Cuts the packet and hands each segment, put together in `segment` with lengths and checksums, to `put`.
     pub(super) fn segments(
         self,
         packet: &[u8],
+        segment: &mut Vec<u8>,
         mut put: impl FnMut(&[u8]) -> Result<(), DropReason>,
     ) -> Result<(), DropReason> {
         let layout = Layout::of(self, packet).ok_or(DropReason::BadOffload)?;
         let (headers, payload) = packet.split_at(layout.payload);
         let count = payload.len().div_ceil(self.gso_size);
-        let mut segment = Vec::with_capacity(layout.payload + self.gso_size);
         for (number, part) in payload.chunks(self.gso_size).enumerate() {
             segment.clear();
             segment.extend_from_slice(headers);
             segment.extend_from_slice(part);
-            layout.finish(&mut segment, number, number + 1 == count, self.gso_size).ok_or(DropReason::BadOffload)?;
-            put(&segment)?;
+            layout.finish(segment, number, number + 1 == count, self.gso_size).ok_or(DropReason::BadOffload)?;
+            put(segment)?;
         }
         Ok(())
     }
@@ -209,7 +209,7 @@ mod tests {
     fn cut(offload: Offload, packet: &[u8]) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         offload
-            .segments(packet, |segment| {
+            .segments(packet, &mut Vec::new(), |segment| {
                 all.push(segment.to_vec());
                 Ok(())
             })
@@ -280,7 +280,7 @@ mod tests {
             words[1] &= 0x87;
             (words[5], words[7], words[9]) = (0, 0, 0);
             let offload = Offload::parse(&words);
-            let _ = offload.segments(&packet, |_| Ok(()));
+            let _ = offload.segments(&packet, &mut Vec::new(), |_| Ok(()));
             let _ = offload.complete_checksum(&mut packet);
         }
     }

@@ -35,11 +35,9 @@ const TPACKET_V2: c_int = 1;
 const FANOUT_NEW: c_int = ((libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_UNIQUEID) as c_int) << 16;
 const FANOUT_HASH: c_int = (libc::PACKET_FANOUT_HASH as c_int) << 16;
 
-/// A received packet in its slot.
-pub(super) struct Received<'a> {
-    /// The kernel's words about checksum and segmentation.
-    pub(super) offload: &'a [u8; OFFLOAD_LEN],
-    pub(super) packet: &'a mut [u8],
+/// What the kernel says of a packet that it has put into a slot.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
     /// Protocol and control information of the tag that the kernel took out.
     pub(super) vlan: Option<(u16, u16)>,
     /// The slot holds the beginning only; all of it is to be received from the socket.
@@ -162,40 +160,49 @@ impl Socket {
         self.fd.as_fd()
     }
 
-    /// The packet in rx slot `at`, if the kernel has put one there.
-    pub(super) fn received(&self, at: u32) -> Option<Received<'_>> {
-        let start = self.slot(at)?;
-        let status = status(start).load(Ordering::Acquire);
+    /// The header of rx slot `at`, if the kernel has put a packet there: the slot is ours until `give_back`.
+    fn header(&self, at: u32) -> Option<(u32, tpacket2_hdr)> {
+        let status = self.status(at)?.load(Ordering::Acquire);
         if status & libc::TP_STATUS_USER == 0 {
             return None;
         }
         // SAFETY: the slot starts with this header, and is ours.
         #[allow(unsafe_code)]
-        let header = unsafe { start.cast::<tpacket2_hdr>().read() };
-        let mac = usize::from(header.tp_mac).clamp(OFFLOAD_LEN, self.slot_len);
-        let len = (header.tp_snaplen as usize).min(self.slot_len - mac);
+        let header = unsafe { self.slot(at)?.cast::<tpacket2_hdr>().read() };
+        Some((status, header))
+    }
+
+    /// What has arrived in rx slot `at`, if anything.
+    pub(super) fn arrival(&self, at: u32) -> Option<Arrival> {
+        let (status, header) = self.header(at)?;
         let valid = |bit: u32, value: u16| (status & bit != 0).then_some(value);
-        // SAFETY: `OFFLOAD_LEN <= mac` and `mac + len <= slot_len`: within the slot, which is ours until `give_back`.
-        // `&self` hands out this exclusive view; the one caller takes one slot at a time and `send` writes others.
-        #[allow(unsafe_code)]
-        let (offload, packet) = unsafe {
-            let packet = start.add(mac);
-            (packet.sub(OFFLOAD_LEN).cast().as_ref(), std::slice::from_raw_parts_mut(packet.as_ptr(), len))
-        };
-        Some(Received {
-            offload,
-            packet,
+        Some(Arrival {
             vlan: valid(libc::TP_STATUS_VLAN_VALID, header.tp_vlan_tci)
                 .map(|tag| (valid(libc::TP_STATUS_VLAN_TPID_VALID, header.tp_vlan_tpid).unwrap_or(0x8100), tag)),
             copied: status & libc::TP_STATUS_COPY != 0,
-            truncated: len < header.tp_len as usize,
+            truncated: header.tp_snaplen < header.tp_len,
         })
     }
 
+    /// The packet in rx slot `at`, behind the kernel's words about its checksum and segmentation.
+    pub(super) fn packet(&mut self, at: u32) -> Option<(&[u8; OFFLOAD_LEN], &mut [u8])> {
+        let (_, header) = self.header(at)?;
+        let mac = usize::from(header.tp_mac).clamp(OFFLOAD_LEN, self.slot_len);
+        let len = (header.tp_snaplen as usize).min(self.slot_len - mac);
+        // SAFETY: `OFFLOAD_LEN <= mac` and `mac + len <= slot_len`: within the slot, which is ours until `give_back`;
+        // `&mut self` excludes that and every other view.
+        #[allow(unsafe_code)]
+        let bytes = unsafe {
+            let words = self.slot(at)?.add(mac - OFFLOAD_LEN);
+            std::slice::from_raw_parts_mut(words.as_ptr(), OFFLOAD_LEN + len)
+        };
+        bytes.split_first_chunk_mut().map(|(words, packet)| (&*words, packet))
+    }
+
     /// Gives rx slot `at` back to the kernel.
-    pub(super) fn give_back(&self, at: u32) {
-        if let Some(start) = self.slot(at) {
-            status(start).store(libc::TP_STATUS_KERNEL, Ordering::Release);
+    pub(super) fn give_back(&mut self, at: u32) {
+        if let Some(status) = self.status(at) {
+            status.store(libc::TP_STATUS_KERNEL, Ordering::Release);
         }
     }
 
@@ -212,7 +219,7 @@ impl Socket {
     /// Whether the kernel is done with tx slot `at` (or refused it).
     pub(super) fn is_sent(&self, at: u32) -> bool {
         let busy = libc::TP_STATUS_SEND_REQUEST | libc::TP_STATUS_SENDING;
-        self.slot(at + self.slots).is_none_or(|start| status(start).load(Ordering::Acquire) & busy == 0)
+        self.status(at + self.slots).is_none_or(|status| status.load(Ordering::Acquire) & busy == 0)
     }
 
     /// Writes a packet of `len` bytes into tx slot `at`, for which `is_sent` has been true.
@@ -237,7 +244,9 @@ impl Socket {
         unsafe {
             (*start.cast::<tpacket2_hdr>().as_ptr()).tp_len = written as u32;
         }
-        status(start).store(libc::TP_STATUS_SEND_REQUEST, Ordering::Release);
+        if let Some(status) = self.status(at + self.slots) {
+            status.store(libc::TP_STATUS_SEND_REQUEST, Ordering::Release);
+        }
     }
 
     /// Makes the kernel send what lies in the tx ring.
@@ -272,6 +281,15 @@ impl Socket {
         #[allow(unsafe_code)]
         Some(unsafe { self.map.add(at as usize * self.slot_len) })
     }
+
+    /// The status word of a slot, its first field.
+    fn status(&self, at: u32) -> Option<&AtomicU32> {
+        let slot = self.slot(at)?;
+        // SAFETY: slots are aligned to 2048 bytes, start with the word and stay mapped as long as `self`; the kernel, too,
+        // accesses it atomically.
+        #[allow(unsafe_code)]
+        Some(unsafe { slot.cast().as_ref() })
+    }
 }
 
 impl Drop for Socket {
@@ -281,16 +299,6 @@ impl Drop for Socket {
         unsafe {
             libc::munmap(self.map.as_ptr().cast(), self.map_len);
         }
-    }
-}
-
-/// The status word of a slot, its first field.
-fn status<'a>(slot: NonNull<u8>) -> &'a AtomicU32 {
-    // SAFETY: slots are aligned to 2048 bytes and start with the word; the kernel, too, accesses it atomically.
-    // The callers' `&Socket` keeps the mapping for as long as they use it.
-    #[allow(unsafe_code)]
-    unsafe {
-        slot.cast().as_ref()
     }
 }
 
