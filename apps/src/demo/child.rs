@@ -29,8 +29,9 @@ impl Child {
     pub(super) fn start(side: &Side<'_>, words: &[&str], patience: Duration) -> anyhow::Result<Self> {
         let own = std::env::current_exe().context("cannot find this program's own file")?;
         let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-        let mut process = Command::new("ip")
-            .args(["netns", "exec", &side.name()])
+        // It ends with us even if we are killed and cannot end it ourselves.
+        let mut process = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "ip", "netns", "exec", &side.name()])
             .arg(own)
             .args(words)
             .env("PATH", path)
@@ -38,7 +39,7 @@ impl Child {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .context("cannot start ip")?;
+            .context("cannot start setpriv, which is part of util-linux")?;
         let lines = follow(process.stdout.take());
         let errors = follow(process.stderr.take());
         let child = Self { process, lines, errors, shown: format!("tailwater {}", words.join(" ")) };

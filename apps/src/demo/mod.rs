@@ -123,7 +123,7 @@ impl Show<'_> {
     /// Prints the next step; ends the demo if that is wanted.
     fn say(&mut self, what: &str) -> anyhow::Result<()> {
         if self.interrupt.wait(Duration::ZERO) {
-            return Err(Failure::new("interrupted; everything has been removed", "").into());
+            return Err(interrupted());
         }
         self.step += 1;
         match self.args.json {
@@ -136,7 +136,8 @@ impl Show<'_> {
     fn measure(&mut self, forwarder: &'static str, echo: &'static str) -> anyhow::Result<()> {
         let left: Side<'_> = self.network.side(LEFT);
         let ping_us = left.ping(network::RIGHT_ADDRESS)?;
-        let udp = round_trip::measure(&left, (network::RIGHT_ADDRESS, ECHO_PORT), self.args.seconds)?;
+        let stop = || self.interrupt.wait(Duration::ZERO);
+        let udp = round_trip::measure(&left, (network::RIGHT_ADDRESS, ECHO_PORT), self.args.seconds, stop)?;
         let figure = Figure { forwarder, echo, ping_us, udp };
         if !self.args.json {
             let RoundTrips { count, lost, median_us, p99_us } = figure.udp;
@@ -147,6 +148,10 @@ impl Show<'_> {
         self.figures.push(figure);
         Ok(())
     }
+}
+
+fn interrupted() -> anyhow::Error {
+    Failure::new("interrupted; everything has been removed", "").into()
 }
 
 fn table(figures: &[Figure]) -> Table {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::Context;
@@ -15,6 +16,9 @@ pub(super) const ROUTER: &str = "router";
 pub(super) const RIGHT: &str = "right";
 /// Where round trips turn.
 pub(super) const RIGHT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 81, 2, 2);
+
+/// How the namespaces' names begin, before the process id.
+const NAMES: &str = "twdemo-";
 
 /// What `ip` is to do, `@` standing for the names' common start.
 const COMMANDS: [&str; 24] = [
@@ -58,7 +62,8 @@ pub(super) struct Side<'a> {
 
 impl Network {
     pub(super) fn build() -> anyhow::Result<Self> {
-        let network = Self { prefix: format!("twdemo-{}-", std::process::id()) };
+        sweep();
+        let network = Self { prefix: format!("{NAMES}{}-", std::process::id()) };
         for command in COMMANDS {
             let command = command.replace('@', &network.prefix);
             ip(&command.split(' ').collect::<Vec<_>>())?;
@@ -78,6 +83,19 @@ impl Drop for Network {
             if let Err(error) = ip(&["netns", "del", &format!("{}{role}", self.prefix)]) {
                 tracing::debug!("{error:#}");
             }
+        }
+    }
+}
+
+/// Removes what demos have left that were killed.
+fn sweep() {
+    for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(NAMES).and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+            && let Err(error) = ip(&["netns", "del", &name])
+        {
+            tracing::debug!("{error:#}");
         }
     }
 }

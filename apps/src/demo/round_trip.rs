@@ -31,8 +31,13 @@ pub(super) struct RoundTrips {
     pub(super) p99_us: f64,
 }
 
-/// Sends and waits, again and again.
-pub(super) fn measure(from: &Side<'_>, to: (Ipv4Addr, u16), time: Duration) -> anyhow::Result<RoundTrips> {
+/// Sends and waits, again and again, until the time is over or `stop` says so.
+pub(super) fn measure(
+    from: &Side<'_>,
+    to: (Ipv4Addr, u16),
+    time: Duration,
+    stop: impl Fn() -> bool,
+) -> anyhow::Result<RoundTrips> {
     let socket = from.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?.context("cannot open a UDP socket")?;
     socket.connect(to)?;
     socket.set_nonblocking(true)?;
@@ -41,6 +46,9 @@ pub(super) fn measure(from: &Side<'_>, to: (Ipv4Addr, u16), time: Duration) -> a
     let mut number = 0u64;
     while Instant::now() < end && samples.len() < SAMPLES_MAX {
         number += 1;
+        if stop() {
+            return Err(super::interrupted());
+        }
         match round_trip(&socket, number)? {
             Some(elapsed) => {
                 samples.push(elapsed);
