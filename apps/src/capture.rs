@@ -24,7 +24,8 @@ Examples:
   tailwater capture -i eth0 -w - -c 100 | tshark -r -
   tailwater capture -i eth0 -w ring.pcapng --file-size-mb 100 --files 10      the last gigabyte
 
-Over AF_PACKET (the default) the host still gets every packet. With --backend af_xdp it does NOT: packets end in the
+What the interface receives is captured, what the host sends by it is not. Over AF_PACKET (the default) the host
+still gets every packet. With --backend af_xdp it does NOT: packets end in the
 file. -f takes what tcpdump takes (man pcap-filter). What the disk is too slow for is counted as `missed`.";
 
 /// Options of `capture`.
@@ -147,7 +148,7 @@ fn sort_out(error: anyhow::Error) -> anyhow::Error {
         Some(RuntimeError::Graph(GraphError::Build { error: why, .. }))
             if why.to_string().starts_with("expression") =>
         {
-            let hint = "`man pcap-filter` has the grammar; examples: 'udp port 53', 'host 10.0.0.1 and not icmp'";
+            let hint = "-f takes what tcpdump takes; quote it: -f 'host 10.0.0.1 and not icmp'";
             Failure::usage(format!("malformed filter: {why}"), hint).into()
         }
         _ => error,

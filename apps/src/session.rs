@@ -28,6 +28,8 @@ use crate::summary;
 
 /// How often it is checked that the workers are alive.
 const LOOK: Duration = Duration::from_millis(200);
+/// How often changes of the interfaces are taken up.
+const TEND: Duration = Duration::from_secs(1);
 
 /// What a command adds to a running dataplane: threads, registrations, counters. Dropped after the stop.
 pub(crate) trait Part: Send {
@@ -194,6 +196,7 @@ impl Shared {
         let mut progress = Progress::start(self.command, common.json);
         let end = common.duration.map(|duration| self.started + duration);
         let mut next = self.started + common.stats_interval;
+        let mut tended = self.started;
         let ended = loop {
             let now = Instant::now();
             let until = end.unwrap_or(next).min(next).saturating_duration_since(now).min(LOOK);
@@ -205,6 +208,10 @@ impl Shared {
                 Ok(true) => break Ok(()),
                 Err(error) => break Err(error),
             }
+            if tended.elapsed() >= TEND {
+                tended = Instant::now();
+                self.tend();
+            }
             if Instant::now() >= next {
                 next += common.stats_interval;
                 self.snapshot().iter().for_each(|snapshot| progress.show(snapshot));
@@ -212,6 +219,14 @@ impl Shared {
         };
         progress.finish();
         ended
+    }
+
+    fn tend(&self) {
+        if let Some((runtime, _)) = self.running().as_mut()
+            && let Err(error) = runtime.tend()
+        {
+            tracing::warn!(%error, "a change of an interface was not taken up; trying again");
+        }
     }
 
     /// Whether everything that was wanted is done.

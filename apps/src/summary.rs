@@ -26,6 +26,7 @@ pub(crate) fn brief(snapshot: &Snapshot) -> String {
     section(&mut lines, "drops by reason", counts("reason", "packets", &snapshot.dropped));
     section(&mut lines, "XDP verdicts", verdicts(snapshot));
     section(&mut lines, "received batches by size", batches(&snapshot.workers));
+    section(&mut lines, "counters of blocks by worker", block_counters(snapshot));
     section(&mut lines, "counters of the command", counts("counter", "", &snapshot.command_counters));
     lines.extend(frames(snapshot));
     lines.join("\n")
@@ -40,7 +41,6 @@ pub(crate) fn full(snapshot: &Snapshot) -> String {
     section(&mut lines, "workers", workers(snapshot));
     section(&mut lines, "ports by worker", ports_by_worker(snapshot));
     section(&mut lines, "blocks by worker", blocks(snapshot));
-    section(&mut lines, "counters of blocks", block_counters(snapshot));
     lines.join("\n")
 }
 
@@ -187,7 +187,7 @@ fn block_counters(snapshot: &Snapshot) -> Table {
     let mut table = Table::new(&["worker/block/counter", ""]);
     for worker in &snapshot.workers {
         for block in &worker.blocks {
-            for (name, n) in &block.counters {
+            for (name, n) in block.counters.iter().filter(|(_, n)| **n > 0) {
                 table.row(vec![format!("{}/{}/{name}", worker.worker, block.name), grouped(*n)]);
             }
         }

@@ -6,6 +6,8 @@
 //!      fd00:1::2                       fd00:1::1
 //! ```
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "only tests use it")]
+
 mod echo;
 mod peers;
 mod ping;
