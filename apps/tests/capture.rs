@@ -1,5 +1,7 @@
 //! `tailwater capture`: files that Wireshark opens, of an interface that goes on working.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! Every error that a user may run into says what to do, and exits with the right code.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{DEADLINE, command, outcome, started, tailwater};

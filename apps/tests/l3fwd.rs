@@ -7,6 +7,8 @@
 //!
 //! Where workers forward, the router's own kernel has forwarding switched off: what arrives went through us.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -321,4 +323,82 @@ fn napi_threads_are_switched_on_pinned_and_switched_off_again() {
     assert!(finished.stderr.contains("receive work in napi/d0-"), "{}", finished.stderr);
     assert_accounted(&report(&finished));
     assert_eq!(threaded(), "0");
+}
+
+#[test]
+fn af_packet_forwards_where_asked_for_although_the_senders_left_out_checksums() {
+    let _turn = alone();
+    let case = case("user", "auto", 1500, 1, 1);
+    let lab = case.lab();
+    lab.gen_side().offload("g0", &["tx"], true).unwrap();
+    lab.sink().offload("s0", &["tx"], true).unwrap();
+    let forwarder = started(lab.dut(), &format!("{} --backend packet", case.words()));
+    full_size_pings_pass(&lab, case);
+    both_hops_are_seen(&lab, case);
+    file_arrives_unchanged(&lab, case, "10.2.0.2", "TCP4");
+    file_arrives_unchanged(&lab, case, "[fd00:2::2]", "TCP6");
+    let report = summary(forwarder);
+    assert_accounted(&report);
+    assert_eq!(report["workers"][0]["ports"][0]["backend"], "packet");
+}
+
+/// A BIRD of one router: `session` is its BGP session's own end, other end and AS numbers.
+fn bird(
+    namespace: &tailwater_lab::Namespace,
+    folder: &std::path::Path,
+    name: &str,
+    session: &str,
+) -> tailwater_lab::Process {
+    let file = folder.join(format!("{name}.conf"));
+    std::fs::write(&file, session).unwrap();
+    let socket = folder.join(format!("{name}.ctl"));
+    namespace.program("bird").arg("-f").arg("-c").arg(&file).arg("-s").arg(&socket).spawn().unwrap()
+}
+
+#[test]
+fn routes_that_bird_learns_are_forwarded_by_and_withdrawn_ones_are_not() {
+    let _turn = alone();
+    let case = case("user", "native", 1500, 1, 1);
+    let lab = case.lab();
+    let folder = std::env::temp_dir().join(format!("tailwater-bird-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for address in ["10.60.0.1/32", "fd00:60::1/128"] {
+        lab.sink().ip(&format!("addr add {address} dev lo")).unwrap();
+    }
+    let session = |number: u8, local: &str, local_as: u32, other: &str, other_as: u32, channel: &str| {
+        format!(
+            "protocol bgp b{number} {{ local {local} as {local_as}; neighbor {other} as {other_as};\n  \
+             connect delay time 1; connect retry time 1; error wait time 1, 2; {channel} }}\n"
+        )
+    };
+    let learn = |family: &str| format!("{family} {{ import all; export none; }};");
+    let tell = |family: &str| format!("{family} {{ import none; export all; next hop self; }};");
+    let ours = "router id 10.2.0.1;\nprotocol device {}\n\
+                protocol kernel { ipv4 { import none; export all; }; }\n\
+                protocol kernel { ipv6 { import none; export all; }; }\n"
+        .to_owned()
+        + &session(4, "10.2.0.1", 65001, "10.2.0.2", 65002, &learn("ipv4"))
+        + &session(6, "fd00:2::1", 65001, "fd00:2::2", 65002, &learn("ipv6"));
+    let theirs = "router id 10.2.0.2;\nprotocol device {}\n\
+                  protocol static { ipv4; route 10.60.0.0/16 blackhole; }\n\
+                  protocol static { ipv6; route fd00:60::/32 blackhole; }\n"
+        .to_owned()
+        + &session(4, "10.2.0.2", 65002, "10.2.0.1", 65001, &tell("ipv4"))
+        + &session(6, "fd00:2::2", 65002, "fd00:2::1", 65001, &tell("ipv6"));
+    let forwarder = started(lab.dut(), &case.words());
+    let reachable = |to: &str| pings(&lab, "-c 1", to);
+    assert!(!reachable("10.60.0.1") && !reachable("fd00:60::1"));
+    // BGP itself is traffic for the router's own kernel, over a forwarded interface.
+    let our_bird = bird(lab.dut(), &folder, "ours", &ours);
+    let their_bird = bird(lab.sink(), &folder, "theirs", &theirs);
+    eventually("learned, IPv4", || reachable("10.60.0.1"));
+    eventually("learned, IPv6", || reachable("fd00:60::1"));
+    their_bird.stop();
+    eventually("withdrawn, IPv4", || !reachable("10.60.0.1"));
+    eventually("withdrawn, IPv6", || !reachable("fd00:60::1"));
+    our_bird.stop();
+    let report = summary(forwarder);
+    assert_accounted(&report);
+    assert!(report["dropped"]["no_route"].as_u64().is_some_and(|dropped| dropped > 0), "{report:#}");
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -1,5 +1,7 @@
 //! `tailwater stats` and `tailwater doctor`: what they tell is true, and the doctor changes nothing.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
