@@ -5,7 +5,7 @@
  *   flow exception           -> its worker
  *   listener (address, port) -> owner of the flow       TCP and UDP, whole datagrams only
  *   registered address       -> owner of the flow       any IP protocol, fragments, extension headers
- *   ARP and ND about it      -> worker 0
+ *   ARP, ND about or to it   -> worker 0
  *
  * VLAN tags are stepped over: a listener gets tagged and untagged traffic alike, tags in place.
  */
@@ -31,11 +31,11 @@ static __always_inline bool listens(const struct flow *flow)
 	       has_listener(NULL, flow->dport, flow->proto, flow->family);
 }
 
-static __always_inline struct decision shared_neighbour(const struct packet *pkt, enum verdict otherwise)
+static __always_inline struct decision shared_arp(const struct packet *pkt)
 {
 	if (has_listener(pkt->target, 0, 0, pkt->flow.family))
 		return worker(0, REDIRECT_NEIGHBOUR);
-	return kernel(otherwise);
+	return kernel(PASS_NOT_IP);
 }
 
 static __always_inline struct decision shared_ip(const struct packet *pkt, const struct settings *cfg)
@@ -48,10 +48,14 @@ static __always_inline struct decision shared_ip(const struct packet *pkt, const
 		return worker(existing_worker(*exception), REDIRECT_EXCEPTION);
 	if (has_ports && listens(flow))
 		return worker(worker_of_flow(flow, cfg), REDIRECT_LISTENER);
-	if (pkt->neighbour)
-		return shared_neighbour(pkt, PASS_UNREGISTERED);
-	if (has_listener(flow->dst, 0, 0, flow->family))
+	if (pkt->neighbour && has_listener(pkt->target, 0, 0, flow->family))
+		return worker(0, REDIRECT_NEIGHBOUR);
+	if (has_listener(flow->dst, 0, 0, flow->family)) {
+		/* The answer to a question of ours is about another station. */
+		if (pkt->neighbour)
+			return worker(0, REDIRECT_NEIGHBOUR);
 		return worker(worker_of_flow(flow, cfg), REDIRECT_ADDRESS);
+	}
 	if (pkt->fragment)
 		return kernel(PASS_FRAGMENT);
 	if (pkt->extension)
@@ -78,7 +82,7 @@ static __always_inline struct decision steer_shared(const struct ethhdr *eth, co
 	if (!is_group_mac(eth) && !is_own_mac(eth))
 		return kernel(PASS_FOREIGN_MAC);
 	if (parsed == PARSED_ARP)
-		return shared_neighbour(pkt, PASS_NOT_IP);
+		return shared_arp(pkt);
 	return shared_ip(pkt, cfg);
 }
 

@@ -117,6 +117,9 @@ fn a_registered_address_is_wholly_ours() {
     assert_eq!(expect(&bench, "ND for it", &solicit(SERVER6), RedirectNeighbour), Some(0));
     expect(&bench, "ARP for another", &arp_request(CLIENT), PassNotIp);
     expect(&bench, "ND for another", &solicit(CLIENT6), PassUnregistered);
+    let answer = |to| Ip6::new(CLIENT6, to, ICMP6, neighbour(136, CLIENT6)).frame();
+    assert_eq!(expect(&bench, "answer to its question", &answer(SERVER6), RedirectNeighbour), Some(0));
+    expect(&bench, "answer to another", &answer("fe80::1"), PassUnregistered);
     expect(&bench, "another address", &Ip4::new(CLIENT, CLIENT, UDP, udp(1, 1)).frame(), PassUnregistered);
 }
 

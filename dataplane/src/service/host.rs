@@ -134,7 +134,8 @@ impl<S: Service + 'static> Host<S> {
             presence.notes.push(format!("addresses are the kernel's, followed live: {}", addresses.join(", ")));
             follower = Some((opened, questions));
         } else {
-            self.introduce(&links, config.mode, &mailboxes)?;
+            let [link] = links.as_slice() else { return Err(HostError::OneInterface(links.len())) };
+            self.introduce(mac(link)?, config.mode, &mailboxes)?;
         }
         let parts = Parts {
             stack: self.stack,
@@ -148,15 +149,26 @@ impl<S: Service + 'static> Host<S> {
         Ok(Prepared { services, follower, presence, addresses: self.addresses, mode: config.mode, workers })
     }
 
+    /// A host with addresses of its own on a port that is no interface of the kernel's (memory, pcap): what the `stack`
+    /// block of each worker needs, as [`Services::worker`] says for which.
+    pub fn detached(self, interface: InterfaceConfig, workers: usize) -> Result<Services, HostError> {
+        let mailboxes: Arc<[Mailbox]> = (0..workers).map(|_| Mailbox::new()).collect();
+        self.introduce(interface.mac, Mode::Exclusive, &mailboxes)?;
+        let (stack, listeners) = (self.stack, self.listeners);
+        let parts = Parts { stack, interfaces: vec![interface], listeners, mailboxes, questions: None };
+        let mut services = Services::default();
+        services.insert(Arc::new(Assembly::new(parts, self.service)));
+        Ok(services)
+    }
+
     /// Tells the workers who they are, where the kernel does not.
-    fn introduce(&self, links: &[Link], mode: Mode, mailboxes: &[Mailbox]) -> Result<(), HostError> {
+    fn introduce(&self, mac: MacAddress, mode: Mode, mailboxes: &[Mailbox]) -> Result<(), HostError> {
         let Addresses::Own { addresses, gateways } = &self.addresses else { return Ok(()) };
-        let [link] = links else { return Err(HostError::OneInterface(links.len())) };
         let port = InterfaceId(0);
         let mut updates: Vec<Update> = addresses.iter().map(|&address| Update::Address(port, address)).collect();
         // RFC 4291 §2.8: each IPv6 interface has a link-local address. In shared mode it is the kernel's.
         if mode == Mode::Exclusive && addresses.iter().any(|address| address.address().is_ipv6()) {
-            let address = Cidr::new(link_local(mac(link)?), 64).unwrap_or(Cidr::host(Ipv6Addr::LOCALHOST));
+            let address = Cidr::new(link_local(mac), 64).unwrap_or(Cidr::host(Ipv6Addr::LOCALHOST));
             updates.push(Update::Address(port, address));
         }
         for &gateway in gateways {
