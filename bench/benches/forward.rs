@@ -1,15 +1,11 @@
 //! A turn of 32 packets: through the rings of a memory port alone, through the router's graph, and through the same work
 //! as one fused loop. Times are for a whole batch and include writing the packets anew.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
-#![allow(dead_code, reason = "the module is shared with the scenario runner")]
-
-#[path = "../src/memory_forward.rs"]
-mod memory_forward;
 
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use memory_forward::{BATCH, Bench, ROUTES};
+use tailwater_bench::memory_forward::{BATCH, Bench, ROUTES};
 use tailwater_dataplane::frame::{Batch, Pool, Region, RegionConfig};
 use tailwater_dataplane::ledger::Ledger;
 use tailwater_dataplane::port::Port;

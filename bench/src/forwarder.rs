@@ -61,11 +61,11 @@ impl Forwarder {
             Device::TestpmdIo => forwarder.testpmd("io", contender.receive, lab, binaries)?,
             Device::DpdkL3fwd => forwarder.dpdk_l3fwd(contender.receive, lab, binaries)?,
             Device::TailwaterUser(idle) => {
-                forwarder.tailwater(&["--place", "user", "--idle", idle.word()], lab, binaries)?;
+                forwarder.tailwater(&["--place", "user", "--idle", idle.word()], contender.receive, lab, binaries)?;
             }
-            Device::TailwaterXdp => forwarder.tailwater(&["--place", "xdp"], lab, binaries)?,
+            Device::TailwaterXdp => forwarder.tailwater(&["--place", "xdp"], contender.receive, lab, binaries)?,
         }
-        if contender.receive == Receive::DutCore {
+        if contender.receive == Receive::DutCore && !contender.device.is_ours() {
             lab.dut().napi_thread("d0", ROUTER_CPU)?;
             forwarder.commands.push(format!("threaded NAPI on d0, pinned to CPU {ROUTER_CPU}"));
         }
@@ -105,10 +105,12 @@ impl Forwarder {
         Ok(())
     }
 
-    fn tailwater(&mut self, words: &[&str], lab: &Lab, binaries: &Binaries) -> Result<()> {
+    fn tailwater(&mut self, words: &[&str], receive: Receive, lab: &Lab, binaries: &Binaries) -> Result<()> {
         let cores = ROUTER_CPU.to_string();
         let program = lab.dut().program(&binaries.tailwater);
         let program = program.args(["l3fwd", "-i", "d0", "-i", "d1", "--mode", "auto", "--cores", &cores]).args(words);
+        // Ours has an option for it.
+        let program = if receive == Receive::DutCore { program.arg("--napi-thread") } else { program };
         self.tool(program.cpu(ROUTER_CPU))
     }
 

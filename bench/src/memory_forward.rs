@@ -23,23 +23,29 @@ use tailwater_fib::generate::{addresses4, table4};
 use tailwater_fib::{Adjacency, FibView, FibWriter, Limits, NextHop};
 use tailwater_xdp::HashKey;
 
+use crate::stats::Spread;
+
 /// Packets of a turn: the batch that all figures of this kind are told for.
-pub(crate) const BATCH: usize = 32;
+pub const BATCH: usize = 32;
 /// A table as large as the Internet's will be.
-pub(crate) const ROUTES: usize = 1_000_000;
+pub const ROUTES: usize = 1_000_000;
 const NEIGHBOURS: usize = 256;
 /// Destinations taken in turn, each in a route drawn at random: far more than any cache holds tables for.
 const DESTINATIONS: usize = 1 << 20;
 const SEED: u64 = 20;
 const WARM_UP_TURNS: usize = 1024;
+/// Turns of a block, some 200 us.
+const BLOCK_TURNS: usize = 256;
+const BLOCKS_MAX: usize = 1 << 20;
 const RING: u32 = 256;
 const FRAME_BYTES: usize = 60;
 const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
 
 /// Time of one packet.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Cost {
+pub struct Cost {
     pub ns_per_packet: f64,
+    pub mean_ns_per_packet: f64,
     pub cycles_per_packet: f64,
     pub packets: u64,
 }
@@ -150,7 +156,7 @@ struct Outside {
 }
 
 /// A forwarder and its surroundings.
-pub(crate) struct Bench {
+pub struct Bench {
     forwarder: Box<dyn Forwarder>,
     outside: Outside,
     /// Changes nothing any more; the tables live with it.
@@ -159,7 +165,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// Builds a table of so many routes and a forwarder on it, by graph or by the fused loop.
-    pub(crate) fn new(fused: bool, routes: usize) -> Result<Self> {
+    pub fn new(fused: bool, routes: usize) -> Result<Self> {
         let (mut writer, reader) = tailwater_fib::new(Limits::default())?;
         let neighbours = (0..NEIGHBOURS)
             .map(|number| {
@@ -228,7 +234,7 @@ impl Bench {
     }
 
     /// One batch through: what the forwarder's turn took in cycles, and how many packets came out.
-    pub(crate) fn turn(&mut self) -> (u64, usize) {
+    pub fn turn(&mut self) -> (u64, usize) {
         self.outside.send();
         let start = clock::cycles();
         self.forwarder.turn();
@@ -250,22 +256,31 @@ impl Bench {
         Ok(())
     }
 
-    /// Forwards for at least this long (of which the forwarder's own turns are a part) and tells their cost.
-    pub(crate) fn run(&mut self, secs: f64) -> Result<Cost> {
+    /// Forwards for at least this long, of which the forwarder's own turns are a part, and tells their cost: the median
+    /// over blocks of turns, so that the moments when another process had the CPU do not count.
+    pub fn run(&mut self, secs: f64) -> Result<Cost> {
         let (start, start_cycles) = (std::time::Instant::now(), clock::cycles());
-        let (mut cycles, mut packets) = (0, 0);
-        while start.elapsed().as_secs_f64() < secs {
-            for _ in 0..256 {
-                let (spent, count) = self.turn();
+        let (mut blocks, mut packets) = (Vec::new(), 0);
+        while start.elapsed().as_secs_f64() < secs && blocks.len() < BLOCKS_MAX {
+            let (mut cycles, mut count) = (0, 0);
+            for _ in 0..BLOCK_TURNS {
+                let (spent, forwarded) = self.turn();
                 cycles += spent;
-                packets += count as u64;
+                count += forwarded as u64;
             }
+            blocks.push(cycles as f64 / count as f64);
+            packets += count;
         }
         let cycles_per_ns = clock::cycles().wrapping_sub(start_cycles) as f64 / start.elapsed().as_nanos() as f64;
-        ensure!(packets > 0, "nothing was forwarded");
         self.check()?;
-        let cycles_per_packet = cycles as f64 / packets as f64;
-        Ok(Cost { ns_per_packet: cycles_per_packet / cycles_per_ns, cycles_per_packet, packets })
+        let mean = blocks.iter().sum::<f64>() / blocks.len() as f64 / cycles_per_ns;
+        let cycles_per_packet = Spread::of(blocks).context("nothing was forwarded")?.median;
+        Ok(Cost {
+            ns_per_packet: cycles_per_packet / cycles_per_ns,
+            mean_ns_per_packet: mean,
+            cycles_per_packet,
+            packets,
+        })
     }
 }
 

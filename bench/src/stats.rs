@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Median, least and greatest of some runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Spread {
+pub struct Spread {
     pub median: f64,
     pub min: f64,
     pub max: f64,
@@ -13,7 +13,7 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// None without a single finite value.
-    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -25,7 +25,7 @@ impl Spread {
 
 /// Ratios of `ours` to `reference`, run by run: run `n` of both was made within seconds, so that what the machine
 /// did to one it did to the other. Runs which only one of them has are left out.
-pub(crate) fn pairwise_ratio(ours: &[(u32, f64)], reference: &[(u32, f64)]) -> Option<Spread> {
+pub fn pairwise_ratio(ours: &[(u32, f64)], reference: &[(u32, f64)]) -> Option<Spread> {
     Spread::of(ours.iter().filter_map(|(run, value)| {
         let (_, against) = reference.iter().find(|(other, _)| other == run)?;
         (*against != 0.0).then(|| value / against)

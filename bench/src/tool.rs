@@ -10,9 +10,9 @@ use tailwater_xdp::tools::{Flood, Generator, Tool as XdpTool, attach};
 
 use crate::cli::Tool;
 use crate::lookup;
-use crate::memory_forward::{Bench, ROUTES};
 use crate::round_trip;
 use crate::tools::{DESTINATION_FIRST, DESTINATIONS, READY};
+use tailwater_bench::memory_forward::{Bench, ROUTES};
 
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 

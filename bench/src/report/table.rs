@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::report::{Better, Measure, Row, Sample};
-use crate::stats::{Spread, pairwise_ratio};
+use tailwater_bench::stats::{Spread, pairwise_ratio};
 
 /// One figure.
 #[derive(Clone, Debug, Serialize)]

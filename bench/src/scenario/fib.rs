@@ -18,18 +18,14 @@ use crate::testbed::ROUTER_CPU;
 use crate::tools;
 
 const FIB: &str = "dpdk-fib";
-const LPM: &str = "dpdk-lpm";
 const OURS: &str = "tailwater-fib";
 /// DPDK's IPv6 table takes 512 MiB, its two IPv4 tables less.
 const MEMORY_MIB: &str = "1400";
 const HUGE_PAGES: u64 = 768;
 const DEADLINE: Duration = Duration::from_secs(180);
 
-const ROWS: [(&str, &str); 3] = [
-    (FIB, "DPDK rte_fib (dir24_8, trie), by dpdk-test-fib"),
-    (LPM, "DPDK rte_lpm, by dpdk-test-fib"),
-    (OURS, "tailwater-fib, batched lookup"),
-];
+const ROWS: [(&str, &str); 2] =
+    [(FIB, "DPDK rte_fib (dir24_8, trie), by dpdk-test-fib"), (OURS, "tailwater-fib, batched lookup")];
 
 pub(crate) fn names() -> Vec<(String, String)> {
     ROWS.iter().map(|(name, about)| ((*name).to_owned(), (*about).to_owned())).collect()
@@ -89,7 +85,7 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<()> {
             missing.then(|| "dpdk-test-fib is not installed (ci/setup --bench)".into()),
         );
     }
-    let dpdk = session.is_present(FIB) || session.is_present(LPM);
+    let dpdk = session.is_present(FIB);
     let _pages = HugePages::reserve(HUGE_PAGES).ok();
     let families = Family::value_variants();
     let steps = usize::from(dpdk) + usize::from(session.is_present(OURS));
@@ -98,11 +94,10 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<()> {
     for run in 1..=session.options.runs {
         for &family in families {
             if let (Some(files), Some(path)) = (&files, &test_fib)
-                && (session.is_present(FIB) || session.is_present(LPM))
+                && session.is_present(FIB)
                 && let Err(error) = theirs(session, run, family, path, files)
             {
                 session.failed(FIB, error)?;
-                session.failed(LPM, anyhow::anyhow!("see {FIB}"))?;
             }
             if session.is_present(OURS)
                 && let Err(error) = ours(session, run, family)
@@ -118,21 +113,16 @@ fn theirs(session: &mut Session<'_>, run: u32, family: Family, path: &std::path:
     let quiet = session.wait_until_quiet()?;
     let program = environment(Program::new(path), &[0], MEMORY_MIB).arg("--");
     let [routes, addresses] = files.paths(family);
-    let program = program.arg("-f").arg(routes).arg("-t").arg(addresses).arg("-c");
+    let program = program.arg("-f").arg(routes).arg("-t").arg(addresses);
     let program = match family {
         Family::Ip4 => program.args(["-g", "65535"]),
         Family::Ip6 => program.args(["-6", "-g", "400000"]),
     };
     let output = program.run(DEADLINE)?;
     interrupt::check()?;
-    for (name, key) in [(FIB, "AVG FIB lookup"), (LPM, "AVG LPM lookup")] {
-        let cycles = value_of(&output, key).with_context(|| format!("dpdk-test-fib printed no {key:?}"))?;
-        if session.is_present(name) {
-            session.commands(name, &[program.display_short()]);
-            session.sample(name, family.column(), "", run, quiet, &[("cycles", cycles)]);
-        }
-    }
-    let cycles = value_of(&output, "AVG FIB lookup").unwrap_or_default();
+    let cycles = value_of(&output, "AVG FIB lookup").context("dpdk-test-fib printed no lookup time")?;
+    session.commands(FIB, &[program.display_short()]);
+    session.sample(FIB, family.column(), "", run, quiet, &[("cycles", cycles)]);
     session.step(&format!("run {run} {FIB}, {}: {cycles:.1} cycles", family.column()));
     Ok(())
 }

@@ -10,11 +10,11 @@ use tailwater_lab::Program;
 use crate::forwarder::{MEMORY_MIB, environment};
 use crate::host::HugePages;
 use crate::interrupt;
-use crate::memory_forward::Cost;
 use crate::report::{Better, Measure};
 use crate::scenario::Session;
 use crate::testbed::ROUTER_CPU;
 use crate::tools;
+use tailwater_bench::memory_forward::Cost;
 
 const COLUMN: &str = "64 B";
 /// Ours, by the packet graph and as a fused loop.
@@ -110,7 +110,11 @@ fn ours(session: &Session<'_>, fused: bool) -> Result<Found> {
     let program = tools::forward_in_memory(fused, session.options.secs)?.cpu(ROUTER_CPU);
     let output = program.run(START)?;
     let found: Cost = serde_json::from_str(output.trim()).context("reading what our forwarder printed")?;
-    let values = [("ns_per_packet", found.ns_per_packet), ("cycles_per_packet", found.cycles_per_packet)];
+    let values = [
+        ("ns_per_packet", found.ns_per_packet),
+        ("mean_ns_per_packet", found.mean_ns_per_packet),
+        ("cycles_per_packet", found.cycles_per_packet),
+    ];
     Ok((program.display_short(), values.map(|(name, value)| (name.to_owned(), value)).into()))
 }
 
@@ -147,7 +151,7 @@ fn packet_rate(output: &str) -> Option<f64> {
             reports.push(rates.iter().sum());
         }
     }
-    crate::stats::Spread::of(reports).map(|spread| spread.median)
+    tailwater_bench::stats::Spread::of(reports).map(|spread| spread.median)
 }
 
 #[cfg(test)]

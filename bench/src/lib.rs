@@ -1,0 +1,4 @@
+//! What the scenario runner and the criterion benches share.
+
+pub mod memory_forward;
+pub mod stats;
