@@ -23,7 +23,7 @@ pub(crate) struct Room {
 /// The writer's book of which units are free, used, or waiting for readers.
 pub(crate) struct Arena {
     quiescence: Arc<Quiescence>,
-    /// First unit never handed out so far.
+    /// First unit never handed out so far; those before the first room are never used, see [`crate::entry`].
     fresh: u32,
     units_max: u32,
     units_used: u32,
@@ -35,7 +35,14 @@ pub(crate) struct Arena {
 impl Arena {
     pub(crate) fn new(quiescence: Arc<Quiescence>, units_max: u32) -> Self {
         let units_max = units_max & !((1 << ORDER_MAX) - 1);
-        Self { quiescence, fresh: 0, units_max, units_used: 0, free: Default::default(), waiting: VecDeque::new() }
+        Self {
+            quiescence,
+            fresh: 1 << ORDER_MAX,
+            units_max,
+            units_used: 0,
+            free: Default::default(),
+            waiting: VecDeque::new(),
+        }
     }
 
     /// Smallest order whose room holds `words` 64-bit words.

@@ -26,13 +26,19 @@ impl Entry {
     }
 
     pub(crate) fn child(unit: u32) -> Self {
-        debug_assert!(unit < CHILD);
+        debug_assert!((1..CHILD).contains(&unit));
         Self(CHILD | unit)
     }
 
     #[inline]
     pub(crate) fn is_child(self) -> bool {
         self.0 & CHILD != 0
+    }
+
+    /// A word whose top bit is set if this is a child or empty; no child lies at unit 0.
+    #[inline]
+    pub(crate) fn undecided(self) -> u32 {
+        self.0.wrapping_sub(1)
     }
 
     /// Where the child lies, if this is one.

@@ -2,13 +2,17 @@
 //!
 //! Full tables do not fit in a cache: what counts is how many misses wait at the same time. A batch goes level by level,
 //! asks for the next nodes of all its addresses, and only then looks into the first.
+//!
+//! What the two pieces of `unsafe` here pay, batches of 32 over full tables (1,000,000 IPv4, 200,000 IPv6 prefixes), medians
+//! in one process on a busy AMD Milan guest: without prefetching nodes 29 -> 83 ns (IPv6) and without prefetching the root
+//! 12 -> 15 ns (IPv4; where all destinations are cached it costs 1.8 ns); without popcnt 29 -> 34 ns (IPv6).
 #![allow(unsafe_code)]
 
 use crate::entry::Entry;
 use crate::next_hop::NextHop;
 use crate::node::{self, STRIDE};
 use crate::prefix::Address;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{Ordering, fence};
 use crate::trie::Trie;
 
 /// Addresses looked up side by side in one pass.
@@ -57,9 +61,28 @@ impl<A: Address> Trie<A> {
         let len = addrs.len().min(next_hops.len());
         let (addrs, next_hops) = (addrs.get(..len).unwrap_or_default(), next_hops.get_mut(..len).unwrap_or_default());
         for (addrs, next_hops) in addrs.chunks(BATCH).zip(next_hops.chunks_mut(BATCH)) {
+            if A::ROOT_DECIDES_MOST && self.lookup_root(addrs, next_hops) {
+                continue;
+            }
             // Lock-free: once more only if the default route changed under an address that needed it.
             while !self.lookup_chunk(addrs, next_hops) {}
         }
+    }
+
+    /// The whole chunk by root slots alone; false if one of them is empty or a child.
+    #[inline(always)]
+    fn lookup_root(&self, addrs: &[A], next_hops: &mut [NextHop]) -> bool {
+        let root = self.root.words();
+        for addr in addrs {
+            prefetch(root, addr.root_index());
+        }
+        let mut any = 0;
+        for (next_hop, addr) in next_hops.iter_mut().zip(addrs) {
+            let entry = Entry(root[addr.root_index()].load(Ordering::Relaxed));
+            *next_hop = entry.next_hop();
+            any |= entry.undecided();
+        }
+        !Entry(any).is_child()
     }
 
     /// Level by level over the whole chunk, so that the loads of one level wait for memory together. False if the
@@ -67,64 +90,56 @@ impl<A: Address> Trie<A> {
     #[inline(always)]
     fn lookup_chunk(&self, addrs: &[A], next_hops: &mut [NextHop]) -> bool {
         let default = self.default.load(Ordering::Acquire);
-        let mut entries = [Entry::EMPTY; BATCH];
-        let mut any = 0;
-        let mut least = u32::MAX;
+        // Slots behind a short batch hold neither a child nor nothing.
+        let mut entries = [Entry::leaf(NextHop::UNREACHABLE, 1); BATCH];
         let root = self.root.words();
-        for ((addr, entry), next_hop) in addrs.iter().zip(&mut entries).zip(next_hops.iter_mut()) {
+        for (entry, addr) in entries.iter_mut().zip(addrs) {
             *entry = Entry(root[addr.root_index()].load(Ordering::Relaxed));
-            *next_hop = entry.next_hop();
-            any |= entry.0;
-            least = least.min(entry.0);
         }
-        if Entry(any).is_child() {
+        if Entry(entries.iter().fold(0, |any, entry| any | entry.0)).is_child() {
             // What the root slots point to is visible from here on.
             fence(Ordering::Acquire);
-            least = self.descend(addrs, &mut entries, next_hops).min(least);
+            self.descend(addrs, &mut entries);
         }
-        if least != Entry::EMPTY.0 {
-            return true;
+        let mut unmatched = false;
+        for (next_hop, &entry) in next_hops.iter_mut().zip(&entries) {
+            unmatched |= entry == Entry::EMPTY;
+            *next_hop = if entry == Entry::EMPTY { NextHop::from_low_bits(default as u32) } else { entry.next_hop() };
         }
-        for next_hop in next_hops.iter_mut().filter(|next_hop| next_hop.is_none()) {
-            *next_hop = NextHop::from_low_bits(default as u32);
-        }
-        self.default_is(default)
+        !unmatched || self.default_is(default)
     }
 
-    /// Follows children down to leaves; returns the least leaf.
+    /// Follows children down to leaves. Most addresses of one batch end on different levels: the list of those still
+    /// on the way shrinks in place, without a branch on what each of them found.
     #[inline(always)]
-    fn descend(&self, addrs: &[A], entries: &mut [Entry; BATCH], next_hops: &mut [NextHop]) -> u32 {
+    fn descend(&self, addrs: &[A], entries: &mut [Entry; BATCH]) {
         let nodes = self.nodes.words();
         let mut deeper = [0u8; BATCH];
         let mut deeper_len = 0;
         for (index, entry) in entries.iter().enumerate() {
             deeper[deeper_len % BATCH] = index as u8;
-            deeper_len += usize::from(entry.is_child());
             if entry.is_child() {
-                prefetch(nodes, entry.unit());
+                deeper_len += 1;
+                prefetch(nodes, node::first_word(entry.unit()));
             }
         }
-        let mut least = u32::MAX;
         let mut depth = A::ROOT_BITS;
         while deeper_len > 0 && depth < A::LEN_MAX {
             let mut kept = 0;
             for at in 0..deeper_len.min(BATCH) {
                 let index = usize::from(deeper[at]) % BATCH;
-                let (Some(addr), Some(next_hop)) = (addrs.get(index), next_hops.get_mut(index)) else { continue };
+                let Some(addr) = addrs.get(index) else { continue };
                 let entry = node::slot(nodes, entries[index].unit(), addr.sextet(depth));
                 entries[index] = entry;
-                *next_hop = entry.next_hop();
-                least = least.min(entry.0);
                 deeper[kept % BATCH] = index as u8;
-                kept += usize::from(entry.is_child());
                 if entry.is_child() {
-                    prefetch(nodes, entry.unit());
+                    kept += 1;
+                    prefetch(nodes, node::first_word(entry.unit()));
                 }
             }
             deeper_len = kept;
             depth += STRIDE;
         }
-        least
     }
 
     /// Whether the default route is still what `seen` says: then it was so when the slot was found empty.
@@ -135,15 +150,15 @@ impl<A: Address> Trie<A> {
     }
 }
 
-/// Starts loading the cache line of the node at `unit`.
+/// Starts loading the cache line of `words[index]`.
 #[inline(always)]
-fn prefetch(nodes: &[AtomicU64], unit: u32) {
+fn prefetch<W>(words: &[W], index: usize) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(word) = nodes.get(node::first_word(unit)) {
+    if let Some(word) = words.get(index) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch reads nothing the program can see and cannot fault; the pointer is a live reference's.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (nodes, unit);
+    let _ = (words, index);
 }

@@ -20,6 +20,7 @@ struct Tiny(u8);
 impl Address for Tiny {
     const LEN_MAX: u8 = 7;
     const ROOT_BITS: u8 = 1;
+    const ROOT_DECIDES_MOST: bool = false;
 
     fn root_index(self) -> usize {
         usize::from(self.0 >> 6) & 1
@@ -53,7 +54,7 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
 }
 
 fn tables() -> (Arc<Quiescence>, Arc<Trie<Tiny>>, Painter) {
-    const UNITS_MAX: u32 = 32;
+    const UNITS_MAX: u32 = 64;
     const { assert!(UNIT_WORDS == 2) };
     let quiescence = Quiescence::with_seats(1);
     let painter = Painter::new(Arena::new(Arc::clone(&quiescence), UNITS_MAX));

@@ -14,6 +14,9 @@ pub trait Address: Copy + Eq + Ord + Hash + fmt::Debug + Send + Sync + 'static {
     /// Bits that index the first level of a table.
     const ROOT_BITS: u8;
 
+    /// Whether nearly all addresses end at the first level: few IPv4 prefixes are longer than 24 bits.
+    const ROOT_DECIDES_MOST: bool;
+
     /// The first [`Self::ROOT_BITS`] bits.
     fn root_index(self) -> usize;
 
@@ -27,6 +30,7 @@ pub trait Address: Copy + Eq + Ord + Hash + fmt::Debug + Send + Sync + 'static {
 impl Address for u32 {
     const LEN_MAX: u8 = 32;
     const ROOT_BITS: u8 = 24;
+    const ROOT_DECIDES_MOST: bool = true;
 
     #[inline]
     fn root_index(self) -> usize {
@@ -47,6 +51,7 @@ impl Address for u32 {
 impl Address for u128 {
     const LEN_MAX: u8 = 128;
     const ROOT_BITS: u8 = 24;
+    const ROOT_DECIDES_MOST: bool = false;
 
     #[inline]
     fn root_index(self) -> usize {
