@@ -97,7 +97,7 @@ impl Control {
     ///
     /// An unknown or failed one is asked for by ARP or neighbour solicitation; a stale one is probed
     /// after `delay_first_probe_time` (5 s); a reachable one is kept from being collected. Never
-    /// changes an address. This is the whole of neighbour upkeep for a path that bypasses the kernel,
+    /// changes an address, but a permanent entry ceases to be one (the kernel's doing): leave those out. This is the whole of neighbour upkeep for a path that bypasses the kernel,
     /// which sees none of its packets: call it once when a next hop is first needed, and again every
     /// few seconds for those that carried packets. The answer arrives as
     /// [`crate::Event::NeighbourChanged`].

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tailwater_fib::{FibError, FibWriter, NextHop, Prefix4, Prefix6};
 use tailwater_netlink::{
-    Address, Control, Event, Limits, Link, Mirror, Neighbour, Path, Prefix, RouteKind, TABLE_LOCAL,
+    Address, Control, Event, Limits, Link, Mirror, Neighbour, NeighbourState, Path, Prefix, RouteKind, TABLE_LOCAL,
 };
 use tailwater_xdp::{HashKey, Shared};
 
@@ -188,8 +188,16 @@ impl Follower {
         self.ask(&gateways);
     }
 
+    /// Tells the kernel that neighbours are in use. Not those that an administrator has set: the kernel takes the word for
+    /// a wish to have them resolved, and forgets that they were permanent (Linux 5.16 and later).
     fn ask(&mut self, neighbours: &[(u32, IpAddr)]) {
-        match self.netlink.use_neighbours(neighbours) {
+        let fixed = |&(ifindex, ip): &(u32, IpAddr)| {
+            self.mirror
+                .neighbour(ifindex, ip)
+                .is_some_and(|neighbour| matches!(neighbour.state, NeighbourState::Permanent | NeighbourState::NoArp))
+        };
+        let neighbours: Vec<_> = neighbours.iter().copied().filter(|neighbour| !fixed(neighbour)).collect();
+        match self.netlink.use_neighbours(&neighbours) {
             Ok(verdicts) => verdicts.into_iter().filter_map(Result::err).for_each(|error| {
                 tracing::debug!(%error, "the kernel does not resolve a neighbour");
             }),
