@@ -74,22 +74,38 @@ pub(crate) fn is_quiet(busy_share: f64) -> bool {
 }
 
 /// Huge pages for DPDK, and for us: reserved while this exists, given back afterwards. What a killed run left reserved
-/// is given back by the next.
+/// is given back by the next; of runs side by side the first one gives back.
 #[derive(Debug)]
 pub(crate) struct HugePages {
-    before: u64,
+    /// How many there were before; None if another run looks after them.
+    before: Option<u64>,
 }
 
 const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
-/// Process id of a run that holds pages, and how many there were before it. Gone after a reboot, as the pages are.
+/// Process id of the run that holds pages, and how many there were before it. Gone after a reboot, as the pages are.
 const HUGE_PAGES_HELD: &str = "/run/tailwater-bench-hugepages";
+
+/// Who holds pages already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    ByNobody,
+    /// By a run that has ended; there were this many before it.
+    ByTheDead(u64),
+    ByTheLiving,
+}
 
 impl HugePages {
     /// Has at least this many pages reserved machine-wide; already enough is left alone.
     pub(crate) fn reserve(pages: u64) -> Result<Self> {
         let now = fs::read_to_string(HUGE_PAGES)?.trim().parse()?;
-        let before = fs::read_to_string(HUGE_PAGES_HELD).ok().and_then(|held| left_behind(&held)).unwrap_or(now);
-        fs::write(HUGE_PAGES_HELD, format!("{} {before}\n", std::process::id()))?;
+        let before = match held(&fs::read_to_string(HUGE_PAGES_HELD).unwrap_or_default()) {
+            Held::ByNobody => Some(now),
+            Held::ByTheDead(before) => Some(before),
+            Held::ByTheLiving => None,
+        };
+        if let Some(before) = before {
+            fs::write(HUGE_PAGES_HELD, format!("{} {before}\n", std::process::id()))?;
+        }
         if now < pages {
             fs::write(HUGE_PAGES, pages.to_string())?;
         }
@@ -99,16 +115,20 @@ impl HugePages {
 
 impl Drop for HugePages {
     fn drop(&mut self) {
-        let _ = fs::write(HUGE_PAGES, self.before.to_string());
-        let _ = fs::remove_file(HUGE_PAGES_HELD);
+        if let Some(before) = self.before {
+            let _ = fs::write(HUGE_PAGES, before.to_string());
+            let _ = fs::remove_file(HUGE_PAGES_HELD);
+        }
     }
 }
 
-/// The number of pages before a run that exists no longer.
-fn left_behind(held: &str) -> Option<u64> {
-    let (pid, before) = held.trim().split_once(' ')?;
-    let alive = std::path::Path::new("/proc").join(pid).exists();
-    before.parse().ok().filter(|_| !alive)
+fn held(text: &str) -> Held {
+    let Some((pid, before)) = text.trim().split_once(' ') else { return Held::ByNobody };
+    match before.parse() {
+        Ok(_) if std::path::Path::new("/proc").join(pid).exists() => Held::ByTheLiving,
+        Ok(before) => Held::ByTheDead(before),
+        Err(_) => Held::ByNobody,
+    }
 }
 
 /// The first of these names that is an executable on the PATH.
@@ -124,9 +144,10 @@ mod tests {
 
     #[test]
     fn pages_of_a_dead_run_are_given_back_and_those_of_a_living_one_are_not() {
-        assert_eq!(left_behind("4294967295 7\n"), Some(7));
-        assert_eq!(left_behind(&format!("{} 7\n", std::process::id())), None);
-        assert_eq!(left_behind("nonsense"), None);
+        assert_eq!(held("4294967295 7\n"), Held::ByTheDead(7));
+        assert_eq!(held(&format!("{} 7\n", std::process::id())), Held::ByTheLiving);
+        assert_eq!(held(""), Held::ByNobody);
+        assert_eq!(held("1 nonsense"), Held::ByNobody);
     }
 
     #[test]

@@ -59,7 +59,8 @@ impl Testbed {
     pub(crate) fn start(contender: &Contender, binaries: &Binaries) -> Result<Self> {
         let config = LabConfig { ipv6: false, static_neighbours: true, ..LabConfig::default() };
         let lab = Lab::build(Topology::Router, &config)?;
-        let mut batch = format!("neigh replace 10.2.0.2 lladdr {NEXT_HOP_MAC} dev d1 nud permanent\n");
+        // Fixed, and never asked about.
+        let mut batch = format!("neigh replace 10.2.0.2 lladdr {NEXT_HOP_MAC} dev d1 nud noarp\n");
         for index in 0..tools::PREFIXES {
             batch += &format!("route add {} via 10.2.0.2\n", tools::prefix(index));
         }
@@ -68,6 +69,8 @@ impl Testbed {
             // XDP frames can be sent to a veth only while its other end has a NAPI; until the sink's program brings one
             // (frames that it drops cannot be looked at), gro does.
             lab.sink().offload("s0", &["gro"], true)?;
+            // No frame goes back to g0, but a forwarder may insist on being able to send there.
+            lab.gen_side().offload("g0", &["gro"], true)?;
         }
         let forwarder = Forwarder::start(contender, &lab, binaries)?;
         let mut testbed = Self { device: contender.device, forwarder, sink: None, lab };
