@@ -64,13 +64,13 @@ impl Part for Answering {}
 struct Echo {
     replies: u64,
     bytes: u64,
-    refused: u64,
+    loops_refused: u64,
 }
 
 impl Service for Echo {
     fn on_datagram(&mut self, datagram: &mut Datagram, _io: &mut Io<'_, '_>) -> After {
         if may_loop(datagram.source.port(), datagram.destination.port()) {
-            self.refused += 1;
+            self.loops_refused += 1;
             return After::Release;
         }
         self.replies += 1;
@@ -81,7 +81,7 @@ impl Service for Echo {
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
         report("echo_replies", self.replies);
         report("echo_bytes", self.bytes);
-        report("echo_refused", self.refused);
+        report("echo_loops_refused", self.loops_refused);
     }
 }
 

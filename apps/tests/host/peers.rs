@@ -30,10 +30,6 @@ impl Echo {
         Self { process }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.pid()
-    }
-
     /// Stops it; its summary, in which every packet and frame must be accounted for.
     pub(crate) fn stop(self) -> Value {
         let Finished { status, stdout, stderr, .. } = self.process.interrupt().unwrap();

@@ -12,7 +12,7 @@ fn ping(lab: &Lab, words: &str) -> Output {
 
 /// The summary of a run that must have gone well, with every reply intact.
 fn all_answered(lab: &Lab, words: &str) -> Value {
-    let output = ping(lab, &format!("-j {words}"));
+    let output = ping(lab, &format!("-j -W 20 {words}"));
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{words}: {out}{err}");
     let summary: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();

@@ -107,13 +107,25 @@ fn answers_that_need_a_neighbour_have_the_kernel_find_it() {
 }
 
 #[test]
-fn killed_echo_leaves_the_interface_as_it_was() {
+fn echo_killed_amid_traffic_leaves_the_interface_as_it_was() {
     let lab = Lab::pair(2, 1500).unwrap();
     let echo = Echo::start(&lab, "--cores 0,1 --exclusive --listen 10.1.0.1:7000");
-    exchange(&lab, "10.1.0.1:7000", 100, 1_000);
-    let pid = echo.pid();
-    echo.kill();
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    let flood = socket(&lab, "10.1.0.1:7000");
+    let enough = lab.client().counters("c0").unwrap().rx_packets + 1_000;
+    let burst = || {
+        // Refused at times once nobody listens any more.
+        (0..100).for_each(|_| drop(flood.send(&[7; 1_000])));
+        lab.client().counters("c0").unwrap().rx_packets >= enough
+    };
+    eventually("a thousand answers", burst);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..500 {
+                burst();
+            }
+        });
+        echo.kill();
+    });
     // The kernel answers again, and another echo can start.
     eventually("ping by the kernel", || {
         lab.client().program("ping").args(["-c1", "-W1", "10.1.0.1"]).run(DEADLINE).is_ok()

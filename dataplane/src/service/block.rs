@@ -148,6 +148,10 @@ impl<S: Service> StackBlock<S> {
     }
 
     fn take_mail(&mut self, context: &mut Context<'_>) {
+        let Some(mailbox) = self.mailboxes.get(self.worker) else { return };
+        if mailbox.updates.is_empty() && mailbox.answers.is_empty() {
+            return;
+        }
         let mailboxes = Arc::clone(&self.mailboxes);
         let Some(mailbox) = mailboxes.get(self.worker) else { return };
         // No more than there were at first, so that a turn ends.
