@@ -88,10 +88,10 @@ const HUGE_PAGES_HELD: &str = "/run/tailwater-bench-hugepages";
 /// Who holds pages already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
-    ByNobody,
+    Nobody,
     /// By a run that has ended; there were this many before it.
-    ByTheDead(u64),
-    ByTheLiving,
+    Dead(u64),
+    Living,
 }
 
 impl HugePages {
@@ -99,9 +99,9 @@ impl HugePages {
     pub(crate) fn reserve(pages: u64) -> Result<Self> {
         let now = fs::read_to_string(HUGE_PAGES)?.trim().parse()?;
         let before = match held(&fs::read_to_string(HUGE_PAGES_HELD).unwrap_or_default()) {
-            Held::ByNobody => Some(now),
-            Held::ByTheDead(before) => Some(before),
-            Held::ByTheLiving => None,
+            Held::Nobody => Some(now),
+            Held::Dead(before) => Some(before),
+            Held::Living => None,
         };
         if let Some(before) = before {
             fs::write(HUGE_PAGES_HELD, format!("{} {before}\n", std::process::id()))?;
@@ -123,11 +123,11 @@ impl Drop for HugePages {
 }
 
 fn held(text: &str) -> Held {
-    let Some((pid, before)) = text.trim().split_once(' ') else { return Held::ByNobody };
+    let Some((pid, before)) = text.trim().split_once(' ') else { return Held::Nobody };
     match before.parse() {
-        Ok(_) if std::path::Path::new("/proc").join(pid).exists() => Held::ByTheLiving,
-        Ok(before) => Held::ByTheDead(before),
-        Err(_) => Held::ByNobody,
+        Ok(_) if std::path::Path::new("/proc").join(pid).exists() => Held::Living,
+        Ok(before) => Held::Dead(before),
+        Err(_) => Held::Nobody,
     }
 }
 
@@ -144,10 +144,10 @@ mod tests {
 
     #[test]
     fn pages_of_a_dead_run_are_given_back_and_those_of_a_living_one_are_not() {
-        assert_eq!(held("4294967295 7\n"), Held::ByTheDead(7));
-        assert_eq!(held(&format!("{} 7\n", std::process::id())), Held::ByTheLiving);
-        assert_eq!(held(""), Held::ByNobody);
-        assert_eq!(held("1 nonsense"), Held::ByNobody);
+        assert_eq!(held("4294967295 7\n"), Held::Dead(7));
+        assert_eq!(held(&format!("{} 7\n", std::process::id())), Held::Living);
+        assert_eq!(held(""), Held::Nobody);
+        assert_eq!(held("1 nonsense"), Held::Nobody);
     }
 
     #[test]

@@ -59,8 +59,7 @@ impl Testbed {
     pub(crate) fn start(contender: &Contender, binaries: &Binaries) -> Result<Self> {
         let config = LabConfig { ipv6: false, static_neighbours: true, ..LabConfig::default() };
         let lab = Lab::build(Topology::Router, &config)?;
-        // Fixed, and never asked about.
-        let mut batch = format!("neigh replace 10.2.0.2 lladdr {NEXT_HOP_MAC} dev d1 nud noarp\n");
+        let mut batch = format!("neigh replace 10.2.0.2 lladdr {NEXT_HOP_MAC} dev d1 nud permanent\n");
         for index in 0..tools::PREFIXES {
             batch += &format!("route add {} via 10.2.0.2\n", tools::prefix(index));
         }
