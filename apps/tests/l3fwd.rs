@@ -286,6 +286,7 @@ fn sixty_four_frames_starve_it_and_nothing_leaks() {
     let report = summary(forwarder);
     assert_accounted(&report);
     assert_eq!(report["frames"], 64);
+    assert!(report["totals"]["shed"].as_u64().is_some_and(|shed| shed > 0), "it was not starved: {report:#}");
 }
 
 #[test]
