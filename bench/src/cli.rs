@@ -43,7 +43,7 @@ pub(crate) struct Run {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub runs: u32,
     /// Seconds of each measurement
-    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     pub secs: f64,
     /// Contenders to run, by name (see `list`); all that are there unless given. The first of each list is the reference
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
@@ -53,7 +53,7 @@ pub(crate) struct Run {
           value_parser = clap::value_parser!(u16).range(60..=1514))]
     pub sizes: Vec<u16>,
     /// Offered loads: how many clock reads the generator wastes for each frame; 0 is all it can
-    #[arg(long, value_delimiter = ',', default_value = "0,12,28", value_name = "N,...",
+    #[arg(long, value_delimiter = ',', default_value = "0,4,12,24", value_name = "N,...",
           value_parser = clap::value_parser!(u32).range(0..=64))]
     pub delays: Vec<u32>,
     /// Where the results go

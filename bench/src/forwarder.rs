@@ -7,12 +7,15 @@ use anyhow::{Context as _, Result, bail};
 use tailwater_lab::{Lab, Process, Program};
 
 use crate::contender::{Contender, Device, Receive};
+use crate::host;
 use crate::interrupt;
 use crate::testbed::{NEXT_HOP_MAC, ROUTER_CPU};
 use crate::tools;
 
 /// Memory for DPDK's packet buffers.
 pub(crate) const MEMORY_MIB: &str = "400";
+/// 1 GiB: that memory and our own frames.
+pub(crate) const HUGE_PAGES: u64 = 512;
 const START: Duration = Duration::from_secs(30);
 const SHELL: Duration = Duration::from_secs(10);
 
@@ -153,6 +156,7 @@ impl Forwarder {
             }
         }
         self.commands.push(program.display_short());
+        host::top_up_huge_pages(HUGE_PAGES)?;
         self.processes.push(program.stdin_open().spawn()?);
         let end = Instant::now() + START;
         // The log comes in blocks; the program on the last port tells when it is ready.

@@ -85,6 +85,9 @@ const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
 /// Process id of the run that holds pages, and how many there were before it. Gone after a reboot, as the pages are.
 const HUGE_PAGES_HELD: &str = "/run/tailwater-bench-hugepages";
 
+/// Attempts to reserve pages; each compacts memory.
+const TOP_UPS_MAX: usize = 5;
+
 /// Who holds pages already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
@@ -97,7 +100,7 @@ enum Held {
 impl HugePages {
     /// Has at least this many pages reserved machine-wide; already enough is left alone.
     pub(crate) fn reserve(pages: u64) -> Result<Self> {
-        let now = fs::read_to_string(HUGE_PAGES)?.trim().parse()?;
+        let now = reserved_huge_pages()?;
         let before = match held(&fs::read_to_string(HUGE_PAGES_HELD).unwrap_or_default()) {
             Held::Nobody => Some(now),
             Held::Dead(before) => Some(before),
@@ -106,10 +109,9 @@ impl HugePages {
         if let Some(before) = before {
             fs::write(HUGE_PAGES_HELD, format!("{} {before}\n", std::process::id()))?;
         }
-        if now < pages {
-            fs::write(HUGE_PAGES, pages.to_string())?;
-        }
-        Ok(Self { before })
+        let held = Self { before };
+        top_up_huge_pages(pages)?;
+        Ok(held)
     }
 }
 
@@ -120,6 +122,25 @@ impl Drop for HugePages {
             let _ = fs::remove_file(HUGE_PAGES_HELD);
         }
     }
+}
+
+/// Reserves huge pages until there are this many, as far as memory allows: free memory may have to be compacted first, and
+/// another run that ends takes its pages away.
+pub(crate) fn top_up_huge_pages(pages: u64) -> Result<()> {
+    for _ in 0..TOP_UPS_MAX {
+        if reserved_huge_pages()? >= pages {
+            break;
+        }
+        fs::write(HUGE_PAGES, pages.to_string())?;
+        if reserved_huge_pages()? < pages {
+            fs::write("/proc/sys/vm/compact_memory", "1")?;
+        }
+    }
+    Ok(())
+}
+
+fn reserved_huge_pages() -> Result<u64> {
+    Ok(fs::read_to_string(HUGE_PAGES)?.trim().parse()?)
 }
 
 fn held(text: &str) -> Held {

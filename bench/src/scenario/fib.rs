@@ -118,6 +118,7 @@ fn theirs(session: &mut Session<'_>, run: u32, family: Family, path: &std::path:
         Family::Ip4 => program.args(["-g", "65535"]),
         Family::Ip6 => program.args(["-6", "-g", "400000"]),
     };
+    host::top_up_huge_pages(HUGE_PAGES)?;
     let output = program.run(DEADLINE)?;
     interrupt::check()?;
     let cycles = value_of(&output, "AVG FIB lookup").context("dpdk-test-fib printed no lookup time")?;

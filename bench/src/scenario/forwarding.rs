@@ -3,13 +3,11 @@
 use anyhow::Result;
 
 use crate::contender::{Contender, Receive, Sink};
+use crate::forwarder::HUGE_PAGES;
 use crate::host::HugePages;
 use crate::scenario::Session;
 use crate::testbed::{Forwarded, Testbed};
 use crate::tools::Traffic;
-
-/// 1 GiB: DPDK's 400 MiB and our frames.
-const HUGE_PAGES: u64 = 512;
 
 /// Column title of a frame length: the length on a wire, with the four bytes of the frame check sequence.
 pub(super) fn size_column(frame_bytes: u16) -> String {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tailwater_lab::Program;
 
-use crate::forwarder::{MEMORY_MIB, environment};
-use crate::host::HugePages;
+use crate::forwarder::{HUGE_PAGES, MEMORY_MIB, environment};
+use crate::host::{self, HugePages};
 use crate::interrupt;
 use crate::report::{Better, Measure};
 use crate::scenario::Session;
@@ -22,7 +22,6 @@ const OURS: [(&str, bool, &str); 2] = [
     ("tailwater-graph", false, "router graph over memory ports: LPM in 1 M routes, random destinations, batches of 32"),
     ("fused-loop", true, "the same work in one loop written by hand, no graph and no worker"),
 ];
-const HUGE_PAGES: u64 = 512;
 const START: Duration = Duration::from_secs(120);
 /// testpmd's forwarding modes: frames unchanged, and addresses swapped as a forwarder would touch them.
 const TESTPMD: [(&str, &str, &str); 2] = [
@@ -130,6 +129,7 @@ fn testpmd(session: &Session<'_>, mode: &str) -> Result<Found> {
     ]);
     let program = program.args(["--", &format!("--forward-mode={mode}"), "--auto-start", "--no-mlockall"]);
     let program = program.args(["--total-num-mbufs=32768", "--burst=32", "--stats-period=1"]).stdin_open();
+    host::top_up_huge_pages(HUGE_PAGES)?;
     let mut process = program.spawn()?;
     process.wait_for_line("Port statistics", START)?;
     interrupt::sleep(Duration::from_secs_f64(session.options.secs + 2.0))?;

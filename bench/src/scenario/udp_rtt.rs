@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use tailwater_lab::{Lab, LabConfig, Process, Topology};
 
 use crate::contender::Idle;
-use crate::forwarder::{Binaries, MEMORY_MIB, environment};
-use crate::host::HugePages;
+use crate::forwarder::{Binaries, HUGE_PAGES, MEMORY_MIB, environment};
+use crate::host::{self, HugePages};
 use crate::interrupt;
 use crate::report::{Better, Measure};
 use crate::round_trip::RoundTrips;
@@ -21,7 +21,6 @@ use crate::tools;
 
 const LISTEN: &str = "10.1.0.1:7777";
 const START: Duration = Duration::from_secs(20);
-const HUGE_PAGES: u64 = 512;
 /// Attempts of the first exchange, a quarter of a second each: how long a server may take to start.
 const PROBES_MAX: usize = 60;
 
@@ -205,6 +204,9 @@ fn start(server: Server, lab: &Lab, binaries: &Binaries) -> Result<(Process, Str
         }
     };
     let command = program.display_short();
+    if server == Server::Testpmd {
+        host::top_up_huge_pages(HUGE_PAGES)?;
+    }
     let mut process = program.cpu(ROUTER_CPU).spawn()?;
     if server != Server::Testpmd {
         process.wait_for_line(tools::READY, START)?;
