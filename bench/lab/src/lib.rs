@@ -12,7 +12,7 @@
 //! `02:00:00:00:NN:HH` with the subnet and the host.  "dut" is the device under test.
 //!
 //! * [`Lab`] builds one of these and takes it down when dropped, also when a test panics.  What a killed process left
-//!   behind is removed by the next lab (and by [`sweep`]): the names carry the owner's process id.
+//!   behind is removed by the next lab (and by [`sweep()`]): the names carry the owner's process id.
 //! * [`Namespace`] runs programs, reads counters and runs closures inside.
 //! * [`Program`] is a command line to be run there: pinned, with a deadline, in the foreground or as a [`Process`].
 //! * [`Process`] ends with its value: SIGTERM, then SIGKILL.
