@@ -96,10 +96,10 @@ pub(crate) struct Common {
     /// Let kernel threads on the workers' cores do the receive work (threaded NAPI) while we run
     #[arg(long)]
     pub(crate) napi_thread: bool,
-    /// Nice value of those threads, -20 to 19
-    #[arg(long, value_name = "N", requires = "napi_thread", allow_hyphen_values = true,
+    /// Nice value of those threads, -20 to 19: above 0 a worker with packets goes before receiving more
+    #[arg(long, value_name = "N", default_value_t = 10, allow_hyphen_values = true,
           value_parser = clap::value_parser!(i32).range(-20..=19))]
-    pub(crate) napi_nice: Option<i32>,
+    pub(crate) napi_nice: i32,
     /// Stop by itself after this many seconds
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub(crate) duration: Option<Duration>,
@@ -135,6 +135,8 @@ impl Common {
             cores: self.cores.clone(),
             idle: match self.idle {
                 Idle::Spin => worker::Idle::Spin,
+                // Spinning would keep the core from the kernel's receive thread.
+                Idle::Adaptive if self.napi_thread => worker::Idle::Sleep,
                 Idle::Adaptive => worker::Idle::Adaptive,
                 Idle::Sleep => worker::Idle::Sleep,
             },

@@ -27,7 +27,7 @@ impl NapiThreads {
     pub(crate) fn start<'a>(
         interfaces: impl Iterator<Item = (&'a str, u32)>,
         cores: &[usize],
-        nice: Option<i32>,
+        nice: i32,
     ) -> anyhow::Result<Self> {
         let mut threads = Self::default();
         for (interface, ifindex) in interfaces {
@@ -36,7 +36,7 @@ impl NapiThreads {
         Ok(threads)
     }
 
-    fn switch(&mut self, interface: &str, ifindex: u32, cores: &[usize], nice: Option<i32>) -> anyhow::Result<()> {
+    fn switch(&mut self, interface: &str, ifindex: u32, cores: &[usize], nice: i32) -> anyhow::Result<()> {
         let folder = PathBuf::from("/sys/class/net").join(interface);
         let shown = fs::read_to_string(folder.join("ifindex")).unwrap_or_default();
         if shown.trim() != ifindex.to_string() {
@@ -61,23 +61,15 @@ impl NapiThreads {
         self.pin(interface, &ours, cores, nice)
     }
 
-    fn pin(
-        &mut self,
-        interface: &str,
-        threads: &BTreeMap<u32, Pid>,
-        cores: &[usize],
-        nice: Option<i32>,
-    ) -> anyhow::Result<()> {
+    fn pin(&mut self, interface: &str, threads: &BTreeMap<u32, Pid>, cores: &[usize], nice: i32) -> anyhow::Result<()> {
         let mut pinned = Vec::new();
         for ((id, thread), core) in threads.iter().zip(cores.iter().cycle()) {
             let mut set = CpuSet::new();
             set.set(*core);
             sched_setaffinity(Some(*thread), &set)
                 .with_context(|| format!("cannot pin napi/{interface}-{id} to core {core}"))?;
-            if let Some(nice) = nice {
-                rustix::process::setpriority_process(Some(*thread), nice)
-                    .with_context(|| format!("cannot set the nice value of napi/{interface}-{id}"))?;
-            }
+            rustix::process::setpriority_process(Some(*thread), nice)
+                .with_context(|| format!("cannot set the nice value of napi/{interface}-{id}"))?;
             pinned.push(format!("napi/{interface}-{id} on core {core}"));
         }
         self.notes.push(match pinned.is_empty() {

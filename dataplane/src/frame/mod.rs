@@ -236,7 +236,7 @@ impl Frame {
         let mut link = unsafe { self.sibling(std::mem::take(&mut last.as_mut().next)) };
         while let Some(chunk) = link {
             // SAFETY: as above; head and len were in bounds when `append` stored them. The new frame takes the chunk
-            // over, which is no longer part of this one, and its drop brings it home.
+            // over, which is no longer part of this one.
             #[allow(unsafe_code)]
             let part = unsafe {
                 let header = chunk.as_ref();
@@ -244,7 +244,8 @@ impl Frame {
                 let data = chunk.cast::<u8>().add(header.head as usize);
                 Frame { data, len: header.len, head: header.head, port: 0, l3: 0, flags: self.flags & !CHAINED }
             };
-            drop(part);
+            Region::adopt(&part, false);
+            std::mem::forget(part);
         }
     }
 
@@ -445,7 +446,7 @@ impl Frame {
 impl Drop for Frame {
     #[cold]
     fn drop(&mut self) {
-        Region::adopt(self);
+        Region::adopt(self, true);
     }
 }
 

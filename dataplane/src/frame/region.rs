@@ -294,14 +294,16 @@ impl Region {
         (offset / self.chunk_len) as u32
     }
 
-    /// Brings home the chunks of a frame that was dropped without a pool.
-    pub(super) fn adopt(frame: &Frame) {
+    /// Brings home the chunks of a frame where no pool is at hand; `forgotten` ones are counted.
+    pub(super) fn adopt(frame: &Frame, forgotten: bool) {
         let regions = REGIONS.lock().unwrap_or_else(PoisonError::into_inner);
         let home = regions.iter().filter_map(Weak::upgrade).find(|region| region.contains(frame.data_ptr()));
         drop(regions);
         let Some(region) = home else { return };
-        region.strayed.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(owner = super::owner::name(frame.owner()), "frame dropped outside its pool");
+        if forgotten {
+            region.strayed.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(owner = super::owner::name(frame.owner()), "frame dropped outside its pool");
+        }
         frame.for_each_chunk(&region, |chunk| region.strays.push(chunk));
     }
 

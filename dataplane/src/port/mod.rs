@@ -63,7 +63,7 @@ pub struct PortCounters {
     pub tx_refused: u64,
     /// Turns that found the free frames exhausted when refilling.
     pub refill_starved: u64,
-    /// Kernel: dropped for no free frame in the fill ring (`rx_fill_ring_empty_descs` and `rx_dropped`).
+    /// Kernel: dropped for no free frame in the fill ring, or a packet too large for the frames (`rx_dropped`).
     pub kernel_rx_dropped: u64,
     /// Kernel: dropped because the receive ring was full.
     pub kernel_rx_ring_full: u64,

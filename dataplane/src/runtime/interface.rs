@@ -6,7 +6,7 @@ use tailwater_netlink::{Control as Netlink, Link};
 use tailwater_xdp::{Mode, PortConfig, Shared, Steering};
 
 use super::{Backend, InterfaceConfig, RuntimeConfig, RuntimeError};
-use crate::frame::{Pool, Region, RegionConfig};
+use crate::frame::{Region, RegionConfig};
 use crate::port::af_xdp::{self, Entrance, OpenConfig};
 use crate::port::packet::{self, PacketConfig};
 use crate::port::{Port, PortError};
@@ -48,12 +48,11 @@ impl Interface {
         region: &Arc<Region>,
         shared: Option<&Shared>,
         workers: usize,
-        pools: &mut [Pool],
     ) -> Result<(Self, Vec<Box<dyn Port>>), RuntimeError> {
         if wanted.backend == Backend::Packet {
             return Self::open_packet(link, config, workers, "as asked for");
         }
-        let opened = Self::open_af_xdp(wanted, link, config, region, shared, workers, pools);
+        let opened = Self::open_af_xdp(wanted, link, config, region, shared, workers);
         match opened {
             // Only where the interface cannot: a busy one or a lack of privileges is for the user to settle.
             Err(RuntimeError::Steering(error @ tailwater_xdp::Error::NoXdp { .. }))
@@ -104,7 +103,6 @@ impl Interface {
         region: &Arc<Region>,
         shared: Option<&Shared>,
         workers: usize,
-        pools: &mut [Pool],
     ) -> Result<(Self, Vec<Box<dyn Port>>), RuntimeError> {
         let shared = shared.ok_or(PortError::NoUmem)?;
         let queues_max = tailwater_xdp::Probe::interface(link.ifindex)?.rx_queues.max(1);
@@ -139,7 +137,6 @@ impl Interface {
                 copy: wanted.copy,
             },
         )?;
-        opened.fill(pools);
         let entrances = opened.entrances(&steering)?;
         let mut description = format!(
             "{}: AF_XDP, {}, {:?} mode, {queues} queue(s), MTU {}, {} packets per transmit call",

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_netlink::Control as Netlink;
-use tailwater_xdp::{Limits, Place, Shared};
+use tailwater_xdp::{Indirection, Limits, Place, Shared};
 
 use crate::block::{Registry, Services};
 use crate::frame::{Pages, Pool, Region, RegionConfig, RegionError};
@@ -103,12 +103,14 @@ impl Runtime {
             None if needs_umem => Some(Shared::new(Limits::default())?),
             None => None,
         };
-        let mut pools: Vec<Pool> = (0..workers).map(|_| Pool::new(Arc::clone(&region))).collect();
+        if let Some(shared) = &shared {
+            shared.set_indirection(&Indirection::even(workers as u8));
+        }
+        let pools: Vec<Pool> = (0..workers).map(|_| Pool::new(Arc::clone(&region))).collect();
         let mut interfaces = Vec::new();
         let mut ends: Vec<Vec<Box<dyn Port>>> = (0..workers).map(|_| Vec::new()).collect();
         for (wanted, link) in config.interfaces.iter().zip(&links) {
-            let (interface, ports) =
-                Interface::open(wanted, link, config, &region, shared.as_ref(), workers, &mut pools)?;
+            let (interface, ports) = Interface::open(wanted, link, config, &region, shared.as_ref(), workers)?;
             interfaces.push(interface);
             ports.into_iter().enumerate().for_each(|(worker, port)| ends[worker].push(port));
         }

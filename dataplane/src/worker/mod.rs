@@ -8,6 +8,7 @@ mod batching;
 mod control;
 mod idle;
 mod report;
+mod slice;
 
 pub use control::{Control, Gone};
 pub use idle::Idle;
@@ -85,8 +86,15 @@ impl Running {
 }
 
 impl Worker {
-    /// Puts a worker together. `graph` was built for the names of `ports`, in this order.
-    pub fn new(config: WorkerConfig, ports: Vec<Box<dyn Port>>, graph: Graph, pool: Pool) -> std::io::Result<Self> {
+    /// Puts a worker together. `graph` was built for the names of `ports`, in this order. The ports get their first
+    /// frames to receive into.
+    pub fn new(
+        config: WorkerConfig,
+        mut ports: Vec<Box<dyn Port>>,
+        graph: Graph,
+        mut pool: Pool,
+    ) -> std::io::Result<Self> {
+        ports.iter_mut().for_each(|port| port.flush(&mut pool));
         Ok(Self {
             bounds: ports.iter().map(|_| BatchBound::default()).collect(),
             ladder: Ladder::new(config.idle),
@@ -119,6 +127,7 @@ impl Worker {
     }
 
     fn pin(&self) {
+        slice::shorten();
         let Some(core) = self.config.core else { return };
         if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
             tracing::warn!(core, "could not pin worker {}; it may move between cores", self.config.number);

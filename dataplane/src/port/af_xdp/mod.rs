@@ -157,7 +157,7 @@ impl Port for XdpPort {
         let mut counters = self.counters;
         for queue in &self.queues {
             let Some(kernel) = queue.socket.statistics() else { continue };
-            counters.kernel_rx_dropped += kernel.rx_dropped + kernel.rx_fill_ring_empty_descs;
+            counters.kernel_rx_dropped += kernel.rx_dropped;
             counters.kernel_rx_ring_full += kernel.rx_ring_full;
             counters.kernel_invalid += kernel.rx_invalid_descs + kernel.tx_invalid_descs;
         }

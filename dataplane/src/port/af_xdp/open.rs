@@ -7,8 +7,8 @@ use xsk_rs::config::BindFlags;
 
 use super::socket::{Copy, Socket};
 use super::{OwnedQueue, QueueRx, XdpPort, epoll_over, rings};
-use crate::frame::{Pool, Region};
-use crate::port::{Capabilities, Port, PortCounters, PortError};
+use crate::frame::Region;
+use crate::port::{Capabilities, PortCounters, PortError};
 
 /// Largest Ethernet header that we expect in front of the MTU (two VLAN tags), in bytes.
 const HEADER_MAX: u32 = 22;
@@ -185,11 +185,6 @@ impl Entrance {
 }
 
 impl Opened {
-    /// Gives the kernel its first frames to receive into.
-    pub fn fill(&mut self, pools: &mut [Pool]) {
-        self.ports.iter_mut().zip(pools).for_each(|(port, pool)| port.flush(pool));
-    }
-
     /// Joins the rings to the program's view of them; packets come once the entrances are opened.
     pub fn entrances(&mut self, steering: &Steering) -> Result<Vec<Entrance>, tailwater_xdp::Error> {
         let mut entrances = Vec::new();
