@@ -24,8 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let shared = Shared::new(Limits::default())?;
     let limits = tailwater_fib::Limits::default();
-    let (follower, plane) =
-        Follower::start(&ifindexes, Some(shared.clone()), shared.hash_key(), limits, |_| {})?;
+    let (follower, plane) = Follower::start(&ifindexes, Some(shared.clone()), shared.hash_key(), limits, |_| {})?;
     let mut following = follower.spawn()?;
     let mut services = Services::default();
     services.insert(Arc::clone(&plane));
