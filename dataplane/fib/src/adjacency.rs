@@ -62,7 +62,7 @@ impl Adjacency {
     }
 
     #[inline]
-    fn from_word(word: u64) -> Self {
+    pub(crate) fn from_word(word: u64) -> Self {
         let [_, _, a, b, c, d, e, f] = word.to_be_bytes();
         match (word >> PORT_SHIFT) as u16 {
             0 => match word >> KIND_SHIFT {
@@ -77,6 +77,30 @@ impl Adjacency {
     }
 }
 
+/// An adjacency as it lies in the table, for a fast path that keeps it in a register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AdjacencyWord(u64);
+
+impl AdjacencyWord {
+    /// The port to send out of, if the packet is to be sent.
+    #[inline]
+    pub fn port(self) -> Option<u16> {
+        ((self.0 >> PORT_SHIFT) as u16).checked_sub(1)
+    }
+
+    /// The destination MAC in the first six bytes; two zero bytes follow. Meaningful only with a port.
+    #[inline]
+    pub fn mac_and_two_more(self) -> [u8; 8] {
+        (self.0 << 16).to_be_bytes()
+    }
+
+    /// What the word says.
+    #[inline]
+    pub fn adjacency(self) -> Adjacency {
+        Adjacency::from_word(self.0)
+    }
+}
+
 /// What readers see of the adjacencies.
 pub(crate) struct AdjacencyTable {
     words: Words<AtomicU64>,
@@ -86,8 +110,13 @@ impl AdjacencyTable {
     /// The adjacency at `index`; unreachable if there is none.
     #[inline]
     pub(crate) fn load(&self, index: u32) -> Adjacency {
+        self.load_word(index).adjacency()
+    }
+
+    #[inline]
+    pub(crate) fn load_word(&self, index: u32) -> AdjacencyWord {
         let word = self.words.words().get(index as usize);
-        Adjacency::from_word(word.map_or(0, |word| word.load(Ordering::Relaxed)))
+        AdjacencyWord(word.map_or(0, |word| word.load(Ordering::Relaxed)))
     }
 
     fn store(&self, index: u32, adjacency: Adjacency) {

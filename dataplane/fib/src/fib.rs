@@ -1,6 +1,6 @@
 //! The tables of one dataplane and their handles: one writer, many readers.
 
-use crate::adjacency::{Adjacencies, Adjacency, AdjacencyTable};
+use crate::adjacency::{Adjacencies, Adjacency, AdjacencyTable, AdjacencyWord};
 use crate::arena::Arena;
 use crate::error::FibError;
 use crate::group::{GroupTable, Groups};
@@ -224,12 +224,18 @@ impl FibView {
     /// What to do with a packet of the flow with this hash: one load, or two behind a group.
     #[inline]
     pub fn resolve(&self, next_hop: NextHop, flow_hash: u32) -> Adjacency {
+        self.resolve_word(next_hop, flow_hash).adjacency()
+    }
+
+    /// As [`Self::resolve`], without taking the word apart.
+    #[inline]
+    pub fn resolve_word(&self, next_hop: NextHop, flow_hash: u32) -> AdjacencyWord {
         debug_assert!(self.seat.is_online(), "lookup while offline");
         let index = match next_hop.group_index() {
             Some(group) => self.tables.groups.load(group, flow_hash),
             None => next_hop.value(),
         };
-        self.tables.adjacencies.load(index)
+        self.tables.adjacencies.load_word(index)
     }
 
     /// Says that this thread holds nothing from earlier lookups: no next hop, no adjacency. A load and a store.

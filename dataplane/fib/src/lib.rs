@@ -62,7 +62,7 @@ mod rib;
 mod sync;
 mod trie;
 
-pub use adjacency::{Adjacencies, Adjacency, PORT_MAX};
+pub use adjacency::{Adjacencies, Adjacency, AdjacencyWord, PORT_MAX};
 pub use error::FibError;
 pub use fib::{FibReader, FibView, FibWriter, Limits, Routes, new};
 pub use group::{BUCKETS, Groups, Member};

@@ -9,7 +9,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use tailwater_fib::{Adjacency, BATCH, FibView, NextHop};
+use tailwater_fib::{Adjacency, AdjacencyWord, BATCH, FibView, NextHop};
 use tailwater_stack::icmp_error::{self, IcmpError, Offending};
 use tailwater_stack::rate_limit::{RateLimit, TokenBucket};
 use tailwater_stack::{Buffer, Instant};
@@ -56,13 +56,58 @@ enum Exception {
     Unresolved(NextHop),
     /// Larger than the way out carries.
     TooBig {
-        adjacency: Adjacency,
+        way: AdjacencyWord,
         mtu: u32,
     },
     PortDown,
 }
 
+/// Destinations of a chunk, by family, with the place of each packet and its length.
+struct Wanted {
+    to4: [u32; BATCH],
+    at4: [(u16, u32); BATCH],
+    count4: usize,
+    to6: [u128; BATCH],
+    at6: [(u16, u32); BATCH],
+    count6: usize,
+    next_hops: [NextHop; BATCH],
+}
+
+impl Wanted {
+    #[inline]
+    fn add4(&mut self, at: usize, destination: u32, len: u32) {
+        if let (Some(to), Some(place)) = (self.to4.get_mut(self.count4), self.at4.get_mut(self.count4)) {
+            (*to, *place) = (destination, (at as u16, len));
+            self.count4 += 1;
+        }
+    }
+
+    #[inline]
+    fn add6(&mut self, at: usize, destination: u128, len: u32) {
+        if let (Some(to), Some(place)) = (self.to6.get_mut(self.count6), self.at6.get_mut(self.count6)) {
+            (*to, *place) = (destination, (at as u16, len));
+            self.count6 += 1;
+        }
+    }
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            to4: [0; BATCH],
+            at4: [(0, 0); BATCH],
+            count4: 0,
+            to6: [0; BATCH],
+            at6: [(0, 0); BATCH],
+            count6: 0,
+            next_hops: [NextHop::NONE; BATCH],
+        }
+    }
+}
+
 struct IpForward {
+    /// Reused from chunk to chunk, so that nothing is cleared.
+    wanted: Option<Box<Wanted>>,
     plane: Arc<ForwardingPlane>,
     view: FibView,
     ports: Arc<Vec<PortEntry>>,
@@ -89,6 +134,7 @@ impl IpForward {
         let plane: Arc<ForwardingPlane> = services.find().ok_or(BuildError::Service("a forwarding plane"))?;
         let view = plane.reader().join().map_err(|error| BuildError::Other(error.to_string()))?;
         Ok(Self {
+            wanted: Some(Box::default()),
             ports_version: plane.ports_version(),
             ports: plane.ports(),
             view,
@@ -103,74 +149,46 @@ impl IpForward {
     /// Looks up and rewrites up to [`BATCH`] frames; those that cannot simply go out are noted by position.
     #[inline]
     fn forward_chunk(&mut self, first: usize, frames: &mut [Frame]) {
-        let (mut to4, mut at4, mut count4) = ([0u32; BATCH], [0u8; BATCH], 0);
-        let (mut to6, mut at6, mut count6) = ([0u128; BATCH], [0u8; BATCH], 0);
+        let Some(mut wanted) = self.wanted.take() else { return };
+        (wanted.count4, wanted.count6) = (0, 0);
         for (at, frame) in frames.iter_mut().enumerate() {
             match header::transit(frame) {
-                Ok(Transit::Ip4(destination)) => {
-                    (to4[count4], at4[count4]) = (destination, at as u8);
-                    count4 += 1;
-                }
-                Ok(Transit::Ip6(destination)) => {
-                    (to6[count6], at6[count6]) = (destination, at as u8);
-                    count6 += 1;
-                }
+                Ok(Transit::Ip4(destination, len)) => wanted.add4(at, destination, len),
+                Ok(Transit::Ip6(destination, len)) => wanted.add6(at, destination, len),
                 Err(surprise) => self.exceptions.push((first + at, Exception::Surprise(surprise))),
             }
         }
-        let mut next_hops = [NextHop::NONE; BATCH];
-        self.view.lookup4_batch(&to4[..count4], &mut next_hops[..count4]);
-        for (&at, &next_hop) in at4[..count4].iter().zip(&next_hops) {
-            self.forward_one(first, usize::from(at), frames, next_hop);
+        let Wanted { to4, at4, count4, to6, at6, count6, next_hops, .. } = &mut *wanted;
+        if *count4 > 0 {
+            self.view.lookup4_batch(&to4[..*count4], &mut next_hops[..*count4]);
+            self.leave_all(first, frames, &at4[..*count4], &next_hops[..*count4]);
         }
-        if count6 > 0 {
-            self.view.lookup6_batch(&to6[..count6], &mut next_hops[..count6]);
-            for (&at, &next_hop) in at6[..count6].iter().zip(&next_hops) {
-                self.forward_one(first, usize::from(at), frames, next_hop);
+        if *count6 > 0 {
+            self.view.lookup6_batch(&to6[..*count6], &mut next_hops[..*count6]);
+            self.leave_all(first, frames, &at6[..*count6], &next_hops[..*count6]);
+        }
+        self.wanted = Some(wanted);
+    }
+
+    /// Prepares the frames at these places (position, length of the IP packet) to leave by their next hops.
+    #[inline]
+    fn leave_all(&mut self, first: usize, frames: &mut [Frame], at: &[(u16, u32)], next_hops: &[NextHop]) {
+        let Self { plane, view, ports, exceptions, counters, .. } = self;
+        let before = exceptions.len();
+        for (&(at, len), &next_hop) in at.iter().zip(next_hops) {
+            let Some(frame) = frames.get_mut(usize::from(at)) else { continue };
+            let hash = if next_hop.is_group() { flow_hash_of(plane, frame) } else { 0 };
+            let way = view.resolve_word(next_hop, hash);
+            if let Err(exception) = leave(ports, frame, way, len) {
+                exceptions.push((first + usize::from(at), exception));
             }
         }
+        counters.forwarded += (at.len() - (exceptions.len() - before)) as u64;
     }
 
-    #[inline]
-    fn forward_one(&mut self, first: usize, at: usize, frames: &mut [Frame], next_hop: NextHop) {
-        let frame = &mut frames[at];
-        let adjacency = self.adjacency(frame, next_hop);
-        match self.leave(frame, adjacency) {
-            Ok(()) => self.counters.forwarded += 1,
-            Err(exception) => self.exceptions.push((first + at, exception)),
-        }
-    }
-
-    #[inline]
-    fn adjacency(&self, frame: &Frame, next_hop: NextHop) -> Adjacency {
-        let hash = if next_hop.is_group() {
-            header::flow_key(frame).map_or(0, |flow| flow_hash(self.plane.hash_key(), &flow))
-        } else {
-            0
-        };
-        self.view.resolve(next_hop, hash)
-    }
-
-    /// Prepares a transit frame to leave, or says why it cannot.
-    #[inline]
-    fn leave(&self, frame: &mut Frame, adjacency: Adjacency) -> Result<(), Exception> {
-        let (port, mac) = match adjacency {
-            Adjacency::Forward { port, mac } => (port, mac),
-            Adjacency::Unresolved { next_hop } => return Err(Exception::Unresolved(next_hop)),
-            Adjacency::Local => return Err(Exception::Host),
-            Adjacency::Blackhole => return Err(Exception::Blackhole),
-            Adjacency::Unreachable => return Err(Exception::NoRoute),
-            Adjacency::Prohibit => return Err(Exception::Prohibited),
-        };
-        let Some(entry) = self.ports.get(usize::from(port)).filter(|entry| entry.mtu > 0) else {
-            return Err(Exception::PortDown);
-        };
-        if header::packet_len(frame) > entry.mtu as usize {
-            return Err(Exception::TooBig { adjacency, mtu: entry.mtu });
-        }
-        header::rewrite(frame, mac, entry.mac);
-        frame.set_port(port);
-        Ok(())
+    fn way(&self, frame: &Frame, next_hop: NextHop) -> AdjacencyWord {
+        let hash = if next_hop.is_group() { flow_hash_of(&self.plane, frame) } else { 0 };
+        self.view.resolve_word(next_hop, hash)
     }
 
     /// Deals with one frame that was set aside.
@@ -187,12 +205,12 @@ impl IpForward {
             Exception::PortDown => self.refuse(frame, IcmpError::HostUnreachable, DropReason::PortDown, context),
             Exception::Host => context.discard(frame, DropReason::ForHost),
             Exception::Unresolved(next_hop) => self.park(frame, next_hop, false, context),
-            Exception::TooBig { adjacency, mtu } => self.too_big(frame, adjacency, mtu, context),
+            Exception::TooBig { way, mtu } => self.too_big(frame, way, mtu, context),
         }
     }
 
     /// RFC 1812 §5.2.6, RFC 8200 §5: IPv4 without "don't fragment" is cut up, everything else refused.
-    fn too_big(&mut self, frame: Frame, adjacency: Adjacency, mtu: u32, context: &mut Context<'_>) {
+    fn too_big(&mut self, frame: Frame, way: AdjacencyWord, mtu: u32, context: &mut Context<'_>) {
         let is_ip4 = frame.bytes().get(frame.l3_offset()).is_some_and(|first| first >> 4 == 4);
         if !is_ip4 || !crate::forwarding::may_fragment(&frame) {
             self.refuse(frame, IcmpError::PacketTooBig { mtu: mtu as usize }, DropReason::PacketTooBig, context);
@@ -209,7 +227,8 @@ impl IpForward {
         }
         let mut left = Batch::default();
         for mut fragment in fragments.drain() {
-            match self.leave(&mut fragment, adjacency) {
+            let len = header::packet_len(&fragment) as u32;
+            match leave(&self.ports, &mut fragment, way, len) {
                 Ok(()) => left.push(fragment),
                 Err(_) => context.discard(fragment, DropReason::PacketTooBig),
             }
@@ -284,8 +303,8 @@ impl IpForward {
     }
 
     fn send_or_park(&mut self, mut frame: Frame, next_hop: NextHop, own: bool, context: &mut Context<'_>) {
-        let adjacency = self.adjacency(&frame, next_hop);
-        match self.leave(&mut frame, adjacency) {
+        let (way, len) = (self.way(&frame, next_hop), header::packet_len(&frame) as u32);
+        match leave(&self.ports, &mut frame, way, len) {
             Ok(()) => context.emit(OUT, frame),
             Err(Exception::Unresolved(next_hop)) => self.park(frame, next_hop, own, context),
             // Our own packet: no error about an error.
@@ -320,7 +339,7 @@ impl IpForward {
         let mut parked = std::mem::take(&mut self.parked);
         let now_ns = context.now_ns;
         let ready = parked.take(|waiting| {
-            let adjacency = self.adjacency(&waiting.frame, self.route(&waiting.frame));
+            let adjacency = self.way(&waiting.frame, self.route(&waiting.frame)).adjacency();
             let resolved = !matches!(adjacency, Adjacency::Unresolved { .. });
             resolved || now_ns.saturating_sub(waiting.since_ns) > PATIENCE_NS
         });
@@ -331,7 +350,7 @@ impl IpForward {
         self.parked = parked;
         for Parked { frame, since_ns, own, .. } in ready {
             let next_hop = self.route(&frame);
-            let unresolved = matches!(self.adjacency(&frame, next_hop), Adjacency::Unresolved { .. });
+            let unresolved = matches!(self.way(&frame, next_hop).adjacency(), Adjacency::Unresolved { .. });
             match (unresolved, own) {
                 (false, _) => self.send_or_park(frame, next_hop, own, context),
                 (true, true) => context.discard(frame, DropReason::NeighbourFailed),
@@ -416,6 +435,39 @@ impl Block for IpForward {
         report("parked", *parked);
         report("neighbour_requests", *requests);
     }
+}
+
+/// Prepares a transit frame with an IP packet of `len` bytes to leave, or says why it cannot.
+#[inline]
+fn leave(ports: &[PortEntry], frame: &mut Frame, way: AdjacencyWord, len: u32) -> Result<(), Exception> {
+    if let Some(port) = way.port()
+        && let Some(entry) = ports.get(usize::from(port))
+        && len <= entry.mtu
+    {
+        header::rewrite(frame, way, entry.mac);
+        frame.set_port(port);
+        return Ok(());
+    }
+    Err(why_not(ports, way))
+}
+
+#[cold]
+fn why_not(ports: &[PortEntry], way: AdjacencyWord) -> Exception {
+    match way.adjacency() {
+        Adjacency::Forward { port, .. } => match ports.get(usize::from(port)).map(|entry| entry.mtu) {
+            None | Some(0) => Exception::PortDown,
+            Some(mtu) => Exception::TooBig { way, mtu },
+        },
+        Adjacency::Unresolved { next_hop } => Exception::Unresolved(next_hop),
+        Adjacency::Local => Exception::Host,
+        Adjacency::Blackhole => Exception::Blackhole,
+        Adjacency::Unreachable => Exception::NoRoute,
+        Adjacency::Prohibit => Exception::Prohibited,
+    }
+}
+
+fn flow_hash_of(plane: &ForwardingPlane, frame: &Frame) -> u32 {
+    header::flow_key(frame).map_or(0, |flow| flow_hash(plane.hash_key(), &flow))
 }
 
 fn bucket(rate_pps: i64) -> TokenBucket {

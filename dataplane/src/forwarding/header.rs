@@ -1,5 +1,6 @@
 //! The fast path's work on headers: what a router must check, and what it changes (RFC 1812 §5.2, §5.3; RFC 8200 §3).
 
+use tailwater_fib::AdjacencyWord;
 use tailwater_stack::checksum;
 use tailwater_xdp::FlowKey;
 
@@ -12,11 +13,11 @@ const ETHERTYPE_IP6: [u8; 2] = [0x86, 0xdd];
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// A packet that may be forwarded, as far as its own headers say.
+/// A packet that may be forwarded, as far as its own headers say: its destination, and the length of the IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transit {
-    Ip4(u32),
-    Ip6(u128),
+    Ip4(u32, u32),
+    Ip6(u128, u32),
 }
 
 /// Why a packet leaves the fast path.
@@ -80,7 +81,7 @@ fn transit4(packet: &[u8], available: usize) -> Result<Transit, Surprise> {
     if header[8] <= 1 {
         return Err(Surprise::TtlExceeded);
     }
-    Ok(Transit::Ip4(destination))
+    Ok(Transit::Ip4(destination, packet_len as u32))
 }
 
 /// One's complement sum of a header of 20 bytes; 0xffff if its checksum is right.
@@ -117,7 +118,7 @@ fn transit6(packet: &[u8], available: usize) -> Result<Transit, Surprise> {
     if header[7] <= 1 {
         return Err(Surprise::TtlExceeded);
     }
-    Ok(Transit::Ip6(destination))
+    Ok(Transit::Ip6(destination, 40 + payload_len as u32))
 }
 
 /// RFC 4291 §2.5, §2.7: unspecified, loopback, IPv4-mapped, link-local and multicast stay on their link.
@@ -140,24 +141,23 @@ pub(crate) fn packet_len(frame: &Frame) -> usize {
 
 /// Counts the hop and addresses the frame to its next station. `frame` has passed [`transit`].
 #[inline]
-pub(crate) fn rewrite(frame: &mut Frame, destination_mac: [u8; 6], source_mac: [u8; 6]) {
+pub(crate) fn rewrite(frame: &mut Frame, to: AdjacencyWord, source_mac: [u8; 6]) {
     let l3 = frame.l3_offset();
     let bytes = frame.bytes_mut();
-    let (ethernet, packet) = bytes.split_at_mut(l3);
-    if let Some(addresses) = ethernet.first_chunk_mut::<12>() {
-        addresses[..6].copy_from_slice(&destination_mac);
+    if let Some(addresses) = bytes.first_chunk_mut::<12>() {
+        // Whole words, in registers all the way; the source address covers the last two bytes of the first one.
+        addresses[..8].copy_from_slice(&to.mac_and_two_more());
         addresses[6..].copy_from_slice(&source_mac);
     }
-    if packet[0] >> 4 == 4 {
-        if let Some(header) = packet.first_chunk_mut::<20>() {
-            // RFC 1812 §5.3.1; the checksum follows by RFC 1624.
-            header[8] -= 1;
-            let sum = u32::from(u16::from_be_bytes([header[10], header[11]])) + 0x100;
-            let sum = ((sum >> 16) + (sum & 0xffff)) as u16;
-            header[10..12].copy_from_slice(&sum.to_be_bytes());
-        }
-    } else if let Some(header) = packet.first_chunk_mut::<40>() {
-        header[7] -= 1;
+    let Some(header) = bytes.get_mut(l3..).and_then(|packet| packet.first_chunk_mut::<20>()) else { return };
+    if header[0] >> 4 == 4 {
+        // RFC 1812 §5.3.1; the checksum follows by RFC 1624.
+        header[8] = header[8].wrapping_sub(1);
+        let sum = u32::from(u16::from_be_bytes([header[10], header[11]])) + 0x100;
+        let sum = ((sum >> 16) + (sum & 0xffff)) as u16;
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+    } else {
+        header[7] = header[7].wrapping_sub(1);
     }
 }
 
@@ -216,10 +216,14 @@ mod tests {
     #[test]
     fn forwarding_keeps_the_checksum_right_for_every_ttl() {
         let mut pool = pool();
+        let (mut fib, reader) = tailwater_fib::new(tailwater_fib::Limits::default()).unwrap();
+        let next_hop = fib.adjacencies.add().unwrap();
+        fib.adjacencies.resolve(next_hop, 0, [9; 6]).unwrap();
+        let neighbour = reader.join().unwrap().resolve_word(next_hop, 0);
         for ttl in 2..=255 {
             let mut frame = pool.allocate_copy(&ip4(ttl)).unwrap();
-            assert_eq!(transit(&mut frame), Ok(Transit::Ip4(0x0a02_0002)));
-            rewrite(&mut frame, [9; 6], [8; 6]);
+            assert_eq!(transit(&mut frame), Ok(Transit::Ip4(0x0a02_0002, 28)));
+            rewrite(&mut frame, neighbour, [8; 6]);
             assert_eq!(frame.bytes()[22], ttl - 1);
             assert!(checksum::is_valid(&frame.bytes()[14..34]), "ttl {ttl}");
             assert_eq!(frame.bytes()[..12], [9, 9, 9, 9, 9, 9, 8, 8, 8, 8, 8, 8]);

@@ -5,6 +5,7 @@
 
 mod batch;
 mod buffer;
+mod layout;
 pub(crate) mod owner;
 mod pool;
 mod region;
@@ -15,6 +16,8 @@ pub(crate) use region::ChunkHeader;
 pub use region::{DATA_OFFSET, Pages, Region, RegionConfig, RegionError};
 
 use std::ptr::NonNull;
+
+use layout::{CHAINED, LARGE_CHUNK, Layout};
 
 /// Most segments that one packet may have (Linux: `MAX_SKB_FRAGS` + 1).
 pub const SEGMENTS_MAX: usize = 18;
@@ -40,18 +43,10 @@ pub struct NoRoom {
 ///  | header | headroom .......| packet (first segment) | tailroom .....|
 ///           HEADER_LEN         head
 /// ```
-#[repr(C)]
 pub struct Frame {
     data: NonNull<u8>,
-    len: u16,
-    head: u16,
-    port: u16,
-    l3: u8,
-    flags: u8,
+    layout: Layout,
 }
-
-const CHAINED: u8 = 1;
-const LARGE_CHUNK: u8 = 2;
 
 // SAFETY: a frame owns its chunk exclusively, wherever it is.
 #[allow(unsafe_code)]
@@ -69,7 +64,7 @@ impl Frame {
         // SAFETY: `head` is within the chunk.
         let data = unsafe { region.chunk_ptr(chunk).add(head) };
         let flags = if region.chunk_len() == 4096 { LARGE_CHUNK } else { 0 };
-        Self { data, len: len as u16, head: head as u16, port: 0, l3: 0, flags }
+        Self { data, layout: Layout::new(head, len, flags) }
     }
 
     /// The bytes of the first segment: of the whole packet unless [`is_chained`](Self::is_chained).
@@ -78,7 +73,7 @@ impl Frame {
         // SAFETY: `data..data+len` lies in the chunk that this frame owns.
         #[allow(unsafe_code)]
         unsafe {
-            std::slice::from_raw_parts(self.data.as_ptr(), self.len as usize)
+            std::slice::from_raw_parts(self.data.as_ptr(), self.layout.len())
         }
     }
 
@@ -88,74 +83,74 @@ impl Frame {
         // SAFETY: as in `bytes`, and `&mut self` makes the access exclusive.
         #[allow(unsafe_code)]
         unsafe {
-            std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len as usize)
+            std::slice::from_raw_parts_mut(self.data.as_ptr(), self.layout.len())
         }
     }
 
     /// Bytes in the first segment.
     #[inline]
     pub fn len(&self) -> usize {
-        self.len as usize
+        self.layout.len()
     }
 
     /// Whether the first segment holds nothing.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.layout.len() == 0
     }
 
     /// Bytes in the whole packet.
     #[inline]
     pub fn total_len(&self) -> usize {
-        if self.is_chained() { self.header().total_len as usize } else { self.len as usize }
+        if self.is_chained() { self.header().total_len as usize } else { self.layout.len() }
     }
 
     /// Whether the packet goes on in further chunks.
     #[inline]
     pub fn is_chained(&self) -> bool {
-        self.flags & CHAINED != 0
+        self.layout.flags() & CHAINED != 0
     }
 
     /// Free bytes in front of the packet.
     #[inline]
     pub fn headroom(&self) -> usize {
-        self.head as usize - region::HEADER_LEN
+        self.layout.head() - region::HEADER_LEN
     }
 
     /// Free bytes behind the first segment.
     #[inline]
     pub fn tailroom(&self) -> usize {
-        self.chunk_len() - self.head as usize - self.len as usize
+        self.chunk_len() - self.layout.head() - self.layout.len()
     }
 
     /// Index of the port that the frame came in by.
     #[inline]
     pub fn port(&self) -> u16 {
-        self.port
+        self.layout.port()
     }
 
     /// Notes the port that the frame came in by.
     #[inline]
     pub fn set_port(&mut self, port: u16) {
-        self.port = port;
+        self.layout.set_port(port);
     }
 
     /// Offset of the network header in the first segment, once a block has parsed that far; 0 before.
     #[inline]
     pub fn l3_offset(&self) -> usize {
-        self.l3 as usize
+        self.layout.l3()
     }
 
     /// Notes where the network header starts.
     #[inline]
     pub fn set_l3_offset(&mut self, offset: u8) {
-        self.l3 = offset;
+        self.layout.set_l3(offset);
     }
 
     /// Makes room for `n` bytes in front of the packet; their content is unspecified. Fails without effect.
     #[inline]
     pub fn prepend(&mut self, n: usize) -> Result<(), NoRoom> {
-        if n > self.headroom() || self.len as usize + n > usize::from(u16::MAX) {
+        if n > self.headroom() {
             return Err(NoRoom { wanted: n, available: self.headroom() });
         }
         // SAFETY: `head >= HEADER_LEN + n`, so the new start lies in the same chunk.
@@ -163,8 +158,8 @@ impl Frame {
         {
             self.data = unsafe { self.data.sub(n) };
         }
-        self.head -= n as u16;
-        self.len += n as u16;
+        self.layout.set_head(self.layout.head() - n);
+        self.layout.set_len(self.layout.len() + n);
         self.grow_total(n as isize);
         Ok(())
     }
@@ -172,16 +167,16 @@ impl Frame {
     /// Cuts `n` bytes off the front of the first segment. Fails without effect where it holds fewer.
     #[inline]
     pub fn trim_front(&mut self, n: usize) -> Result<(), NoRoom> {
-        if n > self.len as usize {
-            return Err(NoRoom { wanted: n, available: self.len as usize });
+        if n > self.len() {
+            return Err(NoRoom { wanted: n, available: self.len() });
         }
         // SAFETY: `n <= len`, so the new start lies in the same chunk.
         #[allow(unsafe_code)]
         {
             self.data = unsafe { self.data.add(n) };
         }
-        self.head += n as u16;
-        self.len -= n as u16;
+        self.layout.set_head(self.layout.head() + n);
+        self.layout.set_len(self.layout.len() - n);
         self.grow_total(-(n as isize));
         Ok(())
     }
@@ -194,7 +189,7 @@ impl Frame {
         if len > available || (self.is_chained() && len != self.len()) {
             return Err(NoRoom { wanted: len, available });
         }
-        self.len = len as u16;
+        self.layout.set_len(len);
         Ok(())
     }
 
@@ -205,8 +200,8 @@ impl Frame {
         }
         if len <= self.len() {
             self.cut_chain_behind(self.chunk_start().cast());
-            self.flags &= !CHAINED;
-            self.len = len as u16;
+            self.layout.set_flags(self.layout.flags() & !CHAINED);
+            self.layout.set_len(len);
             return;
         }
         let mut left = len - self.len();
@@ -242,7 +237,8 @@ impl Frame {
                 let header = chunk.as_ref();
                 link = self.sibling(header.next);
                 let data = chunk.cast::<u8>().add(header.head as usize);
-                Frame { data, len: header.len, head: header.head, port: 0, l3: 0, flags: self.flags & !CHAINED }
+                let flags = self.layout.flags() & !CHAINED;
+                Frame { data, layout: Layout::new(header.head.into(), header.len.into(), flags) }
             };
             Region::adopt(&part, false);
             std::mem::forget(part);
@@ -274,7 +270,7 @@ impl Frame {
 
     #[inline]
     fn chunk_len(&self) -> usize {
-        if self.flags & LARGE_CHUNK != 0 { 4096 } else { 2048 }
+        if self.layout.flags() & LARGE_CHUNK != 0 { 4096 } else { 2048 }
     }
 
     #[inline]
@@ -287,7 +283,7 @@ impl Frame {
         // SAFETY: `head` is the offset of `data` in its chunk.
         #[allow(unsafe_code)]
         unsafe {
-            self.data.sub(self.head as usize)
+            self.data.sub(self.layout.head())
         }
     }
 
@@ -351,7 +347,8 @@ impl Frame {
         let total = self.total_len() + other.total_len();
         let first = self.chunk_start().as_ptr() as isize;
         let mut tail = self.last_link().unwrap_or(self.chunk_start().cast());
-        let mut part = Some((other.chunk_start().cast::<ChunkHeader>(), other.len, other.head));
+        let mut part =
+            Some((other.chunk_start().cast::<ChunkHeader>(), other.len() as u16, other.layout.head() as u16));
         let mut next = other.next_chunk();
         while let Some((mut chunk, len, head)) = part {
             let following = next.map(|following| {
@@ -375,7 +372,7 @@ impl Frame {
             };
         }
         std::mem::forget(other);
-        self.flags |= CHAINED;
+        self.layout.set_flags(self.layout.flags() | CHAINED);
         self.header_mut().total_len = total as u32;
         Ok(())
     }
@@ -402,7 +399,7 @@ impl Frame {
     #[inline]
     pub(crate) fn into_descriptors(self, region: &Region, mut f: impl FnMut(u64, u32)) {
         let offset = |ptr: NonNull<u8>| ptr.as_ptr() as u64 - region.base().as_ptr() as u64;
-        f(offset(self.data), u32::from(self.len));
+        f(offset(self.data), self.len() as u32);
         if self.is_chained() {
             let mut link = self.next_chunk();
             while let Some(chunk) = link {
@@ -452,7 +449,7 @@ impl Drop for Frame {
 
 impl std::fmt::Debug for Frame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Frame(port {}, {} B, {} segments)", self.port, self.total_len(), self.segment_count())
+        write!(f, "Frame(port {}, {} B, {} segments)", self.port(), self.total_len(), self.segment_count())
     }
 }
 

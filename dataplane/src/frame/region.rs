@@ -114,6 +114,8 @@ pub(crate) struct ChunkHeader {
 pub struct Region {
     base: NonNull<u8>,
     chunk_len: usize,
+    /// Its binary logarithm: dividing by a length that is not a constant would cost more than a ring turn.
+    chunk_shift: u32,
     chunks: usize,
     pages: Pages,
     backing: Option<Backing>,
@@ -185,6 +187,7 @@ impl Region {
         let region = Arc::new(Self {
             base,
             chunk_len: config.chunk_len,
+            chunk_shift: config.chunk_len.trailing_zeros(),
             chunks,
             pages,
             backing: Some(backing),
@@ -284,18 +287,18 @@ impl Region {
         // SAFETY: chunk indices come from `register` and never leave the region; the result stays inside the mapping.
         #[allow(unsafe_code)]
         unsafe {
-            self.base.add(chunk as usize * self.chunk_len)
+            self.base.add((chunk as usize) << self.chunk_shift)
         }
     }
 
     /// Index of the chunk that holds the byte `offset` bytes from the region's start.
     #[inline]
     pub(crate) fn chunk_at(&self, offset: usize) -> u32 {
-        (offset / self.chunk_len) as u32
+        (offset >> self.chunk_shift) as u32
     }
 
     /// Brings home the chunks of a frame where no pool is at hand; `forgotten` ones are counted.
-    pub(super) fn adopt(frame: &Frame, forgotten: bool) {
+    pub(crate) fn adopt(frame: &Frame, forgotten: bool) {
         let regions = REGIONS.lock().unwrap_or_else(PoisonError::into_inner);
         let home = regions.iter().filter_map(Weak::upgrade).find(|region| region.contains(frame.data_ptr()));
         drop(regions);

@@ -14,7 +14,7 @@ pub use spec::{EGRESS, Edge, GraphSpec, NODES_MAX, NodeSpec};
 
 use crate::block::{Arguments, Block, BuildError, Context, Kind, PacketType, Registry, Services};
 use crate::clock;
-use crate::frame::{Batch, Pool, owner};
+use crate::frame::{Batch, Frame, Pool, owner};
 use crate::ledger::{DropReason, Ledger};
 
 /// Why a graph was refused. Nothing of it has run.
@@ -270,17 +270,32 @@ fn deliver(target: Target, batch: &mut Batch, nodes: &mut [Node], sinks: &mut [B
     match target {
         Target::Node(to) => nodes[to].input.append(batch),
         Target::Port(port) => sinks[port].append(batch),
-        Target::Egress => batch.drain().for_each(|frame| match sinks.get_mut(usize::from(frame.port())) {
+        Target::Egress => deliver_by_frame(batch, sinks, turn),
+        Target::Unbound => batch.drain().for_each(|frame| {
+            turn.ledger.count(DropReason::UnboundOutput);
+            turn.pool.release(frame);
+        }),
+    }
+}
+
+/// Sends each frame to the port it names. Batches mostly leave by one port, and then move as a whole.
+#[inline]
+fn deliver_by_frame(batch: &mut Batch, sinks: &mut [Batch], turn: &mut Turn<'_>) {
+    let Some(port) = batch.iter().next().map(Frame::port) else { return };
+    if batch.iter().all(|frame| frame.port() == port)
+        && let Some(sink) = sinks.get_mut(usize::from(port))
+    {
+        sink.append(batch);
+        return;
+    }
+    for frame in batch.drain() {
+        match sinks.get_mut(usize::from(frame.port())) {
             Some(sink) => sink.push(frame),
             None => {
                 turn.ledger.count(DropReason::UnboundOutput);
                 turn.pool.release(frame);
             }
-        }),
-        Target::Unbound => batch.drain().for_each(|frame| {
-            turn.ledger.count(DropReason::UnboundOutput);
-            turn.pool.release(frame);
-        }),
+        }
     }
 }
 

@@ -1,12 +1,40 @@
 //! Packets to descriptors and back: what every ring-based port shares.
 
-use crate::frame::{Frame, Region};
-use crate::ledger::DropReason;
+use crate::frame::{Batch, Frame, Pool, Region};
+use crate::ledger::{DropReason, Ledger};
 use crate::ring::{CONTINUED, Consumer, Descriptor, Producer};
+
+/// What one call moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Burst {
+    pub(crate) packets: usize,
+    pub(crate) bytes: u64,
+}
+
+/// Moves packets from the front of `batch` into the ring and publishes them, as many as find room.
+#[inline]
+pub(crate) fn put_burst(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch) -> Burst {
+    let mut burst = Burst::default();
+    let mut slots = ring.free(batch.len() as u32) as usize;
+    for frame in batch.iter() {
+        let needed = if frame.is_chained() { frame.segment_count() } else { 1 };
+        if needed > slots {
+            break;
+        }
+        slots -= needed;
+        burst.packets += 1;
+        burst.bytes += frame.total_len() as u64;
+    }
+    if burst.packets > 0 {
+        batch.drain_front(burst.packets).for_each(|frame| put_packet(ring, region, frame));
+        ring.publish();
+    }
+    burst
+}
 
 /// Writes a packet's descriptors. The caller made sure of enough free slots.
 #[inline]
-pub(crate) fn put_packet(ring: &mut Producer<Descriptor>, region: &Region, frame: Frame) {
+fn put_packet(ring: &mut Producer<Descriptor>, region: &Region, frame: Frame) {
     if !frame.is_chained() {
         frame.into_descriptors(region, |addr, len| {
             let pushed = ring.push(Descriptor { addr, len, options: 0 });
@@ -22,40 +50,84 @@ pub(crate) fn put_packet(ring: &mut Producer<Descriptor>, region: &Region, frame
     });
 }
 
-/// Reads the next packet from a ring; an error gives back what there is of it, and why it cannot be used.
+/// Moves at most `max` packets from the ring to the end of `batch` and gives their slots back. Packets that cannot be
+/// represented count as received, and as dropped in `ledger`.
 ///
 /// # Safety
 /// Whoever pushed a descriptor gave up the chunk that it points into.
 #[inline]
 #[allow(unsafe_code)]
-pub(crate) unsafe fn take_packet(
+pub(crate) unsafe fn take_burst(
     ring: &mut Consumer<Descriptor>,
     region: &Region,
-) -> Option<Result<Frame, (Option<Frame>, DropReason)>> {
-    let descriptor = ring.pop()?;
-    // SAFETY: passed on from the caller.
-    let Some(mut first) = (unsafe { frame_of(region, descriptor) }) else {
-        return Some(Err((None, DropReason::BadDescriptor)));
-    };
-    let mut more = descriptor.options & CONTINUED != 0;
-    let mut too_many: Option<Frame> = None;
-    while more {
-        // The producer publishes whole packets; a cut one can only come from a broken peer.
-        let Some(descriptor) = ring.pop() else { return Some(Err((Some(first), DropReason::BadDescriptor))) };
-        more = descriptor.options & CONTINUED != 0;
+    pool: &mut Pool,
+    ledger: &mut Ledger,
+    batch: &mut Batch,
+    max: usize,
+) -> Burst {
+    let mut burst = Burst::default();
+    if ring.available(max as u32) == 0 {
+        return burst;
+    }
+    while burst.packets < max {
+        let Some(descriptor) = ring.pop() else { break };
+        burst.packets += 1;
+        burst.bytes += u64::from(descriptor.len);
         // SAFETY: passed on from the caller.
-        let Some(part) = (unsafe { frame_of(region, descriptor) }) else { continue };
-        if let Err(part) = first.append(part) {
-            // Keep one; the others go home through the region.
-            too_many = Some(part);
+        let first = unsafe { frame_of(region, descriptor) };
+        match first {
+            Some(frame) if descriptor.options & CONTINUED == 0 => batch.push(frame),
+            // SAFETY: passed on from the caller.
+            first => match unsafe { take_rest(ring, region, first, descriptor.options, &mut burst.bytes) } {
+                Ok(frame) => batch.push(frame),
+                Err((frame, reason)) => {
+                    ledger.count(reason);
+                    frame.into_iter().for_each(|frame| pool.release(frame));
+                }
+            },
         }
     }
-    match too_many {
-        Some(part) => {
-            drop(part);
-            Some(Err((Some(first), DropReason::TooManySegments)))
+    ring.release();
+    burst
+}
+
+/// Reads the segments behind the first; an error gives back what there is of the packet, and why it cannot be used.
+///
+/// # Safety
+/// As for [`take_burst`].
+#[cold]
+#[allow(unsafe_code)]
+unsafe fn take_rest(
+    ring: &mut Consumer<Descriptor>,
+    region: &Region,
+    first: Option<Frame>,
+    mut options: u32,
+    bytes: &mut u64,
+) -> Result<Frame, (Option<Frame>, DropReason)> {
+    let mut whole = first;
+    let mut trouble = whole.is_none().then_some(DropReason::BadDescriptor);
+    while options & CONTINUED != 0 {
+        // The producer publishes whole packets; a cut one can only come from a broken peer.
+        let Some(descriptor) = ring.pop() else { return Err((whole, DropReason::BadDescriptor)) };
+        options = descriptor.options;
+        *bytes += u64::from(descriptor.len);
+        // SAFETY: passed on from the caller.
+        match (&mut whole, unsafe { frame_of(region, descriptor) }) {
+            (Some(first), Some(part)) => {
+                if let Err(part) = first.append(part) {
+                    trouble = Some(DropReason::TooManySegments);
+                    Region::adopt(&part, false);
+                    std::mem::forget(part);
+                }
+            }
+            // The first segment was unusable; keep a later one, so that its chunk goes home.
+            (None, Some(part)) => whole = Some(part),
+            (_, None) => trouble = Some(DropReason::BadDescriptor),
         }
-        None => Some(Ok(first)),
+    }
+    match (whole, trouble) {
+        (Some(frame), None) => Ok(frame),
+        (whole, trouble) => Err((whole, trouble.unwrap_or(DropReason::BadDescriptor))),
     }
 }
 

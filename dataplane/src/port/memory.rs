@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::descriptors::{put_packet, take_packet};
+use super::descriptors::{put_burst, take_burst};
 use super::{Capabilities, Port, PortCounters};
 use crate::frame::{Batch, Pool, Region};
 use crate::ledger::Ledger;
@@ -55,48 +55,19 @@ impl Port for MemoryPort {
     }
 
     fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
-        let mut received = 0;
-        self.rx.available(max as u32);
-        while received < max {
-            // SAFETY: the other end's `transmit` gave up each descriptor's chunk when it pushed it.
-            #[allow(unsafe_code)]
-            let next = unsafe { take_packet(&mut self.rx, &self.region) };
-            match next {
-                None => break,
-                Some(Ok(frame)) => {
-                    self.counters.rx_bytes += frame.total_len() as u64;
-                    batch.push(frame);
-                }
-                Some(Err((frame, reason))) => {
-                    ledger.count(reason);
-                    frame.into_iter().for_each(|frame| pool.release(frame));
-                }
-            }
-            received += 1;
-        }
-        if received > 0 {
-            self.rx.release();
-            self.counters.rx_packets += received as u64;
-        }
-        received
+        // SAFETY: the other end's `transmit` gave up each descriptor's chunk when it pushed it.
+        #[allow(unsafe_code)]
+        let burst = unsafe { take_burst(&mut self.rx, &self.region, pool, ledger, batch, max) };
+        self.counters.rx_packets += burst.packets as u64;
+        self.counters.rx_bytes += burst.bytes;
+        burst.packets
     }
 
     fn transmit(&mut self, _pool: &mut Pool, batch: &mut Batch) -> usize {
-        let mut fit = 0;
-        let mut slots = self.tx.free(batch.len() as u32) as usize;
-        for frame in batch.iter() {
-            let needed = if frame.is_chained() { frame.segment_count() } else { 1 };
-            if needed > slots {
-                break;
-            }
-            slots -= needed;
-            fit += 1;
-            self.counters.tx_bytes += frame.total_len() as u64;
-        }
-        batch.drain_front(fit).for_each(|frame| put_packet(&mut self.tx, &self.region, frame));
-        self.tx.publish();
-        self.counters.tx_packets += fit as u64;
-        fit
+        let burst = put_burst(&mut self.tx, &self.region, batch);
+        self.counters.tx_packets += burst.packets as u64;
+        self.counters.tx_bytes += burst.bytes;
+        burst.packets
     }
 
     fn flush(&mut self, _pool: &mut Pool) {}

@@ -31,7 +31,7 @@ pub use socket::Copy;
 use socket::Socket;
 use tailwater_xdp::RingState;
 
-use super::descriptors::{put_packet, take_packet};
+use super::descriptors::{Burst, put_burst, take_burst};
 use super::{Capabilities, Port, PortCounters};
 use crate::frame::{Batch, DATA_OFFSET, Pool, Region};
 use crate::ledger::Ledger;
@@ -86,37 +86,23 @@ impl Port for XdpPort {
         let mut received = 0;
         for turn in 0..self.queues.len() {
             let at = (self.next_queue + turn) % self.queues.len();
-            received += receive_from(&mut self.queues[at], &self.region, pool, ledger, batch, max - received);
+            let burst = receive_from(&mut self.queues[at], &self.region, pool, ledger, batch, max - received);
+            received += burst.packets;
+            self.counters.rx_packets += burst.packets as u64;
+            self.counters.rx_bytes += burst.bytes;
             if received == max {
                 self.next_queue = (at + 1) % self.queues.len();
                 break;
             }
         }
-        if received > 0 {
-            self.counters.rx_packets += received as u64;
-            self.counters.rx_bytes += batch.iter().rev().take(received).map(|f| f.total_len() as u64).sum::<u64>();
-        }
         received
     }
 
     fn transmit(&mut self, _pool: &mut Pool, batch: &mut Batch) -> usize {
-        let mut slots = self.tx.free(batch.len() as u32) as usize;
-        let mut fit = 0;
-        for frame in batch.iter() {
-            let needed = if frame.is_chained() { frame.segment_count() } else { 1 };
-            if needed > slots {
-                break;
-            }
-            slots -= needed;
-            fit += 1;
-            self.counters.tx_bytes += frame.total_len() as u64;
-        }
-        batch.drain_front(fit).for_each(|frame| put_packet(&mut self.tx, &self.region, frame));
-        if fit > 0 {
-            self.tx.publish();
-            self.counters.tx_packets += fit as u64;
-        }
-        fit
+        let burst = put_burst(&mut self.tx, &self.region, batch);
+        self.counters.tx_packets += burst.packets as u64;
+        self.counters.tx_bytes += burst.bytes;
+        burst.packets
     }
 
     fn flush(&mut self, pool: &mut Pool) {
@@ -207,34 +193,20 @@ fn receive_from(
     ledger: &mut Ledger,
     batch: &mut Batch,
     max: usize,
-) -> usize {
-    let available = queue.ring.available(max as u32);
-    if available == 0 {
-        // Nothing outstanding: what the program believes to be in the ring was refused there.
-        queue.state.iter().for_each(RingState::mark_empty);
-        return 0;
-    }
-    let mut received = 0;
-    while received < max {
-        // SAFETY: the kernel owned the chunks since they were put into the fill ring, and gives them up by producing
-        // their descriptors into this ring.
-        #[allow(unsafe_code)]
-        let next = unsafe { take_packet(&mut queue.ring, region) };
-        match next {
-            None => break,
-            Some(Ok(frame)) => {
-                batch.push(frame);
-                received += 1;
-            }
-            Some(Err((frame, reason))) => {
-                ledger.count(reason);
-                frame.into_iter().for_each(|frame| pool.release(frame));
-            }
+) -> Burst {
+    // SAFETY: the kernel owned the chunks since they were put into the fill ring, and gives them up by producing their
+    // descriptors into this ring.
+    #[allow(unsafe_code)]
+    let burst = unsafe { take_burst(&mut queue.ring, region, pool, ledger, batch, max) };
+    if let Some(state) = &queue.state {
+        if burst.packets == 0 {
+            // Nothing outstanding: what the program believes to be in the ring was refused there.
+            state.mark_empty();
+        } else {
+            state.add_taken(burst.packets as u32);
         }
     }
-    queue.ring.release();
-    queue.state.iter().for_each(|state| state.add_taken(received as u32));
-    received
+    burst
 }
 
 /// Takes back chunks whose packets have been sent.
