@@ -103,7 +103,7 @@ pub(crate) const L3FWD: &[Contender] = &[
     contender("testpmd-io-rx", "DPDK testpmd io, net_af_xdp, its busy polling", TestpmdIo, GeneratorCore, ForeignMac),
     contender("dpdk-l3fwd", "DPDK l3fwd (LPM), net_af_xdp, busy_budget=0", DpdkL3fwd, DutCore, ForeignMac),
     contender("dpdk-l3fwd-rx", "DPDK l3fwd (LPM), net_af_xdp, its busy polling", DpdkL3fwd, GeneratorCore, ForeignMac),
-    contender("tailwater", "tailwater l3fwd --place user", TailwaterUser(Idle::Spin), DutCore, ForeignMac),
+    contender("tailwater", "tailwater l3fwd --place user", TailwaterUser(Idle::Sleep), DutCore, ForeignMac),
     contender("tailwater-rx", "tailwater l3fwd --place user", TailwaterUser(Idle::Spin), GeneratorCore, ForeignMac),
     contender("tailwater-xdp", "tailwater l3fwd --place xdp", TailwaterXdp, DutCore, XdpDrop),
 ];
