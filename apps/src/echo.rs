@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Answer UDP datagrams
     #[arg(long, required = true)]
     udp: bool,
-    /// Address and port to listen at; 0.0.0.0 or [::] for all addresses. Give it again for further ones
+    /// Address and port to listen at; `0.0.0.0` or `[::]` for all addresses. Give it again for further ones
     #[arg(long = "listen", value_name = "ADDR:PORT", required = true, value_parser = listener)]
     listeners: Vec<SocketAddr>,
     #[command(flatten)]

@@ -2,7 +2,7 @@
 //!
 //! 1. Signals are taken over and privileges checked, before anything that must be undone.
 //! 2. The runtime starts; what it probed, chose and why goes to standard error.
-//! 3. The command's own part begins ([`Plan::begin`]), then the control socket; then `ready` on standard output.
+//! 3. The command's own part begins (`begin`), then the control socket; then `ready` on standard output.
 //! 4. Progress, until SIGINT, SIGTERM, `--duration`, or a worker ends.
 //! 5. The runtime stops: programs detach, rings empty, frames come home; the summary is printed.
 

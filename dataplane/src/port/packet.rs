@@ -13,7 +13,7 @@
 //! less memory, but no latency fit for forwarding.
 //!
 //! * Packets larger than a slot come through the socket itself (`PACKET_COPY_THRESH`), in full.
-//! * Packets whose checksum or segmentation the sender left to its device are completed in software ([`offload`]).
+//! * Packets whose checksum or segmentation the sender left to its device are completed in software (`offload`).
 //! * A VLAN tag that the kernel has taken out is put back.
 //! * What this host sends is not seen (`PACKET_IGNORE_OUTGOING`, Linux 4.20).
 //! * Several workers share an interface by the kernel's symmetric flow hash (`PACKET_FANOUT_HASH`).

@@ -1,8 +1,8 @@
 //! A worker: one core, running to completion.
 //!
 //! One [`turn`](Worker::turn) receives a bounded burst from every port, walks the graph, transmits, and takes back what
-//! has been sent. A turn never waits; when turns find nothing, the [idle ladder](idle) spins, lets the kernel receive in
-//! this thread's time, and sleeps until a packet, a deadline or a [request](control).
+//! has been sent. A turn never waits; when turns find nothing, the idle ladder (`idle`) spins, lets the kernel receive in
+//! this thread's time, and sleeps until a packet, a deadline or a request (`control`).
 
 mod batching;
 mod control;
