@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A frame is then a pointer and a word, which travel in two registers. As separate fields they were assembled by small
-//! stores and fetched by one wide load, which stalls the store buffer: 5 ns a packet in a ring turn.
+//! stores and fetched by one wide load, which stalls the store buffer at every hand-over.
 
 /// The packet goes on in further chunks.
 pub(super) const CHAINED: u8 = 1;
