@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use tailwater_dataplane::block::{Registry, Services};
 use tailwater_dataplane::clock;
-use tailwater_dataplane::forwarding::{ForwardingPlane, PortEntry, router_graph};
+use tailwater_dataplane::forwarding::{FastPath, ForwardingPlane, PortEntry, router_graph};
 use tailwater_dataplane::frame::{Batch, Frame, Pool, Region, RegionConfig};
 use tailwater_dataplane::graph::Graph;
 use tailwater_dataplane::ledger::Ledger;
@@ -20,7 +20,7 @@ use tailwater_dataplane::port::Port;
 use tailwater_dataplane::port::memory::MemoryPort;
 use tailwater_dataplane::worker::{Idle, Worker, WorkerConfig};
 use tailwater_fib::generate::{addresses4, table4};
-use tailwater_fib::{Adjacency, FibView, FibWriter, Limits, NextHop};
+use tailwater_fib::{FibWriter, Limits, NextHop};
 use tailwater_xdp::HashKey;
 
 use crate::stats::Spread;
@@ -64,11 +64,10 @@ impl Forwarder for ByGraph {
     }
 }
 
-/// The same work as the `ip-forward` block and the worker's turn around it, with nothing between the steps.
+/// The router's own work, by the same functions, with nothing between the steps: no worker, no graph, no blocks.
 struct Fused {
     ports: [MemoryPort; 2],
-    view: FibView,
-    entries: [PortEntry; 2],
+    router: FastPath,
     pool: Pool,
     ledger: Ledger,
     batch: Batch,
@@ -80,69 +79,13 @@ impl Forwarder for Fused {
         self.now_ns = clock::now_ns();
         let [way_in, way_out] = &mut self.ports;
         way_in.receive(&mut self.pool, &mut self.ledger, &mut self.batch, BATCH);
-        self.view.quiescent();
-        let mut destinations = [0; BATCH];
-        let mut next_hops = [NextHop::NONE; BATCH];
-        let count = self.batch.len().min(BATCH);
-        for (frame, destination) in self.batch.iter_mut().zip(&mut destinations) {
-            frame.set_port(0);
-            // A malformed packet goes nowhere: address 0 has no route.
-            *destination = transit(frame).unwrap_or(0);
-            frame.set_l3_offset(14);
+        self.router.quiescent();
+        if self.router.forward(self.batch.frames_mut()) == 0 {
+            way_out.transmit(&mut self.pool, &mut self.batch);
         }
-        self.view.lookup4_batch(&destinations[..count], &mut next_hops[..count]);
-        for (frame, next_hop) in self.batch.iter_mut().zip(&next_hops) {
-            let Adjacency::Forward { port, mac } = self.view.resolve(*next_hop, 0) else { continue };
-            let Some(entry) = self.entries.get(usize::from(port)) else { continue };
-            if frame.len() - 14 <= entry.mtu as usize {
-                rewrite(frame, mac, entry.mac);
-                frame.set_port(port);
-            }
-        }
-        way_out.transmit(&mut self.pool, &mut self.batch);
         way_in.flush(&mut self.pool);
         way_out.flush(&mut self.pool);
     }
-}
-
-/// RFC 1812 §5.2.2 and §5.3.7: the tests of an IPv4 header; the destination if it may be forwarded.
-#[inline]
-fn transit(frame: &Frame) -> Option<u32> {
-    let bytes = frame.bytes();
-    if bytes.get(12..14)? != [8, 0] || bytes[0] & 1 != 0 {
-        return None;
-    }
-    let header = bytes.get(14..)?.first_chunk::<20>()?;
-    let packet_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    let sum: u64 = header.as_chunks::<4>().0.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let stays = |first: u8, second: u8| first == 0 || first == 127 || first >= 224 || (first == 169 && second == 254);
-    if header[0] != 0x45
-        || packet_len < 20
-        || packet_len > bytes.len() - 14
-        || sum != 0xffff
-        || stays(header[12], header[13])
-        || stays(header[16], header[17])
-        || header[8] <= 1
-    {
-        return None;
-    }
-    Some(u32::from_be_bytes([header[16], header[17], header[18], header[19]]))
-}
-
-/// RFC 1812 §5.3.1: one hop less, the checksum following by RFC 1624, the next station's addresses.
-#[inline]
-fn rewrite(frame: &mut Frame, to: [u8; 6], from: [u8; 6]) {
-    let Some(head) = frame.bytes_mut().first_chunk_mut::<34>() else { return };
-    head[..6].copy_from_slice(&to);
-    head[6..12].copy_from_slice(&from);
-    head[22] -= 1;
-    let sum = u32::from(u16::from_be_bytes([head[24], head[25]])) + 0x100;
-    let sum = ((sum >> 16) + (sum & 0xffff)) as u16;
-    head[24..26].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// The other ends of both ports, and what they send.
@@ -194,26 +137,25 @@ impl Bench {
             ip4: None,
             ip6: None,
         };
-        let entries = [entry(1), entry(2)];
+        let plane = Arc::new(ForwardingPlane::new(reader, vec![entry(1), entry(2)], HashKey::new(1, 3))?);
+        let pool = Pool::new(Arc::clone(&region));
         let forwarder: Box<dyn Forwarder> = if fused {
             Box::new(Fused {
                 ports: [way_in, way_out],
-                view: reader.join()?,
-                entries,
-                pool: Pool::new(Arc::clone(&region)),
+                router: FastPath::join(plane)?,
+                pool,
                 ledger: Ledger::default(),
                 batch: Batch::with_capacity(BATCH),
                 now_ns: 0,
             })
         } else {
-            let plane = ForwardingPlane::new(reader, entries.to_vec(), HashKey::new(1, 3))?;
             let mut services = Services::default();
-            services.insert(Arc::new(plane));
+            services.insert(plane);
             let names = ["in", "out"].map(str::to_owned);
             let graph = Graph::build(&router_graph(&names), &Registry::builtin(), &services, &names)?;
             let config = WorkerConfig { number: 0, core: None, idle: Idle::Spin };
             let ports: Vec<Box<dyn Port>> = vec![Box::new(way_in), Box::new(way_out)];
-            Box::new(ByGraph(Worker::new(config, ports, graph, Pool::new(Arc::clone(&region)))?))
+            Box::new(ByGraph(Worker::new(config, ports, graph, pool)?))
         };
         let outside = Outside {
             ports: [outside_in, outside_out],
@@ -252,7 +194,7 @@ impl Bench {
         ensure!(bytes.get(..4) == Some(&[2, 0, 0, 1]), "it is addressed to nobody we know: {:02x?}", bytes.get(..14));
         ensure!(bytes.get(22) == Some(&63), "the TTL is {:?}", bytes.get(22));
         ensure!(bytes.get(30..34) == Some(&expected.to_be_bytes()), "it is another packet");
-        ensure!(transit(frame).is_some(), "its header is wrong");
+        ensure!(bytes.get(14..34).is_some_and(tailwater_stack::checksum::is_valid), "its header checksum is wrong");
         Ok(())
     }
 
@@ -352,22 +294,5 @@ mod tests {
         assert_eq!(by_graph, by_loop);
         let neighbours: std::collections::BTreeSet<&[u8]> = by_graph.iter().map(|packet| &packet[..6]).collect();
         assert!(neighbours.len() > 100, "next hops differ: {}", neighbours.len());
-    }
-
-    #[test]
-    fn malformed_and_spent_packets_are_not_forwarded_by_the_fused_loop() {
-        let region =
-            Region::in_process(RegionConfig { chunks: 64, huge_pages: false, ..RegionConfig::default() }).unwrap();
-        let mut pool = Pool::new(region);
-        let mut frame = pool.allocate_copy(&[0; FRAME_BYTES]).unwrap();
-        address(&mut frame, 0x0a00_0001);
-        assert_eq!(transit(&frame), Some(0x0a00_0001));
-        for (at, value) in [(12, 0), (14, 0x46), (16, 1), (22, 63), (30, 127)] {
-            let before = frame.bytes()[at];
-            frame.bytes_mut()[at] = value;
-            assert_eq!(transit(&frame), None, "byte {at}");
-            frame.bytes_mut()[at] = before;
-        }
-        pool.release(frame);
     }
 }

@@ -171,6 +171,26 @@ impl<T: Copy> Producer<T> {
         Ok(())
     }
 
+    /// Slots that `free` found, from the next one up to the end of the ring's memory: to be written in order, and then
+    /// passed with `advance`.
+    #[inline]
+    pub(crate) fn room(&mut self, max: u32) -> &mut [std::mem::MaybeUninit<T>] {
+        let first = self.position & (self.shared.size - 1);
+        let free = self.shared.size - self.position.wrapping_sub(self.consumed);
+        let len = free.min(max).min(self.shared.size - first);
+        // SAFETY: `first + len <= size`, and the slots are free: the consumer gave them back (acquired in `free`).
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts_mut(self.shared.slots.add(first as usize).cast().as_ptr(), len as usize)
+        }
+    }
+
+    /// Passes `n` slots that have been written through `room`. Not visible to the other side before `publish`.
+    #[inline]
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.position = self.position.wrapping_add(n as u32);
+    }
+
     /// Shows all written entries to the other side.
     #[inline]
     pub(crate) fn publish(&mut self) {
@@ -256,6 +276,27 @@ impl<T: Copy> Consumer<T> {
         let entry = unsafe { self.shared.slots.add(slot).read() };
         self.position = self.position.wrapping_add(1);
         Some(entry)
+    }
+
+    /// Entries known to be there (`available` looks), from the next one up to the end of the ring's memory: to be read
+    /// in order, and then passed with `advance`.
+    #[inline]
+    pub(crate) fn ready(&self, max: u32) -> &[T] {
+        let first = self.position & (self.shared.size - 1);
+        let known = self.produced.wrapping_sub(self.position).min(self.shared.size);
+        let len = known.min(max).min(self.shared.size - first);
+        // SAFETY: `first + len <= size`, and the producer published the slots (acquired in `available`), which it leaves
+        // alone until `release`.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts(self.shared.slots.add(first as usize).as_ptr(), len as usize)
+        }
+    }
+
+    /// Passes `n` entries that have been read through `ready`.
+    #[inline]
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.position = self.position.wrapping_add(n as u32);
     }
 
     /// Gives the slots read so far back to the producer.

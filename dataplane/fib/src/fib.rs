@@ -207,6 +207,18 @@ impl FibView {
         self.tables.v6.lookup(addr)
     }
 
+    /// Starts loading what a lookup of `addr` reads first.
+    #[inline]
+    pub fn prefetch4(&self, addr: u32) {
+        self.tables.v4.prefetch(addr);
+    }
+
+    /// As [`Self::prefetch4`].
+    #[inline]
+    pub fn prefetch6(&self, addr: u128) {
+        self.tables.v6.prefetch(addr);
+    }
+
     /// Looks up `addrs[i]` into `next_hops[i]`; the shorter slice ends it. Best in multiples of [`crate::BATCH`].
     #[inline]
     pub fn lookup4_batch(&self, addrs: &[u32], next_hops: &mut [NextHop]) {

@@ -38,6 +38,11 @@ impl<A: Address> Trie<A> {
         }
     }
 
+    #[inline]
+    pub(crate) fn prefetch(&self, addr: A) {
+        prefetch(self.root.words(), addr.root_index());
+    }
+
     /// Looks up `addrs[i]` into `next_hops[i]`, as far as both reach.
     pub(crate) fn lookup_batch(&self, addrs: &[A], next_hops: &mut [NextHop]) {
         #[cfg(target_arch = "x86_64")]

@@ -3,24 +3,24 @@
 //!
 //! Takes Ethernet frames, IPv4 and IPv6 mixed. Output `out` goes to `tx:*`: the block sets each frame's port.
 //!
-//! A batch is looked up 32 destinations at a time, so that the table's cache misses overlap. Frames that need anything
-//! else than forwarding are set aside and handled after the batch ([`Exception`]).
+//! The fast path ([`FastPath`]) deals with a whole batch; frames that need anything else than forwarding are set aside and
+//! handled after it ([`Exception`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use tailwater_fib::{Adjacency, AdjacencyWord, BATCH, FibView, NextHop};
+use tailwater_fib::{Adjacency, AdjacencyWord, NextHop};
 use tailwater_stack::icmp_error::{self, IcmpError, Offending};
 use tailwater_stack::rate_limit::{RateLimit, TokenBucket};
 use tailwater_stack::{Buffer, Instant};
-use tailwater_xdp::flow_hash;
 
 use crate::block::{
     Block, BuildError, Context, Kind, PacketType, Parameter, ParameterError, Pin, Services, Value, ValueKind,
 };
-use crate::forwarding::header::{self, Surprise, Transit};
+use crate::forwarding::fast_path::{Exception, FastPath, leave};
+use crate::forwarding::header::{self, Surprise};
 use crate::forwarding::parked::{Ask, LOOK_NS, PATIENCE_NS, Parked, ParkingLot};
-use crate::forwarding::{ForwardingPlane, PortEntry, Request, fragment4};
+use crate::forwarding::{ForwardingPlane, Request, fragment4};
 use crate::frame::{Batch, Frame};
 use crate::ledger::DropReason;
 
@@ -45,75 +45,9 @@ pub(crate) const KIND: Kind = Kind {
 const OUT: usize = 0;
 const ETHERNET_LEN: usize = 14;
 
-/// Why a frame is set aside.
-#[derive(Clone, Copy, Debug)]
-enum Exception {
-    Surprise(Surprise),
-    NoRoute,
-    Prohibited,
-    Blackhole,
-    Host,
-    Unresolved(NextHop),
-    /// Larger than the way out carries.
-    TooBig {
-        way: AdjacencyWord,
-        mtu: u32,
-    },
-    PortDown,
-}
-
-/// Destinations of a chunk, by family, with the place of each packet and its length.
-struct Wanted {
-    to4: [u32; BATCH],
-    at4: [(u16, u32); BATCH],
-    count4: usize,
-    to6: [u128; BATCH],
-    at6: [(u16, u32); BATCH],
-    count6: usize,
-    next_hops: [NextHop; BATCH],
-}
-
-impl Wanted {
-    #[inline]
-    fn add4(&mut self, at: usize, destination: u32, len: u32) {
-        if let (Some(to), Some(place)) = (self.to4.get_mut(self.count4), self.at4.get_mut(self.count4)) {
-            (*to, *place) = (destination, (at as u16, len));
-            self.count4 += 1;
-        }
-    }
-
-    #[inline]
-    fn add6(&mut self, at: usize, destination: u128, len: u32) {
-        if let (Some(to), Some(place)) = (self.to6.get_mut(self.count6), self.at6.get_mut(self.count6)) {
-            (*to, *place) = (destination, (at as u16, len));
-            self.count6 += 1;
-        }
-    }
-}
-
-impl Default for Wanted {
-    fn default() -> Self {
-        Self {
-            to4: [0; BATCH],
-            at4: [(0, 0); BATCH],
-            count4: 0,
-            to6: [0; BATCH],
-            at6: [(0, 0); BATCH],
-            count6: 0,
-            next_hops: [NextHop::NONE; BATCH],
-        }
-    }
-}
-
 struct IpForward {
-    /// Reused from chunk to chunk, so that nothing is cleared.
-    wanted: Option<Box<Wanted>>,
+    fast: FastPath,
     plane: Arc<ForwardingPlane>,
-    view: FibView,
-    ports: Arc<Vec<PortEntry>>,
-    ports_version: u64,
-    /// Frames of the current batch to be handled after it, by position.
-    exceptions: Vec<(usize, Exception)>,
     parked: ParkingLot,
     errors: TokenBucket,
     counters: Counters,
@@ -121,7 +55,6 @@ struct IpForward {
 
 #[derive(Default)]
 struct Counters {
-    forwarded: u64,
     icmp_sent: u64,
     icmp_suppressed: u64,
     fragmented: u64,
@@ -132,63 +65,14 @@ struct Counters {
 impl IpForward {
     fn new(icmp_rate_pps: i64, services: &Services) -> Result<Self, BuildError> {
         let plane: Arc<ForwardingPlane> = services.find().ok_or(BuildError::Service("a forwarding plane"))?;
-        let view = plane.reader().join().map_err(|error| BuildError::Other(error.to_string()))?;
+        let fast = FastPath::join(Arc::clone(&plane)).map_err(|error| BuildError::Other(error.to_string()))?;
         Ok(Self {
-            wanted: Some(Box::default()),
-            ports_version: plane.ports_version(),
-            ports: plane.ports(),
-            view,
+            fast,
             plane,
-            exceptions: Vec::with_capacity(256),
             parked: ParkingLot::default(),
             errors: bucket(icmp_rate_pps),
             counters: Counters::default(),
         })
-    }
-
-    /// Looks up and rewrites up to [`BATCH`] frames; those that cannot simply go out are noted by position.
-    #[inline]
-    fn forward_chunk(&mut self, first: usize, frames: &mut [Frame]) {
-        let Some(mut wanted) = self.wanted.take() else { return };
-        (wanted.count4, wanted.count6) = (0, 0);
-        for (at, frame) in frames.iter_mut().enumerate() {
-            match header::transit(frame) {
-                Ok(Transit::Ip4(destination, len)) => wanted.add4(at, destination, len),
-                Ok(Transit::Ip6(destination, len)) => wanted.add6(at, destination, len),
-                Err(surprise) => self.exceptions.push((first + at, Exception::Surprise(surprise))),
-            }
-        }
-        let Wanted { to4, at4, count4, to6, at6, count6, next_hops, .. } = &mut *wanted;
-        if *count4 > 0 {
-            self.view.lookup4_batch(&to4[..*count4], &mut next_hops[..*count4]);
-            self.leave_all(first, frames, &at4[..*count4], &next_hops[..*count4]);
-        }
-        if *count6 > 0 {
-            self.view.lookup6_batch(&to6[..*count6], &mut next_hops[..*count6]);
-            self.leave_all(first, frames, &at6[..*count6], &next_hops[..*count6]);
-        }
-        self.wanted = Some(wanted);
-    }
-
-    /// Prepares the frames at these places (position, length of the IP packet) to leave by their next hops.
-    #[inline]
-    fn leave_all(&mut self, first: usize, frames: &mut [Frame], at: &[(u16, u32)], next_hops: &[NextHop]) {
-        let Self { plane, view, ports, exceptions, counters, .. } = self;
-        let before = exceptions.len();
-        for (&(at, len), &next_hop) in at.iter().zip(next_hops) {
-            let Some(frame) = frames.get_mut(usize::from(at)) else { continue };
-            let hash = if next_hop.is_group() { flow_hash_of(plane, frame) } else { 0 };
-            let way = view.resolve_word(next_hop, hash);
-            if let Err(exception) = leave(ports, frame, way, len) {
-                exceptions.push((first + usize::from(at), exception));
-            }
-        }
-        counters.forwarded += (at.len() - (exceptions.len() - before)) as u64;
-    }
-
-    fn way(&self, frame: &Frame, next_hop: NextHop) -> AdjacencyWord {
-        let hash = if next_hop.is_group() { flow_hash_of(&self.plane, frame) } else { 0 };
-        self.view.resolve_word(next_hop, hash)
     }
 
     /// Deals with one frame that was set aside.
@@ -228,7 +112,7 @@ impl IpForward {
         let mut left = Batch::default();
         for mut fragment in fragments.drain() {
             let len = header::packet_len(&fragment) as u32;
-            match leave(&self.ports, &mut fragment, way, len) {
+            match leave(&self.fast.ports, &mut fragment, way, len) {
                 Ok(()) => left.push(fragment),
                 Err(_) => context.discard(fragment, DropReason::PacketTooBig),
             }
@@ -249,7 +133,7 @@ impl IpForward {
         let ethernet = frame.bytes().first_chunk::<ETHERNET_LEN>()?;
         let packet = frame.bytes().get(frame.l3_offset().max(ETHERNET_LEN)..)?;
         let offending = Offending { packet, to_group: ethernet[0] & 1 != 0 };
-        let entry = self.ports.get(usize::from(frame.port()))?;
+        let entry = self.fast.ports.get(usize::from(frame.port()))?;
         let source = match packet.first()? >> 4 {
             4 => IpAddr::V4(entry.ip4?),
             _ => IpAddr::V6(entry.ip6?),
@@ -296,15 +180,15 @@ impl IpForward {
 
     fn route(&self, frame: &Frame) -> NextHop {
         match destination(frame) {
-            Some(IpAddr::V4(ip)) => self.view.lookup4(ip.to_bits()),
-            Some(IpAddr::V6(ip)) => self.view.lookup6(ip.to_bits()),
+            Some(IpAddr::V4(ip)) => self.fast.view.lookup4(ip.to_bits()),
+            Some(IpAddr::V6(ip)) => self.fast.view.lookup6(ip.to_bits()),
             None => NextHop::NONE,
         }
     }
 
     fn send_or_park(&mut self, mut frame: Frame, next_hop: NextHop, own: bool, context: &mut Context<'_>) {
-        let (way, len) = (self.way(&frame, next_hop), header::packet_len(&frame) as u32);
-        match leave(&self.ports, &mut frame, way, len) {
+        let (way, len) = (self.fast.way(&frame, next_hop), header::packet_len(&frame) as u32);
+        match leave(&self.fast.ports, &mut frame, way, len) {
             Ok(()) => context.emit(OUT, frame),
             Err(Exception::Unresolved(next_hop)) => self.park(frame, next_hop, own, context),
             // Our own packet: no error about an error.
@@ -339,7 +223,7 @@ impl IpForward {
         let mut parked = std::mem::take(&mut self.parked);
         let now_ns = context.now_ns;
         let ready = parked.take(|waiting| {
-            let adjacency = self.way(&waiting.frame, self.route(&waiting.frame)).adjacency();
+            let adjacency = self.fast.way(&waiting.frame, self.route(&waiting.frame)).adjacency();
             let resolved = !matches!(adjacency, Adjacency::Unresolved { .. });
             resolved || now_ns.saturating_sub(waiting.since_ns) > PATIENCE_NS
         });
@@ -350,7 +234,7 @@ impl IpForward {
         self.parked = parked;
         for Parked { frame, since_ns, own, .. } in ready {
             let next_hop = self.route(&frame);
-            let unresolved = matches!(self.way(&frame, next_hop).adjacency(), Adjacency::Unresolved { .. });
+            let unresolved = matches!(self.fast.way(&frame, next_hop).adjacency(), Adjacency::Unresolved { .. });
             match (unresolved, own) {
                 (false, _) => self.send_or_park(frame, next_hop, own, context),
                 (true, true) => context.discard(frame, DropReason::NeighbourFailed),
@@ -369,14 +253,11 @@ impl Block for IpForward {
             // Packets that waited for the same neighbour go first.
             self.look_at_parked(context);
         }
-        for (at, chunk) in batch.frames_mut().chunks_mut(BATCH).enumerate() {
-            self.forward_chunk(at * BATCH, chunk);
-        }
-        if self.exceptions.is_empty() {
+        if self.fast.forward(batch.frames_mut()) == 0 {
             return;
         }
         // IPv6 is looked up after IPv4, so positions may come out of order.
-        let mut exceptions = std::mem::take(&mut self.exceptions);
+        let mut exceptions = std::mem::take(&mut self.fast.exceptions);
         exceptions.sort_unstable_by_key(|(at, _)| *at);
         let (mut at, mut next) = (0, 0);
         let mut aside = Batch::default();
@@ -389,16 +270,11 @@ impl Block for IpForward {
         for (frame, (_, exception)) in aside.drain().zip(exceptions.drain(..)) {
             self.handle(frame, exception, context);
         }
-        self.exceptions = exceptions;
+        self.fast.exceptions = exceptions;
     }
 
     fn poll(&mut self, context: &mut Context<'_>) {
-        self.view.quiescent();
-        let version = self.plane.ports_version();
-        if version != self.ports_version {
-            self.ports_version = version;
-            self.ports = self.plane.ports();
-        }
+        self.fast.quiescent();
         if !self.parked.is_empty() && context.now_ns >= self.parked.look_ns {
             self.look_at_parked(context);
         }
@@ -427,47 +303,14 @@ impl Block for IpForward {
     }
 
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
-        let Counters { forwarded, icmp_sent, icmp_suppressed, fragmented, parked, requests } = &self.counters;
-        report("forwarded", *forwarded);
+        let Counters { icmp_sent, icmp_suppressed, fragmented, parked, requests } = &self.counters;
+        report("forwarded", self.fast.forwarded);
         report("icmp_sent", *icmp_sent);
         report("icmp_suppressed", *icmp_suppressed);
         report("fragmented", *fragmented);
         report("parked", *parked);
         report("neighbour_requests", *requests);
     }
-}
-
-/// Prepares a transit frame with an IP packet of `len` bytes to leave, or says why it cannot.
-#[inline]
-fn leave(ports: &[PortEntry], frame: &mut Frame, way: AdjacencyWord, len: u32) -> Result<(), Exception> {
-    if let Some(port) = way.port()
-        && let Some(entry) = ports.get(usize::from(port))
-        && len <= entry.mtu
-    {
-        header::rewrite(frame, way, entry.mac);
-        frame.set_port(port);
-        return Ok(());
-    }
-    Err(why_not(ports, way))
-}
-
-#[cold]
-fn why_not(ports: &[PortEntry], way: AdjacencyWord) -> Exception {
-    match way.adjacency() {
-        Adjacency::Forward { port, .. } => match ports.get(usize::from(port)).map(|entry| entry.mtu) {
-            None | Some(0) => Exception::PortDown,
-            Some(mtu) => Exception::TooBig { way, mtu },
-        },
-        Adjacency::Unresolved { next_hop } => Exception::Unresolved(next_hop),
-        Adjacency::Local => Exception::Host,
-        Adjacency::Blackhole => Exception::Blackhole,
-        Adjacency::Unreachable => Exception::NoRoute,
-        Adjacency::Prohibit => Exception::Prohibited,
-    }
-}
-
-fn flow_hash_of(plane: &ForwardingPlane, frame: &Frame) -> u32 {
-    header::flow_key(frame).map_or(0, |flow| flow_hash(plane.hash_key(), &flow))
 }
 
 fn bucket(rate_pps: i64) -> TokenBucket {

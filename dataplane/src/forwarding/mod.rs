@@ -14,10 +14,12 @@
 //! |---|---|
 //! | `follower` | netlink events to table changes |
 //! | `ways` | adjacencies and groups by use, counted |
+//! | `fast_path` | a batch through check, lookup and rewriting |
 //! | `header` | parsing, checks and rewriting of the fast path |
 //! | `parked` | packets that wait for a neighbour |
 //! | `fragment` | IPv4 fragmentation |
 
+pub(crate) mod fast_path;
 mod follower;
 mod fragment;
 pub(crate) mod header;
@@ -35,6 +37,7 @@ use tailwater_fib::{FibReader, NextHop};
 use tailwater_xdp::HashKey;
 
 use crate::graph::{EGRESS, GraphSpec};
+pub use fast_path::FastPath;
 pub use follower::{Follower, FollowerError, Following};
 pub(crate) use fragment::{fragment4, may_fragment};
 

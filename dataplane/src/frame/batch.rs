@@ -69,6 +69,38 @@ impl Batch {
         self.frames.drain(..n)
     }
 
+    /// Adds the frames that `make` makes of `items`, until it makes none; returns how many.
+    #[inline]
+    pub(crate) fn extend_while<T>(&mut self, items: &[T], mut make: impl FnMut(&T) -> Option<Frame>) -> usize {
+        self.frames.reserve(items.len());
+        let mut made = 0;
+        for (slot, item) in self.frames.spare_capacity_mut().iter_mut().zip(items) {
+            let Some(frame) = make(item) else { break };
+            slot.write(frame);
+            made += 1;
+        }
+        // SAFETY: the loop initialised the `made` slots behind the current end.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.frames.set_len(self.frames.len() + made);
+        }
+        made
+    }
+
+    /// Forgets the first `n` frames, whose chunks have new owners (all, if there are fewer).
+    #[inline]
+    pub(crate) fn forget_front(&mut self, n: usize) {
+        if n < self.frames.len() {
+            self.frames.drain(..n).for_each(std::mem::forget);
+            return;
+        }
+        // SAFETY: no element is exposed; dropping none of them is what is wanted.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.frames.set_len(0);
+        }
+    }
+
     /// Takes out, in order, the frames for which `wanted` is true; the others stay, in order.
     #[inline]
     pub fn extract<'a>(&'a mut self, wanted: impl FnMut(&mut Frame) -> bool + 'a) -> impl Iterator<Item = Frame> + 'a {

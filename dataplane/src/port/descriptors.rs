@@ -15,33 +15,57 @@ pub(crate) struct Burst {
 #[inline]
 pub(crate) fn put_burst(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch) -> Burst {
     let mut burst = Burst::default();
-    let mut slots = ring.free(batch.len() as u32) as usize;
-    for frame in batch.iter() {
-        let needed = if frame.is_chained() { frame.segment_count() } else { 1 };
-        if needed > slots {
+    ring.free(batch.len() as u32);
+    while !batch.is_empty() {
+        let run = put_run(ring, region, batch);
+        if run.packets == 0 && !put_other(ring, region, batch, &mut burst) {
             break;
         }
-        slots -= needed;
-        burst.packets += 1;
-        burst.bytes += frame.total_len() as u64;
+        burst.packets += run.packets;
+        burst.bytes += run.bytes;
     }
     if burst.packets > 0 {
-        batch.drain_front(burst.packets).for_each(|frame| put_packet(ring, region, frame));
         ring.publish();
     }
     burst
 }
 
+/// Writes packets of one segment, up to the first other one, to the end of the ring's memory, or as long as there is room.
+#[inline]
+fn put_run(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch) -> Burst {
+    let mut burst = Burst::default();
+    let base = region.base().as_ptr() as u64;
+    for (slot, frame) in ring.room(batch.len() as u32).iter_mut().zip(batch.iter()) {
+        if frame.is_chained() {
+            break;
+        }
+        let len = frame.len() as u32;
+        slot.write(Descriptor { addr: frame.data_ptr().as_ptr() as u64 - base, len, options: 0 });
+        burst.packets += 1;
+        burst.bytes += u64::from(len);
+    }
+    ring.advance(burst.packets);
+    batch.forget_front(burst.packets);
+    burst
+}
+
+/// Writes the first packet, however many segments it has; false if there is no room for all of them.
+#[cold]
+fn put_other(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch, burst: &mut Burst) -> bool {
+    let Some(first) = batch.iter().next() else { return false };
+    let (needed, bytes) = (first.segment_count(), first.total_len() as u64);
+    if needed > ring.free(needed as u32) as usize {
+        return false;
+    }
+    batch.drain_front(1).for_each(|frame| put_packet(ring, region, frame));
+    burst.packets += 1;
+    burst.bytes += bytes;
+    true
+}
+
 /// Writes a packet's descriptors. The caller made sure of enough free slots.
 #[inline]
 fn put_packet(ring: &mut Producer<Descriptor>, region: &Region, frame: Frame) {
-    if !frame.is_chained() {
-        frame.into_descriptors(region, |addr, len| {
-            let pushed = ring.push(Descriptor { addr, len, options: 0 });
-            debug_assert!(pushed.is_ok(), "slots were counted before");
-        });
-        return;
-    }
     let mut left = frame.segment_count();
     frame.into_descriptors(region, |addr, len| {
         left -= 1;
@@ -50,7 +74,7 @@ fn put_packet(ring: &mut Producer<Descriptor>, region: &Region, frame: Frame) {
     });
 }
 
-/// Moves at most `max` packets from the ring to the end of `batch` and gives their slots back. Packets that cannot be
+/// Moves at most `max` packets from the ring to the end of `batch`, as received by port `number`, and gives their slots back. Packets that cannot be
 /// represented count as received, and as dropped in `ledger`.
 ///
 /// # Safety
@@ -60,6 +84,7 @@ fn put_packet(ring: &mut Producer<Descriptor>, region: &Region, frame: Frame) {
 pub(crate) unsafe fn take_burst(
     ring: &mut Consumer<Descriptor>,
     region: &Region,
+    number: u16,
     pool: &mut Pool,
     ledger: &mut Ledger,
     batch: &mut Batch,
@@ -70,25 +95,66 @@ pub(crate) unsafe fn take_burst(
         return burst;
     }
     while burst.packets < max {
-        let Some(descriptor) = ring.pop() else { break };
-        burst.packets += 1;
-        burst.bytes += u64::from(descriptor.len);
-        // SAFETY: passed on from the caller.
-        let first = unsafe { frame_of(region, descriptor) };
-        match first {
-            Some(frame) if descriptor.options & CONTINUED == 0 => batch.push(frame),
+        let ready = ring.ready((max - burst.packets) as u32);
+        if ready.is_empty() {
+            break;
+        }
+        let mut bytes = 0;
+        let taken = batch.extend_while(ready, |&descriptor| {
+            if descriptor.options & CONTINUED != 0 {
+                return None;
+            }
             // SAFETY: passed on from the caller.
-            first => match unsafe { take_rest(ring, region, first, descriptor.options, &mut burst.bytes) } {
-                Ok(frame) => batch.push(frame),
-                Err((frame, reason)) => {
-                    ledger.count(reason);
-                    frame.into_iter().for_each(|frame| pool.release(frame));
-                }
-            },
+            let mut frame = unsafe { frame_of(region, descriptor) }?;
+            frame.set_port(number);
+            bytes += u64::from(descriptor.len);
+            Some(frame)
+        });
+        ring.advance(taken);
+        burst.packets += taken;
+        burst.bytes += bytes;
+        if taken == 0 {
+            // SAFETY: passed on from the caller.
+            let frame = unsafe { take_other(ring, region, pool, ledger, &mut burst) };
+            batch.extend(frame.map(|mut frame| {
+                frame.set_port(number);
+                frame
+            }));
         }
     }
     ring.release();
     burst
+}
+
+/// Takes the next packet, which has several segments or cannot be represented.
+///
+/// # Safety
+/// As for [`take_burst`].
+#[cold]
+#[allow(unsafe_code)]
+unsafe fn take_other(
+    ring: &mut Consumer<Descriptor>,
+    region: &Region,
+    pool: &mut Pool,
+    ledger: &mut Ledger,
+    burst: &mut Burst,
+) -> Option<Frame> {
+    let descriptor = ring.pop()?;
+    burst.packets += 1;
+    burst.bytes += u64::from(descriptor.len);
+    // SAFETY: passed on from the caller.
+    let whole = unsafe {
+        let first = frame_of(region, descriptor);
+        take_rest(ring, region, first, descriptor.options, &mut burst.bytes)
+    };
+    match whole {
+        Ok(frame) => Some(frame),
+        Err((frame, reason)) => {
+            ledger.count(reason);
+            frame.into_iter().for_each(|frame| pool.release(frame));
+            None
+        }
+    }
 }
 
 /// Reads the segments behind the first; an error gives back what there is of the packet, and why it cannot be used.

@@ -13,6 +13,7 @@ use crate::ring::{self, Consumer, Descriptor, Producer};
 /// One end of a pair of memory ports.
 pub struct MemoryPort {
     name: String,
+    number: u16,
     region: Arc<Region>,
     rx: Consumer<Descriptor>,
     tx: Producer<Descriptor>,
@@ -27,6 +28,7 @@ impl MemoryPort {
         let (b_tx, a_rx) = ring::in_process(ring_size);
         let end = |name: &str, rx, tx, last| Self {
             name: name.to_owned(),
+            number: 0,
             region: Arc::clone(region),
             rx,
             tx,
@@ -54,10 +56,14 @@ impl Port for MemoryPort {
         &self.capabilities
     }
 
+    fn set_number(&mut self, number: u16) {
+        self.number = number;
+    }
+
     fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
         // SAFETY: the other end's `transmit` gave up each descriptor's chunk when it pushed it.
         #[allow(unsafe_code)]
-        let burst = unsafe { take_burst(&mut self.rx, &self.region, pool, ledger, batch, max) };
+        let burst = unsafe { take_burst(&mut self.rx, &self.region, self.number, pool, ledger, batch, max) };
         self.counters.rx_packets += burst.packets as u64;
         self.counters.rx_bytes += burst.bytes;
         burst.packets

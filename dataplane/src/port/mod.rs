@@ -112,8 +112,12 @@ pub trait Port: Send {
     /// What it can do.
     fn capabilities(&self) -> &Capabilities;
 
+    /// Tells the port its index in the worker, which received frames carry from then on
+    /// ([`Frame::port`](crate::frame::Frame::port)).
+    fn set_number(&mut self, number: u16);
+
     /// Appends at most `max` received packets to `batch`; returns how many. Never waits. Packets that cannot be
-    /// represented are counted in `ledger`. Frames' [`port`](crate::frame::Frame::port) is set by the worker.
+    /// represented are counted in `ledger`.
     fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize;
 
     /// Takes frames from the front of `batch` and queues them for transmission; returns how many. Those left in the

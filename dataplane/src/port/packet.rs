@@ -62,6 +62,7 @@ pub struct PacketConfig {
 /// One worker's end of an interface.
 pub struct PacketPort {
     name: String,
+    number: u16,
     socket: Socket,
     capabilities: Capabilities,
     counters: PortCounters,
@@ -120,6 +121,7 @@ impl PacketPort {
     fn new(config: &PacketConfig, socket: Socket, slots: u32, packet_max: usize) -> Self {
         Self {
             name: config.interface.clone(),
+            number: 0,
             socket,
             capabilities: Capabilities {
                 backend: "packet",
@@ -206,12 +208,19 @@ impl Port for PacketPort {
         &self.capabilities
     }
 
+    fn set_number(&mut self, number: u16) {
+        self.number = number;
+    }
+
     fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
         self.refused.drain(..).for_each(|reason| ledger.count(reason));
         let before = batch.len();
         loop {
             let room = max - (batch.len() - before);
-            batch.extend(self.carry.drain_front(room));
+            batch.extend(self.carry.drain_front(room).map(|mut frame| {
+                frame.set_port(self.number);
+                frame
+            }));
             if batch.len() - before == max || self.take_slot(pool, ledger).is_none() {
                 break;
             }

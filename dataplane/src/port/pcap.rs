@@ -22,6 +22,7 @@ use replay::Replay;
 /// A capture file as a port.
 pub struct PcapPort {
     name: String,
+    number: u16,
     replay: Option<Replay>,
     recorder: Option<Arc<Recorder>>,
     /// Largest packet that a chain of frames holds, in bytes.
@@ -49,6 +50,7 @@ impl PcapPort {
         };
         Ok(Self {
             name: name.to_owned(),
+            number: 0,
             replay,
             recorder,
             packet_max,
@@ -79,6 +81,10 @@ impl Port for PcapPort {
         &self.capabilities
     }
 
+    fn set_number(&mut self, number: u16) {
+        self.number = number;
+    }
+
     fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
         let Some(replay) = self.replay.as_mut().filter(|replay| !replay.finished()) else { return 0 };
         let now_ns = clock::now_ns();
@@ -87,7 +93,8 @@ impl Port for PcapPort {
             let Some(packet) = replay.due(now_ns) else { break };
             if packet.len() > self.packet_max {
                 ledger.count(DropReason::TooManySegments);
-            } else if let Some(frame) = pool.allocate_copy(packet) {
+            } else if let Some(mut frame) = pool.allocate_copy(packet) {
+                frame.set_port(self.number);
                 batch.push(frame);
             } else {
                 self.counters.refill_starved += 1;

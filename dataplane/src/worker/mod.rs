@@ -94,7 +94,10 @@ impl Worker {
         graph: Graph,
         mut pool: Pool,
     ) -> std::io::Result<Self> {
-        ports.iter_mut().for_each(|port| port.flush(&mut pool));
+        for (at, port) in ports.iter_mut().enumerate() {
+            port.set_number(at as u16);
+            port.flush(&mut pool);
+        }
         Ok(Self {
             bounds: ports.iter().map(|_| BatchBound::default()).collect(),
             ladder: Ladder::new(config.idle),
@@ -179,7 +182,6 @@ impl Worker {
             }
             received += n;
             tally.batch_sizes[report::batch_class(n)] += 1;
-            batch.iter_mut().for_each(|frame| frame.set_port(at as u16));
             graph.ingest(at, batch, &mut turn(now_ns, pool, tally));
         }
         graph.run(&mut turn(now_ns, pool, tally));

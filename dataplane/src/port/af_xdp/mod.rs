@@ -61,6 +61,7 @@ struct OwnedQueue {
 /// One worker's end of an interface.
 pub struct XdpPort {
     name: String,
+    number: u16,
     region: Arc<Region>,
     queues: Vec<QueueRx>,
     /// Queue to read first next time.
@@ -82,11 +83,16 @@ impl Port for XdpPort {
         &self.capabilities
     }
 
+    fn set_number(&mut self, number: u16) {
+        self.number = number;
+    }
+
     fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
         let mut received = 0;
         for turn in 0..self.queues.len() {
             let at = (self.next_queue + turn) % self.queues.len();
-            let burst = receive_from(&mut self.queues[at], &self.region, pool, ledger, batch, max - received);
+            let burst =
+                receive_from(&mut self.queues[at], &self.region, self.number, pool, ledger, batch, max - received);
             received += burst.packets;
             self.counters.rx_packets += burst.packets as u64;
             self.counters.rx_bytes += burst.bytes;
@@ -189,6 +195,7 @@ impl XdpPort {
 fn receive_from(
     queue: &mut QueueRx,
     region: &Region,
+    number: u16,
     pool: &mut Pool,
     ledger: &mut Ledger,
     batch: &mut Batch,
@@ -197,7 +204,7 @@ fn receive_from(
     // SAFETY: the kernel owned the chunks since they were put into the fill ring, and gives them up by producing their
     // descriptors into this ring.
     #[allow(unsafe_code)]
-    let burst = unsafe { take_burst(&mut queue.ring, region, pool, ledger, batch, max) };
+    let burst = unsafe { take_burst(&mut queue.ring, region, number, pool, ledger, batch, max) };
     if let Some(state) = &queue.state {
         if burst.packets == 0 {
             // Nothing outstanding: what the program believes to be in the ring was refused there.

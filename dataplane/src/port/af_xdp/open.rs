@@ -158,6 +158,7 @@ fn worker_end(
     };
     Ok(XdpPort {
         name: config.interface.clone(),
+        number: 0,
         region: Arc::clone(region),
         epoll: epoll_over(&queues).map_err(failed("epoll"))?,
         queues,
