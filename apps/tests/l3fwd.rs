@@ -236,7 +236,9 @@ fn deleted_interface_ends_neither_the_process_nor_the_accounts() {
     let case = case("user", "native", 1500, 1, 1);
     let lab = case.lab();
     let mut forwarder = started(lab.dut(), &case.words());
-    let load = lab.gen_side().program("ping").args(["-q", "-f", "10.2.0.2"]).spawn().unwrap();
+    // Enough of it that packets lie in the transmit ring when the kernel stops serving it.
+    let flood = || lab.gen_side().program("ping").args(["-q", "-f", "-l", "100", "10.2.0.2"]).spawn().unwrap();
+    let load = [flood(), flood(), flood()];
     assert!(pings(&lab, "-c 3 -i 0.1", "10.2.0.2"));
     lab.dut().ip("link del d1").unwrap();
     assert!(!pings(&lab, "-c 1 -w 1", "10.2.0.2"));

@@ -137,6 +137,12 @@ impl<T: Copy> Producer<T> {
         }
     }
 
+    /// Index of the next slot to write; runs freely.
+    #[inline]
+    pub(crate) fn position(&self) -> u32 {
+        self.position
+    }
+
     /// Slots that can be written now.
     #[inline]
     pub(crate) fn free(&mut self, wanted: u32) -> u32 {

@@ -123,6 +123,8 @@ pub struct Region {
     /// Single chunks: frames dropped outside a pool's reach, and what the depot had no slot for.
     strays: SegQueue<u32>,
     strayed: AtomicU64,
+    /// Chunks that a closed port left in a transmit ring: unsent, or given back without the ring saying so.
+    unsettled: SegQueue<u32>,
 }
 
 // SAFETY: `base` points to memory owned by `backing`; chunks are reached only through their unique owner.
@@ -194,6 +196,7 @@ impl Region {
             depot,
             strays: SegQueue::new(),
             strayed: AtomicU64::new(0),
+            unsettled: SegQueue::new(),
         });
         let all: Vec<u32> = (0..chunks as u32).rev().collect();
         for few in all.chunks(MAGAZINE_MAX) {
@@ -228,6 +231,37 @@ impl Region {
     /// Frames that were dropped where no pool was at hand. They came home, but somebody forgot them.
     pub fn strayed(&self) -> u64 {
         self.strayed.load(Ordering::Relaxed)
+    }
+
+    /// Notes a chunk which a transmit ring that nobody serves any more still names. Whether it is there decides
+    /// [`Self::settle`]: where the kernel drops a packet before it sends any, it gives the chunk back through the
+    /// completion ring and leaves it in the transmit ring as well.
+    pub(crate) fn leave_unsettled(&self, chunk: u32) {
+        self.unsettled.push(chunk);
+    }
+
+    /// Brings home what transmit rings still held when their ports were closed. Only when all ports are closed and all
+    /// pools gone: then a chunk that such a ring names is at home, or nowhere else. Returns how many came home.
+    pub(crate) fn settle(&self) -> usize {
+        let at_home = self.home_map();
+        let mut unsent: Vec<u32> = std::iter::from_fn(|| self.unsettled.pop()).collect();
+        unsent.retain(|&chunk| at_home.get(chunk as usize) == Some(&false));
+        unsent.sort_unstable();
+        unsent.dedup();
+        self.deposit(&unsent);
+        unsent.len()
+    }
+
+    /// For each chunk, whether it lies in the depot. Exact only while no worker runs.
+    fn home_map(&self) -> Vec<bool> {
+        let mut at_home = vec![false; self.chunks];
+        let mut held = Vec::new();
+        while let Some(magazine) = self.withdraw() {
+            magazine.chunks[..magazine.len].iter().for_each(|&chunk| at_home[chunk as usize] = true);
+            held.push(magazine);
+        }
+        held.iter().for_each(|magazine| self.deposit(&magazine.chunks[..magazine.len]));
+        at_home
     }
 
     /// Chunks lying in the depot. Exact only while no worker runs.
@@ -318,13 +352,7 @@ impl Region {
     /// For each owner named in a chunk header, how many chunks are not at home. Debug builds name the blocks.
     /// Exact only while no worker runs.
     pub fn missing_by_owner(&self) -> Vec<(String, usize)> {
-        let mut at_home = vec![false; self.chunks];
-        let mut held = Vec::new();
-        while let Some(magazine) = self.withdraw() {
-            magazine.chunks[..magazine.len].iter().for_each(|&chunk| at_home[chunk as usize] = true);
-            held.push(magazine);
-        }
-        held.iter().for_each(|magazine| self.deposit(&magazine.chunks[..magazine.len]));
+        let at_home = self.home_map();
         let mut missing = std::collections::BTreeMap::new();
         for chunk in (0..self.chunks).filter(|&chunk| !at_home[chunk]) {
             // SAFETY: reads one aligned u16 of a mapped header for a diagnosis; the caller stopped the workers.
@@ -338,6 +366,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
+        self.settle();
         let home = self.at_home();
         if home != self.chunks {
             // A frame is still out there: unmapping its memory would be unsound, so the mapping stays.

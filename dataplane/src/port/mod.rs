@@ -147,6 +147,12 @@ pub trait Port: Send {
         0
     }
 
+    /// Segments given to the other side for transmission minus those taken back. Another worker's port may take back what
+    /// this one gave: only the sum over all workers says how many are under way.
+    fn tx_in_flight(&self) -> i64 {
+        0
+    }
+
     /// The counters, including the kernel's.
     fn counters(&self) -> PortCounters;
 

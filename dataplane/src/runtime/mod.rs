@@ -26,6 +26,11 @@ use interface::Interface;
 /// Time that a worker has to answer a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Looks at the completion rings at a stop, and the pause between two: 50 ms in all, for packets that another CPU's
+/// softirq has not dealt with yet.
+const COMPLETION_LOOKS_MAX: u32 = 50;
+const COMPLETION_PAUSE: Duration = Duration::from_millis(1);
+
 /// Why a dataplane did not start. Nothing of it is left behind.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
@@ -199,11 +204,12 @@ impl Runtime {
         self.interfaces.iter_mut().for_each(Interface::detach);
         grace_period();
         self.workers.iter().for_each(|worker| worker.control.stop());
-        let ended: Vec<_> = std::mem::take(&mut self.workers).into_iter().map(Running::join).collect();
-        let mut reports = Vec::new();
-        for worker in ended {
-            reports.push(worker.map_err(|_| RuntimeError::WorkerPanicked)?.close());
-        }
+        let ended = std::mem::take(&mut self.workers).into_iter().map(Running::join).collect::<Result<Vec<_>, _>>();
+        let mut ended = ended.map_err(|_| RuntimeError::WorkerPanicked)?;
+        let under_way = await_completions(&mut ended);
+        let reports = ended.into_iter().map(Worker::close).collect();
+        let unsent = self.region.settle();
+        tracing::debug!(under_way, unsent, "segments that the kernel had not sent");
         let missing = self.region.chunks() - self.region.at_home();
         if missing > 0 {
             let owners = self.region.missing_by_owner();
@@ -228,6 +234,19 @@ impl Drop for Runtime {
             }
         }
     }
+}
+
+/// Gives the kernel a bounded time to send what it has taken, so that its frames come home; returns what is left.
+fn await_completions(ended: &mut [Worker]) -> i64 {
+    let mut under_way = 0;
+    for _ in 0..COMPLETION_LOOKS_MAX {
+        under_way = ended.iter_mut().map(Worker::reclaim).sum();
+        if under_way == 0 {
+            break;
+        }
+        std::thread::sleep(COMPLETION_PAUSE);
+    }
+    under_way
 }
 
 fn pages_name(region: &Region) -> &'static str {

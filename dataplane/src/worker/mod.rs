@@ -238,6 +238,14 @@ impl Worker {
         report
     }
 
+    /// Takes back what has been sent meanwhile, after the worker has ended; returns this worker's share of the segments
+    /// still under way ([`Port::tx_in_flight`]).
+    pub fn reclaim(&mut self) -> i64 {
+        let Self { ports, pool, .. } = self;
+        ports.iter_mut().for_each(|port| port.flush(pool));
+        ports.iter().map(|port| port.tx_in_flight()).sum()
+    }
+
     /// Ends the worker: what blocks hold is dropped and counted, ports give their frames back.
     ///
     /// For AF_XDP call it after the program is detached and the grace period has passed.

@@ -69,6 +69,8 @@ pub struct XdpPort {
     tx: Producer<Descriptor>,
     tx_socket: Arc<Socket>,
     owned: Vec<OwnedQueue>,
+    /// Descriptors given to the kernel minus those it has completed through queues that this worker owns.
+    tx_in_flight: i64,
     epoll: Option<OwnedFd>,
     capabilities: Capabilities,
     counters: PortCounters,
@@ -105,7 +107,9 @@ impl Port for XdpPort {
     }
 
     fn transmit(&mut self, _pool: &mut Pool, batch: &mut Batch) -> usize {
+        let before = self.tx.position();
         let burst = put_burst(&mut self.tx, &self.region, batch);
+        self.tx_in_flight += i64::from(self.tx.position().wrapping_sub(before));
         self.counters.tx_packets += burst.packets as u64;
         self.counters.tx_bytes += burst.bytes;
         burst.packets
@@ -117,7 +121,7 @@ impl Port for XdpPort {
             self.kick(pending);
         }
         for owned in &mut self.owned {
-            complete(owned, &self.region, pool);
+            self.tx_in_flight -= complete(owned, &self.region, pool);
             refill(owned, &self.region, pool, &mut self.counters);
         }
     }
@@ -145,6 +149,10 @@ impl Port for XdpPort {
         self.tx.pending() as usize
     }
 
+    fn tx_in_flight(&self) -> i64 {
+        self.tx_in_flight
+    }
+
     fn counters(&self) -> PortCounters {
         let mut counters = self.counters;
         for queue in &self.queues {
@@ -161,6 +169,12 @@ impl Port for XdpPort {
         let (mut batch, mut ledger) = (Batch::default(), Ledger::default());
         self.receive(pool, &mut ledger, &mut batch, usize::MAX >> 32);
         batch.drain().for_each(|frame| pool.release(frame));
+        // Where the kernel copies, it looks at the ring only in calls of this thread, so nobody sends these any more.
+        if self.tx_socket.copy() == Copy::Copy {
+            while let Some(unsent) = self.tx.take_back() {
+                self.region.leave_unsettled(self.region.chunk_at(unsent.addr as usize));
+            }
+        }
         for owned in &mut self.owned {
             complete(owned, &self.region, pool);
             while let Some(addr) = owned.fill.take_back() {
@@ -216,18 +230,21 @@ fn receive_from(
     burst
 }
 
-/// Takes back chunks whose packets have been sent.
-fn complete(owned: &mut OwnedQueue, region: &Region, pool: &mut Pool) {
+/// Takes back chunks whose packets have been sent; returns how many.
+fn complete(owned: &mut OwnedQueue, region: &Region, pool: &mut Pool) -> i64 {
     if owned.completion.available(1) == 0 {
-        return;
+        return 0;
     }
+    let mut completed = 0;
     while let Some(addr) = owned.completion.pop() {
         let chunk = region.chunk_at(addr as usize);
         if (chunk as usize) < region.chunks() {
             pool.put_chunk(chunk);
         }
+        completed += 1;
     }
     owned.completion.release();
+    completed
 }
 
 /// Gives free chunks to the kernel to receive into.

@@ -166,6 +166,7 @@ fn worker_end(
         tx,
         tx_socket,
         owned,
+        tx_in_flight: 0,
         capabilities,
         counters: PortCounters::default(),
     })
