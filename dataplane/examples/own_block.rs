@@ -9,8 +9,8 @@
 use std::sync::Arc;
 
 use tailwater_dataplane::block::{
-    Arguments, Block, BuildError, Context, Kind, OUT, PacketType, Parameter, ParameterError, Registry, Services, Value,
-    ValueKind,
+    self, Arguments, Block, BuildError, Context, Kind, PacketType, Parameter, ParameterError, Registry, Services,
+    Value, ValueKind,
 };
 use tailwater_dataplane::clock;
 use tailwater_dataplane::frame::{Batch, Frame, Pool, Region, RegionConfig};
@@ -26,17 +26,18 @@ const DSCP_MARK: Kind = Kind {
     name: "dscp-mark",
     summary: "write a DSCP into IPv4 packets",
     input: PacketType::Ip4,
-    outputs: OUT,
     parameters: &[Parameter {
         key: "dscp",
         kind: ValueKind::Integer { min: 0, max: 63 },
         default: Some("46"),
         doc: "differentiated services code point, 0 to 63; 46 is expedited forwarding",
     }],
-    polled: false,
+    // 0 to 63 was checked before; a running block takes up any of them.
+    prepare: block::live,
     build: |arguments: &Arguments, _: &Services| -> Result<Box<dyn Block>, BuildError> {
         Ok(Box::new(DscpMark { dscp: arguments.integer("dscp") as u8, marked: 0 }))
     },
+    ..Kind::PLAIN
 };
 
 struct DscpMark {

@@ -87,6 +87,8 @@ reasons! {
     TooManySegments = "too_many_segments",
     /// A descriptor from the kernel that lies outside its chunk.
     BadDescriptor = "bad_descriptor",
+    /// The block that held the packet was taken out of the running graph, and the packet could not go on by itself.
+    BlockRemoved = "block_removed",
     /// The worker stopped while a block still held the packet.
     Shutdown = "shutdown",
 }

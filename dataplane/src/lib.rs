@@ -9,6 +9,7 @@
 //! | [`block`] | the trait that every functional block implements |
 //! | [`blocks`](crate::block::Registry::builtin) | the built-in ones, one file each |
 //! | [`graph`] | blocks joined by edges; a graph as data |
+//! | [`live`] | a running graph changed: transactions, versions, events |
 //! | [`timer_wheel`] | what is due when, in constant time |
 //! | [`forwarding`] | the kernel's routes and neighbours as lock-free tables |
 //! | [`service`] | applications inside the workers, and the host that they run on |
@@ -23,6 +24,7 @@ pub mod forwarding;
 pub mod frame;
 pub mod graph;
 pub mod ledger;
+pub mod live;
 pub mod port;
 pub mod ring;
 pub mod runtime;

@@ -13,7 +13,8 @@
 //! does so at most once a level. A bitmap a level finds the next occupied slot without a walk.
 //!
 //! Invariants: a timer never fires early, and at most one tick late; timers of one tick fire in the order in which they
-//! were set (a slot empties into lower ones before anything new can land in those); nothing is allocated but by `new` and `reserve`.
+//! were set (a slot empties into lower ones before anything new can land in those); nothing is allocated but by `new` and
+//! `reserve`.
 
 const DIGIT_BITS: u32 = 6;
 const SLOTS: usize = 1 << DIGIT_BITS;
@@ -171,6 +172,41 @@ impl<T> TimerWheel<T> {
         for list in 0..=DUE {
             self.fire_list(list, &mut take);
         }
+    }
+
+    /// Fires every timer at once, in the order of their ticks, and those of one tick in the order of their setting.
+    pub fn fire_all(&mut self, fire: impl FnMut(T)) {
+        let elapsed = self.elapsed;
+        self.advance(u64::MAX, fire);
+        // Without timers any time will do.
+        self.elapsed = elapsed;
+    }
+
+    /// Moves all timers into `larger`, an empty wheel with the same ticks, and changes places with it, if it is the
+    /// larger one. Nothing is allocated. Timers set before keep their ids and their order.
+    pub fn outgrow(&mut self, larger: &mut Self) {
+        let known = self.entries.len();
+        if !larger.is_empty() || larger.entries.len() <= known || larger.tick_ns != self.tick_ns {
+            return;
+        }
+        // Entries keep their numbers; the free ones of both make one list.
+        for (new, old) in larger.entries.iter_mut().zip(&mut self.entries) {
+            std::mem::swap(new, old);
+        }
+        let entries = larger.entries.len();
+        for at in known..entries {
+            larger.entries[at].next = if at + 1 < entries { at as u32 + 1 } else { self.free };
+        }
+        larger.free = known as u32;
+        for at in 0..known {
+            self.entries[at].next = if at + 1 < known { at as u32 + 1 } else { NONE };
+        }
+        self.free = if known == 0 { NONE } else { 0 };
+        (larger.len, self.len) = (self.len, 0);
+        (larger.elapsed, larger.occupied) = (self.elapsed, self.occupied);
+        self.occupied = [0; LEVELS];
+        std::mem::swap(&mut larger.lists, &mut self.lists);
+        std::mem::swap(self, larger);
     }
 
     /// The first slot with timers: level, slot and its first tick.

@@ -172,7 +172,7 @@ fn a_file_recorded_by_one_port_is_carried_to_another() {
 
 #[test]
 fn a_frame_that_a_block_forgets_is_named_after_the_block() {
-    use tailwater_dataplane::block::{Block, Context, Kind, OUT, PacketType};
+    use tailwater_dataplane::block::{Block, Context, Kind};
 
     struct Leak;
     impl Block for Leak {
@@ -182,15 +182,8 @@ fn a_frame_that_a_block_forgets_is_named_after_the_block() {
             drop(batch.pop());
         }
     }
-    const LEAK: Kind = Kind {
-        name: "leak",
-        summary: "forget a frame",
-        input: PacketType::Any,
-        outputs: OUT,
-        parameters: &[],
-        polled: false,
-        build: |_, _| Ok(Box::new(Leak)),
-    };
+    const LEAK: Kind =
+        Kind { name: "leak", summary: "forget a frame", build: |_, _| Ok(Box::new(Leak)), ..Kind::PLAIN };
     let mut registry = Registry::builtin();
     registry.add(LEAK);
     let spec = GraphSpec::default().node("culprit", "leak", &[]).edge("rx:in", "culprit");

@@ -1,16 +1,14 @@
 //! `end`: where captured packets have arrived. Counts them as delivered.
 
-use tailwater_dataplane::block::{Block, Context, Kind, PacketType};
+use tailwater_dataplane::block::{Block, Context, Kind};
 use tailwater_dataplane::frame::Batch;
 
 pub(super) const KIND: Kind = Kind {
     name: "end",
     summary: "take packets in for good",
-    input: PacketType::Any,
     outputs: &[],
-    parameters: &[],
-    polled: false,
     build: |_, _| Ok(Box::new(End)),
+    ..Kind::PLAIN
 };
 
 struct End;

@@ -17,6 +17,16 @@ pub enum Value {
     Text(String),
 }
 
+impl Value {
+    /// The text; empty for anything else.
+    pub fn text(&self) -> &str {
+        match self {
+            Value::Text(text) => text,
+            _ => "",
+        }
+    }
+}
+
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -65,7 +75,7 @@ pub struct Parameter {
 }
 
 /// Why a parameter was refused.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParameterError {
     /// No such key.
     #[error("unknown parameter {key:?}; this block has: {known}")]
@@ -195,10 +205,12 @@ impl Arguments {
 
     /// Text; empty for a key that the description does not have.
     pub fn text(&self, key: &str) -> &str {
-        match self.values.get(key) {
-            Some(Value::Text(value)) => value,
-            _ => "",
-        }
+        self.values.get(key).map_or("", Value::text)
+    }
+
+    /// Keys whose values differ.
+    pub fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
+        self.values.iter().filter(|(key, value)| other.value(key) != Some(value)).map(|(key, _)| key.as_str())
     }
 }
 

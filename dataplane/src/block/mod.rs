@@ -11,13 +11,17 @@ mod arguments;
 mod context;
 mod registry;
 
+mod state;
+
 pub use arguments::{Arguments, Parameter, ParameterError, Value, ValueKind};
 pub use context::Context;
-pub use registry::{BuildError, Registry, Services};
+pub use registry::{BuildError, PortNames, Registry, Services};
+pub use state::{ImportError, State};
 
 use std::any::Any;
 
 use crate::frame::Batch;
+use crate::ledger::DropReason;
 
 /// What kind of bytes an edge carries. An edge joins pins of the same type, or one that is [`Any`](Self::Any).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -52,30 +56,6 @@ pub struct Pin {
     pub carries: PacketType,
 }
 
-/// State of a block on its way to its successor: typed, so that a block of another kind refuses it.
-pub struct State {
-    /// Kind of the block that exported it.
-    pub kind: &'static str,
-    /// The content.
-    pub content: Box<dyn Any + Send>,
-}
-
-/// Why a block did not take over a state.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// It keeps none.
-    #[error("this block keeps no state; replace it with --drop")]
-    Stateless,
-    /// The state is another kind's.
-    #[error("the state is of a {found:?} block, this one needs that of {wanted:?}")]
-    Kind {
-        /// Kind of the block that exported it.
-        found: &'static str,
-        /// Kind expected.
-        wanted: &'static str,
-    },
-}
-
 /// A vertex of the packet graph, one instance per worker.
 pub trait Block: Send {
     /// Works on a batch. Frames left in it go to output 0.
@@ -101,9 +81,28 @@ pub trait Block: Send {
         let _ = batch;
     }
 
-    /// Changes a parameter while traffic flows. `value` has been checked against [`Kind::parameters`].
+    /// Lets all packets inside go, because the block is taken out of a running graph: emits, in order, those that can go
+    /// on, and discards others. Unless a block says otherwise they are discarded as [`DropReason::BlockRemoved`].
+    fn let_go(&mut self, context: &mut Context<'_>) {
+        if self.held() == 0 {
+            return;
+        }
+        let mut batch = Batch::default();
+        self.drain(&mut batch);
+        batch.drain().for_each(|frame| context.discard(frame, DropReason::BlockRemoved));
+    }
+
+    /// Changes a parameter while traffic flows, in the worker's turn: without waiting and without allocating.
+    /// [`Kind::prepare`] has agreed to `key` and the checked `value`, and made nothing of them.
     fn set(&mut self, key: &str, value: &Value) -> Result<(), ParameterError> {
         let _ = value;
+        Err(ParameterError::Fixed { key: key.to_owned() })
+    }
+
+    /// As [`set`](Self::set), for a parameter of which [`Kind::prepare`] has made something: exchanges it for what the
+    /// block had, so that calling it again undoes it and nothing is freed here.
+    fn set_prepared(&mut self, key: &str, prepared: &mut (dyn Any + Send)) -> Result<(), ParameterError> {
+        let _ = prepared;
         Err(ParameterError::Fixed { key: key.to_owned() })
     }
 
@@ -112,16 +111,35 @@ pub trait Block: Send {
         let _ = report;
     }
 
-    /// Moves the block's state out, for a successor.
-    fn export(&mut self) -> Option<State> {
+    /// Lends the block's state, packets inside included, to a successor. `Some` where [`Kind::state`] is.
+    fn export(&mut self) -> Option<State<'_>> {
         None
     }
 
-    /// Takes over a predecessor's state.
-    fn import(&mut self, state: State) -> Result<(), ImportError> {
+    /// Takes over a predecessor's state by [`State::exchange`]: without waiting and without allocating. Refused, the
+    /// state is as it was, with its block.
+    fn import(&mut self, state: State<'_>) -> Result<(), ImportError> {
         let _ = state;
         Err(ImportError::Stateless)
     }
+}
+
+/// What a block takes up by [`Block::set_prepared`]: a compiled filter, memory for a longer queue.
+pub type Prepared = Box<dyn Any + Send>;
+
+/// Agrees, on the control thread, to a change of the parameter `key` of a running block to its value among `arguments`,
+/// all of them as they will be; makes what the block needs for it, if it needs anything. Refuses with
+/// [`ParameterError::Fixed`] what only a new block can have.
+pub type Prepare = fn(key: &str, arguments: &Arguments) -> Result<Option<Prepared>, ParameterError>;
+
+/// The [`Prepare`] of blocks without parameters that can change.
+pub fn fixed(key: &str, _arguments: &Arguments) -> Result<Option<Prepared>, ParameterError> {
+    Err(ParameterError::Fixed { key: key.to_owned() })
+}
+
+/// The [`Prepare`] of blocks all of whose parameters are plain numbers or truth values that can change.
+pub fn live(_key: &str, _arguments: &Arguments) -> Result<Option<Prepared>, ParameterError> {
+    Ok(None)
 }
 
 /// Builds one worker's instance of a block.
@@ -142,8 +160,38 @@ pub struct Kind {
     pub parameters: &'static [Parameter],
     /// Whether `poll` is wanted each turn.
     pub polled: bool,
+    /// Name of the state that it exports and imports; blocks with states of one name can replace one another. `None`:
+    /// nothing is worth keeping.
+    pub state: Option<&'static str>,
+    /// Which parameters can change while a block lives, and what it wants made of them beforehand.
+    pub prepare: Prepare,
     /// The constructor.
     pub build: Build,
+}
+
+impl Kind {
+    /// What a kind has unless it says otherwise; end a description with `..Kind::PLAIN`.
+    pub const PLAIN: Kind = Kind {
+        name: "",
+        summary: "",
+        input: PacketType::Any,
+        outputs: OUT,
+        parameters: &[],
+        polled: false,
+        state: None,
+        prepare: fixed,
+        build: |_, _| Err(BuildError::Service("a constructor")),
+    };
+
+    /// The parameter of that name.
+    pub fn parameter(&self, key: &str) -> Option<&Parameter> {
+        self.parameters.iter().find(|parameter| parameter.key == key)
+    }
+
+    /// Whether `key` can be changed on a running block, some value of it at least: with the defaults of the others.
+    pub fn is_live(&self, arguments: &Arguments, key: &str) -> bool {
+        !matches!((self.prepare)(key, arguments), Err(ParameterError::Fixed { .. }))
+    }
 }
 
 /// The single output of blocks that pass packets on.

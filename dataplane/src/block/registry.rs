@@ -40,6 +40,9 @@ impl Services {
     }
 }
 
+/// Names of the ports in index order, among the [`Services`] of a running dataplane.
+pub struct PortNames(pub Vec<String>);
+
 /// Block kinds by name.
 #[derive(Clone, Default)]
 pub struct Registry {

@@ -4,10 +4,12 @@
 //! writer thread: a packet for which the queue has no room is passed on uncaptured and counted as `missed`. A packet's
 //! time is that of the worker's turn. Counters other than `filtered` are those of the file, of all workers together.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use crate::block::{
-    Arguments, Block, BuildError, Context, Kind, OUT, PacketType, Parameter, ParameterError, Value, ValueKind,
+    Arguments, Block, BuildError, Context, ImportError, Kind, Parameter, ParameterError, PortNames, Services, State,
+    Value, ValueKind,
 };
 use crate::blocks::bpf::Filter;
 use crate::frame::Batch;
@@ -16,8 +18,6 @@ use crate::port::pcap::{Direction, Recorder, RecorderConfig, RecorderCounters};
 pub(crate) const KIND: Kind = Kind {
     name: "capture",
     summary: "copy packets into a pcapng file and pass them on",
-    input: PacketType::Any,
-    outputs: OUT,
     parameters: &[
         Parameter {
             key: "file",
@@ -65,7 +65,7 @@ pub(crate) const KIND: Kind = Kind {
             key: "interfaces",
             kind: ValueKind::Text,
             default: Some(""),
-            doc: "names of the ports in the file, in port order, separated by commas",
+            doc: "names of the ports in the file, in port order, separated by commas; empty: as they are",
         },
         Parameter {
             key: "direction",
@@ -74,8 +74,14 @@ pub(crate) const KIND: Kind = Kind {
             doc: "in or out: noted with each packet; empty: nothing is noted",
         },
     ],
-    polled: false,
-    build: |arguments, _| Ok(Box::new(Capture::new(arguments)?)),
+    state: Some("capture"),
+    prepare: |key, arguments| match key {
+        "expression" => Ok(Some(Box::new(compile(arguments.text(key))?))),
+        "direction" => parse_direction(arguments.text(key)).map(|_| None),
+        _ => Err(ParameterError::Fixed { key: key.to_owned() }),
+    },
+    build: |arguments, services| Ok(Box::new(Capture::new(arguments, services)?)),
+    ..Kind::PLAIN
 };
 
 struct Capture {
@@ -87,10 +93,14 @@ struct Capture {
 }
 
 impl Capture {
-    fn new(arguments: &Arguments) -> Result<Self, BuildError> {
+    fn new(arguments: &Arguments, services: &Services) -> Result<Self, BuildError> {
         let filter = compile(arguments.text("expression"))?;
         let direction = parse_direction(arguments.text("direction"))?;
-        let names = arguments.text("interfaces");
+        let ports = services.find::<PortNames>().map(|names| names.0.join(","));
+        let names = match arguments.text("interfaces") {
+            "" => ports.as_deref().unwrap_or_default(),
+            names => names,
+        };
         let config = RecorderConfig {
             path: arguments.text("file").to_owned(),
             snap_bytes: arguments.integer("snap_bytes") as usize,
@@ -119,9 +129,16 @@ impl Block for Capture {
 
     fn set(&mut self, key: &str, value: &Value) -> Result<(), ParameterError> {
         match key {
-            "expression" => self.filter = compile(&value.to_string())?,
-            "direction" => self.direction = parse_direction(&value.to_string())?,
+            "direction" => self.direction = parse_direction(value.text())?,
             _ => return Err(ParameterError::Fixed { key: key.to_owned() }),
+        }
+        Ok(())
+    }
+
+    fn set_prepared(&mut self, key: &str, prepared: &mut (dyn Any + Send)) -> Result<(), ParameterError> {
+        match prepared.downcast_mut() {
+            Some(filter) => std::mem::swap(&mut self.filter, filter),
+            None => return Err(ParameterError::Fixed { key: key.to_owned() }),
         }
         Ok(())
     }
@@ -133,6 +150,14 @@ impl Block for Capture {
         report("written", written);
         report("failed", failed);
         report("filtered", self.filtered);
+    }
+
+    fn export(&mut self) -> Option<State<'_>> {
+        Some(State::lend(KIND.name, &mut self.filtered))
+    }
+
+    fn import(&mut self, state: State<'_>) -> Result<(), ImportError> {
+        state.exchange(KIND.name, &mut self.filtered)
     }
 }
 

@@ -1,16 +1,14 @@
 //! `counter`: counts packets and bytes and passes them on.
 
-use crate::block::{Block, Context, ImportError, Kind, OUT, PacketType, State};
+use crate::block::{Block, Context, ImportError, Kind, State};
 use crate::frame::Batch;
 
 pub(crate) const KIND: Kind = Kind {
     name: "counter",
     summary: "count packets and bytes",
-    input: PacketType::Any,
-    outputs: OUT,
-    parameters: &[],
-    polled: false,
+    state: Some("counter"),
     build: |_, _| Ok(Box::new(Counter::default())),
+    ..Kind::PLAIN
 };
 
 #[derive(Default)]
@@ -30,17 +28,11 @@ impl Block for Counter {
         report("bytes", self.bytes);
     }
 
-    fn export(&mut self) -> Option<State> {
-        Some(State { kind: KIND.name, content: Box::new(std::mem::take(self)) })
+    fn export(&mut self) -> Option<State<'_>> {
+        Some(State::lend(KIND.name, self))
     }
 
-    fn import(&mut self, state: State) -> Result<(), ImportError> {
-        match state.content.downcast::<Counter>() {
-            Ok(counted) => {
-                *self = *counted;
-                Ok(())
-            }
-            Err(_) => Err(ImportError::Kind { found: state.kind, wanted: KIND.name }),
-        }
+    fn import(&mut self, state: State<'_>) -> Result<(), ImportError> {
+        state.exchange(KIND.name, self)
     }
 }

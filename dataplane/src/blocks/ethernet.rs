@@ -37,8 +37,13 @@ pub(crate) const KIND: Kind = Kind {
             doc: "accept: look behind one or two VLAN tags; other: tagged frames leave by that output",
         },
     ],
-    polled: false,
+    state: Some("ethernet"),
+    prepare: |key, arguments| match key {
+        "mac" => parse_mac(arguments.text(key)).map(|_| None),
+        _ => parse_vlan(arguments.text(key)).map(|_| None),
+    },
     build: |arguments, _| Ok(Box::new(Ethernet::new(arguments)?)),
+    ..Kind::PLAIN
 };
 
 /// VLAN tags that are looked behind (IEEE 802.1ad: a service and a customer tag).
@@ -141,10 +146,9 @@ impl Block for Ethernet {
     }
 
     fn set(&mut self, key: &str, value: &Value) -> Result<(), ParameterError> {
-        let text = value.to_string();
         match key {
-            "mac" => self.mac = parse_mac(&text)?,
-            "vlan" => self.look_behind_tags = parse_vlan(&text)?,
+            "mac" => self.mac = parse_mac(value.text())?,
+            "vlan" => self.look_behind_tags = parse_vlan(value.text())?,
             _ => return Err(ParameterError::Fixed { key: key.to_owned() }),
         }
         Ok(())
@@ -159,14 +163,12 @@ impl Block for Ethernet {
         report("tagged", tagged);
     }
 
-    fn export(&mut self) -> Option<State> {
-        Some(State { kind: KIND.name, content: Box::new(std::mem::take(&mut self.counted)) })
+    fn export(&mut self) -> Option<State<'_>> {
+        Some(State::lend(KIND.name, &mut self.counted))
     }
 
-    fn import(&mut self, state: State) -> Result<(), ImportError> {
-        let wrong = ImportError::Kind { found: state.kind, wanted: KIND.name };
-        self.counted = *state.content.downcast().map_err(|_| wrong)?;
-        Ok(())
+    fn import(&mut self, state: State<'_>) -> Result<(), ImportError> {
+        state.exchange(KIND.name, &mut self.counted)
     }
 }
 

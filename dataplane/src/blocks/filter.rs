@@ -3,6 +3,8 @@
 //! In: Ethernet. Out: `match`, and `other` unless `drop=true`, where the others are dropped as `filtered`. Of a packet in
 //! several chunks the expression sees the first chunk's bytes and the whole packet's length.
 
+use std::any::Any;
+
 use crate::block::{
     Block, Context, ImportError, Kind, PacketType, Parameter, ParameterError, Pin, State, Value, ValueKind,
 };
@@ -29,7 +31,11 @@ pub(crate) const KIND: Kind = Kind {
             doc: "drop what does not match instead of sending it to `other`",
         },
     ],
-    polled: false,
+    state: Some("filter"),
+    prepare: |key, arguments| match key {
+        "expression" => Ok(Some(Box::new(Program::compile(key, arguments.text(key))?))),
+        _ => Ok(None),
+    },
     build: |arguments, _| {
         Ok(Box::new(Filter {
             program: Program::compile("expression", arguments.text("expression"))?,
@@ -37,6 +43,7 @@ pub(crate) const KIND: Kind = Kind {
             counted: Counted::default(),
         }))
     },
+    ..Kind::PLAIN
 };
 
 const OTHER: usize = 1;
@@ -69,9 +76,16 @@ impl Block for Filter {
 
     fn set(&mut self, key: &str, value: &Value) -> Result<(), ParameterError> {
         match (key, value) {
-            ("expression", value) => self.program = Program::compile(key, &value.to_string())?,
             ("drop", Value::Bool(drop)) => self.drop = *drop,
             _ => return Err(ParameterError::Fixed { key: key.to_owned() }),
+        }
+        Ok(())
+    }
+
+    fn set_prepared(&mut self, key: &str, prepared: &mut (dyn Any + Send)) -> Result<(), ParameterError> {
+        match prepared.downcast_mut() {
+            Some(program) => std::mem::swap(&mut self.program, program),
+            None => return Err(ParameterError::Fixed { key: key.to_owned() }),
         }
         Ok(())
     }
@@ -81,13 +95,11 @@ impl Block for Filter {
         report("others", self.counted.others);
     }
 
-    fn export(&mut self) -> Option<State> {
-        Some(State { kind: KIND.name, content: Box::new(std::mem::take(&mut self.counted)) })
+    fn export(&mut self) -> Option<State<'_>> {
+        Some(State::lend(KIND.name, &mut self.counted))
     }
 
-    fn import(&mut self, state: State) -> Result<(), ImportError> {
-        let wrong = ImportError::Kind { found: state.kind, wanted: KIND.name };
-        self.counted = *state.content.downcast().map_err(|_| wrong)?;
-        Ok(())
+    fn import(&mut self, state: State<'_>) -> Result<(), ImportError> {
+        state.exchange(KIND.name, &mut self.counted)
     }
 }

@@ -1,16 +1,13 @@
 //! `forward`: passes everything on. The empty block: what a block costs.
 
-use crate::block::{Block, Context, Kind, OUT, PacketType};
+use crate::block::{Block, Context, Kind};
 use crate::frame::Batch;
 
 pub(crate) const KIND: Kind = Kind {
     name: "forward",
     summary: "pass every packet on unchanged",
-    input: PacketType::Any,
-    outputs: OUT,
-    parameters: &[],
-    polled: false,
     build: |_, _| Ok(Box::new(Forward)),
+    ..Kind::PLAIN
 };
 
 struct Forward;

@@ -7,9 +7,9 @@
 //!  packet -> loss -> duplication -> corruption -> queue (queue_max) -> serialisation (rate_bps) -> delay -> out
 //! ```
 
-use crate::block::{
-    Arguments, Block, Context, ImportError, Kind, OUT, PacketType, Parameter, ParameterError, State, Value, ValueKind,
-};
+use std::any::Any;
+
+use crate::block::{Arguments, Block, Context, ImportError, Kind, Parameter, ParameterError, State, Value, ValueKind};
 use crate::blocks::random::Random;
 use crate::frame::{Batch, Frame};
 use crate::ledger::DropReason;
@@ -26,8 +26,6 @@ const fn parameter(key: &'static str, kind: ValueKind, default: &'static str, do
 pub(crate) const KIND: Kind = Kind {
     name: "impair",
     summary: "impose rate, delay, jitter, loss, duplication, reordering and corruption",
-    input: PacketType::Any,
-    outputs: OUT,
     parameters: &[
         parameter(
             "rate_bps",
@@ -62,7 +60,14 @@ pub(crate) const KIND: Kind = Kind {
         parameter("seed", ValueKind::Integer { min: 0, max: i64::MAX }, "1", "the same seed, the same fate"),
     ],
     polled: true,
+    state: Some("impair"),
+    prepare: |key, arguments| match key {
+        // A longer queue needs memory.
+        "queue_max" => Ok(Some(Box::new(Queue::of(arguments.integer(key) as usize)))),
+        _ => Ok(None),
+    },
     build: |arguments, services| Ok(Box::new(Impair::new(arguments, services.worker))),
+    ..Kind::PLAIN
 };
 
 /// Resolution of departures.
@@ -287,9 +292,18 @@ impl Block for Impair {
     fn set(&mut self, key: &str, value: &Value) -> Result<(), ParameterError> {
         match (key, value) {
             ("seed", Value::Integer(new)) => self.carried.random = Random::new(seed(*new), self.worker),
-            _ if self.settings.set(key, value) => self.carried.wheel.reserve(self.settings.queue_max),
+            _ if self.settings.set(key, value) => {}
             _ => return Err(ParameterError::Fixed { key: key.to_owned() }),
         }
+        Ok(())
+    }
+
+    fn set_prepared(&mut self, key: &str, prepared: &mut (dyn Any + Send)) -> Result<(), ParameterError> {
+        let Some(queue) = prepared.downcast_mut::<Queue>() else {
+            return Err(ParameterError::Fixed { key: key.to_owned() });
+        };
+        std::mem::swap(&mut self.settings.queue_max, &mut queue.queue_max);
+        self.carried.wheel.outgrow(&mut queue.wheel);
         Ok(())
     }
 
@@ -304,16 +318,36 @@ impl Block for Impair {
         report("held", self.carried.wheel.len() as u64);
     }
 
-    fn export(&mut self) -> Option<State> {
-        let carried = std::mem::replace(&mut self.carried, Carried::new(0, 0, 0));
-        Some(State { kind: KIND.name, content: Box::new(carried) })
+    fn export(&mut self) -> Option<State<'_>> {
+        Some(State::lend(KIND.name, &mut self.carried))
     }
 
-    fn import(&mut self, state: State) -> Result<(), ImportError> {
-        let wrong = ImportError::Kind { found: state.kind, wanted: KIND.name };
-        self.carried = *state.content.downcast().map_err(|_| wrong)?;
-        self.carried.wheel.reserve(self.settings.queue_max);
+    fn import(&mut self, state: State<'_>) -> Result<(), ImportError> {
+        let other: &mut Carried = state.content(KIND.name)?;
+        std::mem::swap(&mut self.carried, other);
+        // The one of ours was made for our queue.
+        self.carried.wheel.outgrow(&mut other.wheel);
         Ok(())
+    }
+
+    fn let_go(&mut self, context: &mut Context<'_>) {
+        let Carried { wheel, counted, .. } = &mut self.carried;
+        wheel.fire_all(|frame| {
+            counted.passed += 1;
+            context.emit(0, frame);
+        });
+    }
+}
+
+/// A longer queue, or a shorter one, ready for use.
+struct Queue {
+    queue_max: usize,
+    wheel: TimerWheel<Frame>,
+}
+
+impl Queue {
+    fn of(queue_max: usize) -> Self {
+        Self { queue_max, wheel: TimerWheel::new(TICK_NS, queue_max, 0) }
     }
 }
 

@@ -15,7 +15,8 @@ use tailwater_stack::rate_limit::{RateLimit, TokenBucket};
 use tailwater_stack::{Buffer, Instant};
 
 use crate::block::{
-    Block, BuildError, Context, Kind, PacketType, Parameter, ParameterError, Pin, Services, Value, ValueKind,
+    self, Block, BuildError, Context, ImportError, Kind, PacketType, Parameter, ParameterError, Pin, Services, State,
+    Value, ValueKind,
 };
 use crate::forwarding::fast_path::{Exception, FastPath, leave};
 use crate::forwarding::header::{self, Surprise};
@@ -39,6 +40,8 @@ pub(crate) const KIND: Kind = Kind {
     outputs: &[Pin { name: "out", carries: PacketType::Ethernet }, Pin { name: "host", carries: PacketType::Ethernet }],
     parameters: &[ICMP_RATE],
     polled: true,
+    state: Some("ip-forward"),
+    prepare: block::live,
     build: |arguments, services| Ok(Box::new(IpForward::new(arguments.integer(ICMP_RATE.key), services)?)),
 };
 
@@ -48,13 +51,20 @@ const ETHERNET_LEN: usize = 14;
 struct IpForward {
     fast: FastPath,
     plane: Arc<ForwardingPlane>,
-    parked: ParkingLot,
+    carried: Carried,
     errors: TokenBucket,
+}
+
+/// What a successor takes over.
+#[derive(Default)]
+struct Carried {
+    parked: ParkingLot,
     counters: Counters,
 }
 
 #[derive(Default)]
 struct Counters {
+    forwarded: u64,
     icmp_sent: u64,
     icmp_suppressed: u64,
     fragmented: u64,
@@ -66,13 +76,7 @@ impl IpForward {
     fn new(icmp_rate_pps: i64, services: &Services) -> Result<Self, BuildError> {
         let plane: Arc<ForwardingPlane> = services.find().ok_or(BuildError::Service("a forwarding plane"))?;
         let fast = FastPath::join(Arc::clone(&plane)).map_err(|error| BuildError::Other(error.to_string()))?;
-        Ok(Self {
-            fast,
-            plane,
-            parked: ParkingLot::default(),
-            errors: bucket(icmp_rate_pps),
-            counters: Counters::default(),
-        })
+        Ok(Self { fast, plane, carried: Carried::default(), errors: bucket(icmp_rate_pps) })
     }
 
     /// Deals with one frame that was set aside.
@@ -104,7 +108,7 @@ impl IpForward {
         match fragment4(&frame, mtu as usize, context.pool, &mut fragments) {
             Some(count) => {
                 *context.originated += count as u64;
-                self.counters.fragmented += 1;
+                self.carried.counters.fragmented += 1;
                 context.deliver(frame);
             }
             None => context.discard(frame, DropReason::NoFrame),
@@ -140,13 +144,13 @@ impl IpForward {
         };
         icmp_error::may_answer(error, offending).ok()?;
         if !self.errors.take(Instant::from_nanos(context.now_ns)) {
-            self.counters.icmp_suppressed += 1;
+            self.carried.counters.icmp_suppressed += 1;
             return None;
         }
         let mut answer = context.originate()?;
         match icmp_error::build(error, offending, source, &mut answer) {
             Ok(()) => {
-                self.counters.icmp_sent += 1;
+                self.carried.counters.icmp_sent += 1;
                 Some(answer)
             }
             Err(_) => {
@@ -202,14 +206,14 @@ impl IpForward {
             context.discard(frame, DropReason::BadIp4);
             return;
         };
-        if self.parked.is_empty() {
-            self.parked.look_ns = context.now_ns + LOOK_NS;
+        if self.carried.parked.is_empty() {
+            self.carried.parked.look_ns = context.now_ns + LOOK_NS;
         }
-        match self.parked.park(frame, next_hop, destination, context.now_ns, own) {
+        match self.carried.parked.park(frame, next_hop, destination, context.now_ns, own) {
             Ok(ask) => {
-                self.counters.parked += 1;
+                self.carried.counters.parked += 1;
                 if ask == Ask::Now {
-                    self.counters.requests += 1;
+                    self.carried.counters.requests += 1;
                     self.plane.request(Request { next_hop, destination });
                 }
             }
@@ -220,7 +224,7 @@ impl IpForward {
     /// Looks at the parked packets: those whose next hop is known by now leave, those that waited too long are refused.
     #[cold]
     fn look_at_parked(&mut self, context: &mut Context<'_>) {
-        let mut parked = std::mem::take(&mut self.parked);
+        let mut parked = std::mem::take(&mut self.carried.parked);
         let now_ns = context.now_ns;
         let ready = parked.take(|waiting| {
             let adjacency = self.fast.way(&waiting.frame, self.route(&waiting.frame)).adjacency();
@@ -231,7 +235,7 @@ impl IpForward {
             self.plane.request(Request { next_hop: waiting.next_hop, destination: waiting.destination });
         });
         parked.look_ns = now_ns + LOOK_NS;
-        self.parked = parked;
+        self.carried.parked = parked;
         for Parked { frame, since_ns, own, .. } in ready {
             let next_hop = self.route(&frame);
             let unresolved = matches!(self.fast.way(&frame, next_hop).adjacency(), Adjacency::Unresolved { .. });
@@ -249,11 +253,13 @@ impl IpForward {
 
 impl Block for IpForward {
     fn process(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
-        if !self.parked.is_empty() {
+        if !self.carried.parked.is_empty() {
             // Packets that waited for the same neighbour go first.
             self.look_at_parked(context);
         }
-        if self.fast.forward(batch.frames_mut()) == 0 {
+        let set_aside = self.fast.forward(batch.frames_mut());
+        self.carried.counters.forwarded += (batch.len() - set_aside) as u64;
+        if set_aside == 0 {
             return;
         }
         // IPv6 is looked up after IPv4, so positions may come out of order.
@@ -275,21 +281,34 @@ impl Block for IpForward {
 
     fn poll(&mut self, context: &mut Context<'_>) {
         self.fast.quiescent();
-        if !self.parked.is_empty() && context.now_ns >= self.parked.look_ns {
+        if !self.carried.parked.is_empty() && context.now_ns >= self.carried.parked.look_ns {
             self.look_at_parked(context);
         }
     }
 
     fn deadline_ns(&self) -> Option<u64> {
-        (!self.parked.is_empty()).then_some(self.parked.look_ns)
+        (!self.carried.parked.is_empty()).then_some(self.carried.parked.look_ns)
     }
 
     fn held(&self) -> usize {
-        self.parked.len()
+        self.carried.parked.len()
     }
 
     fn drain(&mut self, batch: &mut Batch) {
-        batch.extend(self.parked.drain());
+        batch.extend(self.carried.parked.drain());
+    }
+
+    fn let_go(&mut self, context: &mut Context<'_>) {
+        // None of them has been addressed to its next hop.
+        self.carried.parked.drain().for_each(|frame| context.discard(frame, DropReason::BlockRemoved));
+    }
+
+    fn export(&mut self) -> Option<State<'_>> {
+        Some(State::lend(KIND.name, &mut self.carried))
+    }
+
+    fn import(&mut self, state: State<'_>) -> Result<(), ImportError> {
+        state.exchange(KIND.name, &mut self.carried)
     }
 
     fn set(&mut self, key: &str, value: &Value) -> Result<(), ParameterError> {
@@ -303,8 +322,8 @@ impl Block for IpForward {
     }
 
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
-        let Counters { icmp_sent, icmp_suppressed, fragmented, parked, requests } = &self.counters;
-        report("forwarded", self.fast.forwarded);
+        let Counters { forwarded, icmp_sent, icmp_suppressed, fragmented, parked, requests } = &self.carried.counters;
+        report("forwarded", *forwarded);
         report("icmp_sent", *icmp_sent);
         report("icmp_suppressed", *icmp_suppressed);
         report("fragmented", *fragmented);

@@ -12,7 +12,6 @@ use crate::frame::{Batch, Frame};
 pub(crate) const KIND: Kind = Kind {
     name: "mirror",
     summary: "pass every packet on, and a copy of one in N to a second output",
-    input: PacketType::Any,
     outputs: &[Pin { name: "out", carries: PacketType::Any }, Pin { name: "mirror", carries: PacketType::Any }],
     parameters: &[
         Parameter {
@@ -34,7 +33,11 @@ pub(crate) const KIND: Kind = Kind {
             doc: "the same seed copies the same packets",
         },
     ],
-    polled: false,
+    state: Some("mirror"),
+    prepare: |key, _| match key {
+        "seed" => Err(ParameterError::Fixed { key: key.to_owned() }),
+        _ => Ok(None),
+    },
     build: |arguments, services| {
         let mut mirror = Mirror {
             random: Random::new(arguments.integer("seed") as u64, services.worker),
@@ -46,6 +49,7 @@ pub(crate) const KIND: Kind = Kind {
         mirror.gap = mirror.draw_gap();
         Ok(Box::new(mirror))
     },
+    ..Kind::PLAIN
 };
 
 const MIRROR: usize = 1;
@@ -127,13 +131,11 @@ impl Block for Mirror {
         report("unmirrored", unmirrored);
     }
 
-    fn export(&mut self) -> Option<State> {
-        Some(State { kind: KIND.name, content: Box::new(std::mem::take(&mut self.counted)) })
+    fn export(&mut self) -> Option<State<'_>> {
+        Some(State::lend(KIND.name, &mut self.counted))
     }
 
-    fn import(&mut self, state: State) -> Result<(), ImportError> {
-        let wrong = ImportError::Kind { found: state.kind, wanted: KIND.name };
-        self.counted = *state.content.downcast().map_err(|_| wrong)?;
-        Ok(())
+    fn import(&mut self, state: State<'_>) -> Result<(), ImportError> {
+        state.exchange(KIND.name, &mut self.counted)
     }
 }

@@ -3,9 +3,7 @@
 //! In: any. Out: `out`. A packet passes if both buckets hold enough for it; otherwise it is dropped as `rate_limited` and
 //! takes nothing. Limits hold for each worker by itself.
 
-use crate::block::{
-    Block, Context, ImportError, Kind, OUT, PacketType, Parameter, ParameterError, State, Value, ValueKind,
-};
+use crate::block::{self, Block, Context, ImportError, Kind, Parameter, ParameterError, State, Value, ValueKind};
 use crate::frame::Batch;
 use crate::ledger::DropReason;
 
@@ -14,8 +12,6 @@ const RATE: ValueKind = ValueKind::Integer { min: 0, max: 1_000_000_000_000 };
 pub(crate) const KIND: Kind = Kind {
     name: "rate-limit",
     summary: "drop what exceeds a rate of packets or bits per second",
-    input: PacketType::Any,
-    outputs: OUT,
     parameters: &[
         Parameter { key: "pps", kind: RATE, default: Some("0"), doc: "packets per second; 0: no limit" },
         Parameter {
@@ -37,7 +33,8 @@ pub(crate) const KIND: Kind = Kind {
             doc: "bytes that may pass at once after a pause; larger packets never pass",
         },
     ],
-    polled: false,
+    state: Some("rate-limit"),
+    prepare: block::live,
     build: |arguments, _| {
         Ok(Box::new(RateLimit {
             packets: Bucket::new(arguments.integer("pps") as u64, arguments.integer("burst_packets") as u64),
@@ -45,6 +42,7 @@ pub(crate) const KIND: Kind = Kind {
             counted: Counted::default(),
         }))
     },
+    ..Kind::PLAIN
 };
 
 /// Billionths of a token in a token: a rate of 1/s adds one of them a nanosecond.
@@ -63,6 +61,11 @@ struct Bucket {
 impl Bucket {
     fn new(rate_per_s: u64, burst: u64) -> Self {
         Self { rate_per_s, burst, level: u128::from(burst) * SCALE, refilled_ns: 0 }
+    }
+
+    fn exchange_level(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.level, &mut other.level);
+        std::mem::swap(&mut self.refilled_ns, &mut other.refilled_ns);
     }
 
     fn refill(&mut self, now_ns: u64) {
@@ -130,17 +133,16 @@ impl Block for RateLimit {
         report("limited", self.counted.limited);
     }
 
-    fn export(&mut self) -> Option<State> {
-        let levels = (self.packets.level, self.packets.refilled_ns, self.bits.level, self.bits.refilled_ns);
-        Some(State { kind: KIND.name, content: Box::new((levels, std::mem::take(&mut self.counted))) })
+    fn export(&mut self) -> Option<State<'_>> {
+        Some(State::lend(KIND.name, self))
     }
 
-    fn import(&mut self, state: State) -> Result<(), ImportError> {
-        let wrong = ImportError::Kind { found: state.kind, wanted: KIND.name };
-        let content = state.content.downcast::<((u128, u64, u128, u64), Counted)>().map_err(|_| wrong)?;
-        let (levels, counted) = *content;
-        (self.packets.level, self.packets.refilled_ns, self.bits.level, self.bits.refilled_ns) = levels;
-        self.counted = counted;
+    /// Levels and counters go over, rates and bursts stay.
+    fn import(&mut self, state: State<'_>) -> Result<(), ImportError> {
+        let other: &mut Self = state.content(KIND.name)?;
+        self.packets.exchange_level(&mut other.packets);
+        self.bits.exchange_level(&mut other.bits);
+        std::mem::swap(&mut self.counted, &mut other.counted);
         Ok(())
     }
 }

@@ -3,17 +3,16 @@
 //! In: any. Out: `out` with the packets themselves, `copy` with the copies, in the same order. A copy for which no frame
 //! is free is lost as `no_frame`; the packet itself is not.
 
-use crate::block::{Block, Context, Kind, PacketType, Pin};
+use crate::block::{Block, Context, ImportError, Kind, PacketType, Pin, State};
 use crate::frame::Batch;
 
 pub(crate) const KIND: Kind = Kind {
     name: "tee",
     summary: "pass every packet on, and a copy to a second output",
-    input: PacketType::Any,
     outputs: &[Pin { name: "out", carries: PacketType::Any }, Pin { name: "copy", carries: PacketType::Any }],
-    parameters: &[],
-    polled: false,
+    state: Some("tee"),
     build: |_, _| Ok(Box::new(Tee::default())),
+    ..Kind::PLAIN
 };
 
 const COPY: usize = 1;
@@ -40,5 +39,13 @@ impl Block for Tee {
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
         report("copied", self.copied);
         report("uncopied", self.uncopied);
+    }
+
+    fn export(&mut self) -> Option<State<'_>> {
+        Some(State::lend(KIND.name, self))
+    }
+
+    fn import(&mut self, state: State<'_>) -> Result<(), ImportError> {
+        state.exchange(KIND.name, self)
     }
 }

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 
 use crate::block::{
-    Arguments, Block, BuildError, Context, Kind, PacketType, Parameter, ParameterError, Pin, Value, ValueKind,
+    Arguments, Block, Context, ImportError, Kind, PacketType, Parameter, ParameterError, Pin, State, Value, ValueKind,
 };
 use crate::blocks::header::{ADDRESSES_LEN, ETHERNET_LEN, VLAN_TAG_LEN, be16, push_tag};
 use crate::frame::{Batch, Frame};
@@ -40,8 +40,14 @@ pub(crate) const KIND: Kind = Kind {
             doc: "tag protocol: 0x8100 (802.1Q) or 0x88a8 (802.1ad)",
         },
     ],
-    polled: false,
+    state: Some("vlan"),
+    // The new parameters make a block, so they suit one another.
+    prepare: |key, arguments| match key {
+        "mode" => Err(ParameterError::Fixed { key: key.to_owned() }),
+        _ => Vlan::new(arguments).map(|_| None),
+    },
     build: |arguments, _| Ok(Box::new(Vlan::new(arguments)?)),
+    ..Kind::PLAIN
 };
 
 const OTHER: usize = 1;
@@ -60,25 +66,29 @@ struct Vlan {
     id: Option<u16>,
     pcp: u16,
     protocol: u16,
+    counted: Counted,
+}
+
+#[derive(Default)]
+struct Counted {
     passed: u64,
     others: u64,
 }
 
 impl Vlan {
-    fn new(arguments: &Arguments) -> Result<Self, BuildError> {
+    fn new(arguments: &Arguments) -> Result<Self, ParameterError> {
         let mode = match arguments.text("mode") {
             "push" => Mode::Push,
             "pop" => Mode::Pop,
             "match" => Mode::Match,
-            other => return Err(wrong("mode", other, "wants push, pop or match").into()),
+            other => return Err(wrong("mode", other, "wants push, pop or match")),
         };
         Ok(Self {
             mode,
             id: parse_id(mode, arguments.integer("id"))?,
             pcp: arguments.integer("pcp") as u16,
             protocol: parse_protocol(arguments.text("protocol"))?,
-            passed: 0,
-            others: 0,
+            counted: Counted::default(),
         })
     }
 
@@ -116,7 +126,7 @@ impl Vlan {
         for frame in untagged {
             context.discard(frame, refused.get());
         }
-        self.passed += batch.len() as u64;
+        self.counted.passed += batch.len() as u64;
     }
 }
 
@@ -129,8 +139,8 @@ impl Block for Vlan {
         for frame in batch.extract(|frame| !self.is_ours(frame)) {
             context.emit(OTHER, frame);
         }
-        self.passed += batch.len() as u64;
-        self.others += (received - batch.len()) as u64;
+        self.counted.passed += batch.len() as u64;
+        self.counted.others += (received - batch.len()) as u64;
         if self.mode == Mode::Pop {
             batch.iter_mut().for_each(Self::pop);
         }
@@ -140,15 +150,23 @@ impl Block for Vlan {
         match (key, value) {
             ("id", Value::Integer(id)) => self.id = parse_id(self.mode, *id)?,
             ("pcp", Value::Integer(pcp)) => self.pcp = *pcp as u16,
-            ("protocol", value) => self.protocol = parse_protocol(&value.to_string())?,
+            ("protocol", value) => self.protocol = parse_protocol(value.text())?,
             _ => return Err(ParameterError::Fixed { key: key.to_owned() }),
         }
         Ok(())
     }
 
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
-        report("passed", self.passed);
-        report("others", self.others);
+        report("passed", self.counted.passed);
+        report("others", self.counted.others);
+    }
+
+    fn export(&mut self) -> Option<State<'_>> {
+        Some(State::lend(KIND.name, &mut self.counted))
+    }
+
+    fn import(&mut self, state: State<'_>) -> Result<(), ImportError> {
+        state.exchange(KIND.name, &mut self.counted)
     }
 }
 
@@ -165,9 +183,10 @@ fn parse_id(mode: Mode, id: i64) -> Result<Option<u16>, ParameterError> {
 }
 
 fn parse_protocol(text: &str) -> Result<u16, ParameterError> {
-    match text.to_ascii_lowercase().as_str() {
-        "0x8100" | "802.1q" | "33024" => Ok(0x8100),
-        "0x88a8" | "802.1ad" | "34984" => Ok(0x88a8),
+    let is = |names: [&str; 3]| names.iter().any(|name| text.eq_ignore_ascii_case(name));
+    match text {
+        _ if is(["0x8100", "802.1q", "33024"]) => Ok(0x8100),
+        _ if is(["0x88a8", "802.1ad", "34984"]) => Ok(0x88a8),
         _ => Err(wrong("protocol", text, "wants 0x8100 (802.1Q) or 0x88a8 (802.1ad)")),
     }
 }

@@ -69,8 +69,6 @@ pub struct FastPath {
     scratch: Box<Scratch>,
     /// Frames of the current batch that need more, by position.
     pub(crate) exceptions: Vec<(usize, Exception)>,
-    /// Frames sent on their way so far.
-    pub(crate) forwarded: u64,
 }
 
 impl FastPath {
@@ -83,7 +81,6 @@ impl FastPath {
             plane,
             scratch: Box::default(),
             exceptions: Vec::with_capacity(256),
-            forwarded: 0,
         })
     }
 
@@ -109,7 +106,7 @@ impl FastPath {
 
     #[inline]
     fn forward_chunk(&mut self, first: usize, frames: &mut [Frame]) {
-        let Self { plane, view, ports, scratch, exceptions, forwarded, .. } = self;
+        let Self { plane, view, ports, scratch, exceptions, .. } = self;
         let Scratch { v4, v6 } = &mut **scratch;
         (v4.count, v6.count) = (0, 0);
         for (at, frame) in frames.iter_mut().enumerate() {
@@ -125,7 +122,6 @@ impl FastPath {
                 Err(surprise) => exceptions.push((first + at, Exception::Surprise(surprise))),
             }
         }
-        let before = exceptions.len();
         let mut next_hops = [NextHop::NONE; BATCH];
         let mut departure = Departure { plane, view, ports, exceptions, first };
         if v4.count > 0 {
@@ -136,7 +132,6 @@ impl FastPath {
             view.lookup6_batch(&v6.to[..v6.count], &mut next_hops[..v6.count]);
             departure.leave_all(frames, &v6.at[..v6.count], &next_hops[..v6.count]);
         }
-        *forwarded += (v4.count + v6.count - (exceptions.len() - before)) as u64;
     }
 
     /// What the tables say about a packet of the flow of `frame` with this next hop.

@@ -8,8 +8,12 @@ static NAMES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 pub(crate) fn number(name: &str) -> u16 {
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     let at = names.iter().position(|known| known == name).unwrap_or_else(|| {
-        names.push(name.to_owned());
-        names.len() - 1
+        // Past the last number there is no use for a name.
+        if names.len() < usize::from(u16::MAX) {
+            names.push(name.to_owned());
+            return names.len() - 1;
+        }
+        names.len()
     });
     u16::try_from(at + 1).unwrap_or(0)
 }

@@ -6,16 +6,26 @@
 //! ```
 //!
 //! [`GraphSpec`] is the graph as data; [`Graph::build`] checks it and makes the blocks; [`Graph::run`] walks all pending
-//! batches once. Every edge leads forward in the order, so one pass empties the graph.
+//! batches once. Every edge leads forward in the order, so one pass empties the graph. [`live`](crate::live) exchanges a
+//! graph for another between two turns (`exchange`).
 
+mod exchange;
 mod spec;
+mod wiring;
 
-pub use spec::{EGRESS, Edge, GraphSpec, NODES_MAX, NodeSpec};
+pub(crate) use exchange::{Fate, Plan, Reshape, Setting};
+pub use spec::{EGRESS, Edge, GraphSpec, NAME_MAX, NODES_MAX, NodeSpec};
+pub(crate) use spec::{is_name, kind_of, output_of};
+pub(crate) use wiring::Wiring;
 
 use crate::block::{Arguments, Block, BuildError, Context, Kind, PacketType, Registry, Services};
 use crate::clock;
 use crate::frame::{Batch, Frame, Pool, owner};
 use crate::ledger::{DropReason, Ledger};
+use wiring::{Target, Vertex};
+
+/// Packets that a block's input holds before it has to grow: the largest burst of a port.
+const INPUT_LEN: usize = 256;
 
 /// Why a graph was refused. Nothing of it has run.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +37,7 @@ pub enum GraphError {
     TooManyNodes { count: usize },
     #[error("{node:?}: no such kind of block {kind:?}; there are: {known}")]
     UnknownKind { node: String, kind: String, known: String },
-    #[error("{0:?} cannot name a block (empty, or with a colon, dot or blank)")]
+    #[error("{0:?} cannot name a block: 1 to {NAME_MAX} characters without blanks and : . = > * \"")]
     BadName(String),
     #[error("two blocks are named {0:?}")]
     DuplicateName(String),
@@ -45,16 +55,6 @@ pub enum GraphError {
     Cycle { node: String },
     #[error("block {node:?}: {error}")]
     Build { node: String, error: BuildError },
-}
-
-/// Where an output leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    Node(usize),
-    Port(usize),
-    /// `tx:*`: the port that each frame names.
-    Egress,
-    Unbound,
 }
 
 /// What a vertex has done so far.
@@ -112,42 +112,28 @@ impl Graph {
         services: &Services,
         ports: &[String],
     ) -> Result<Self, GraphError> {
-        let order = spec.check(registry, ports)?;
-        let mut place = vec![0; spec.nodes.len()];
-        order.iter().enumerate().for_each(|(at, &node)| place[node] = at);
-        let mut nodes = Vec::with_capacity(order.len());
-        for &at in &order {
-            nodes.push(build_node(&spec.nodes[at], registry, services)?);
+        let wiring = Wiring::of(spec, registry, ports)?;
+        Self::from_wiring(&wiring, spec, |at| build_block(&spec.nodes[at], registry, services))
+    }
+
+    /// A graph whose blocks `block` makes, by their place in `spec`.
+    fn from_wiring(
+        wiring: &Wiring,
+        spec: &GraphSpec,
+        mut block: impl FnMut(usize) -> Result<Box<dyn Block>, GraphError>,
+    ) -> Result<Self, GraphError> {
+        let mut nodes = Vec::with_capacity(wiring.vertices.len());
+        for vertex in &wiring.vertices {
+            nodes.push(Node::new(vertex, block(vertex.spec)?));
         }
-        let mut graph = Self {
+        Ok(Self {
             polled: (0..nodes.len()).filter(|&at| nodes[at].kind.polled).collect(),
-            outputs: (0..nodes.iter().map(|node| node.targets.len()).max().unwrap_or(0))
-                .map(|_| Batch::default())
-                .collect(),
+            outputs: (0..wiring.outputs_max()).map(|_| Batch::with_capacity(INPUT_LEN)).collect(),
             nodes,
-            sources: vec![Target::Unbound; ports.len()],
-            sinks: ports.iter().map(|_| Batch::default()).collect(),
+            sources: wiring.sources.clone(),
+            sinks: wiring.sources.iter().map(|_| Batch::with_capacity(INPUT_LEN)).collect(),
             spec: spec.clone(),
-        };
-        let position = |name: &str| spec.nodes.iter().position(|node| node.name == name).map(|node| place[node]);
-        for edge in &spec.edges {
-            let text = || String::from(edge.clone());
-            let target = match spec::port_of(&edge.to, "tx:", ports, &text)? {
-                _ if edge.to == spec::EGRESS => Target::Egress,
-                Some(port) => Target::Port(port),
-                None => position(&edge.to).map_or(Target::Unbound, Target::Node),
-            };
-            match spec::port_of(&edge.from, "rx:", ports, &text)? {
-                Some(port) => graph.sources[port] = target,
-                None => {
-                    if let Some(at) = position(&edge.from) {
-                        let output = spec::output_of(&graph.nodes[at].kind, &edge.output, &text)?;
-                        graph.nodes[at].targets[output] = target;
-                    }
-                }
-            }
-        }
-        Ok(graph)
+        })
     }
 
     /// The graph as data.
@@ -236,9 +222,10 @@ impl Graph {
         self.polled.iter().filter_map(|&at| self.nodes[at].block.deadline_ns()).min()
     }
 
-    /// Packets inside blocks.
+    /// Packets inside: in blocks, and between them while a change is under way.
     pub fn held(&self) -> usize {
-        self.nodes.iter().map(|node| node.block.held()).sum()
+        let waiting: usize = self.sinks.iter().map(Batch::len).sum();
+        waiting + self.nodes.iter().map(|node| node.block.held() + node.input.len()).sum::<usize>()
     }
 
     /// Drops what blocks still hold, for a shutdown.
@@ -300,23 +287,24 @@ fn deliver_by_frame(batch: &mut Batch, sinks: &mut [Batch], turn: &mut Turn<'_>)
     }
 }
 
-fn build_node(spec: &NodeSpec, registry: &Registry, services: &Services) -> Result<Node, GraphError> {
+impl Node {
+    fn new(vertex: &Vertex, block: Box<dyn Block>) -> Self {
+        Self {
+            owner: owner::number(&vertex.name),
+            name: vertex.name.clone(),
+            kind: vertex.kind,
+            block,
+            input: Batch::with_capacity(INPUT_LEN),
+            targets: vertex.targets.clone(),
+            counters: NodeCounters::default(),
+        }
+    }
+}
+
+fn build_block(spec: &NodeSpec, registry: &Registry, services: &Services) -> Result<Box<dyn Block>, GraphError> {
     let failed = |error: BuildError| GraphError::Build { node: spec.name.clone(), error };
-    let kind = registry.find(&spec.kind).ok_or_else(|| GraphError::UnknownKind {
-        node: spec.name.clone(),
-        kind: spec.kind.clone(),
-        known: String::new(),
-    })?;
+    let kind = kind_of(spec, registry)?;
     let arguments =
         Arguments::check(kind.parameters, &spec.parameters).map_err(|error| failed(BuildError::Parameter(error)))?;
-    let block = (kind.build)(&arguments, services).map_err(failed)?;
-    Ok(Node {
-        owner: owner::number(&spec.name),
-        name: spec.name.clone(),
-        kind: *kind,
-        block,
-        input: Batch::default(),
-        targets: vec![Target::Unbound; kind.outputs.len()],
-        counters: NodeCounters::default(),
-    })
+    (kind.build)(&arguments, services).map_err(failed)
 }

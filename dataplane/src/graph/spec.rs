@@ -10,6 +10,9 @@ use super::GraphError;
 /// Most vertices of a graph.
 pub const NODES_MAX: usize = 1024;
 
+/// Longest name of a block, in bytes.
+pub const NAME_MAX: usize = 64;
+
 /// The sink that sends each frame to the port which it names ([`Frame::port`](crate::frame::Frame::port)): for blocks
 /// that choose the way out themselves.
 pub const EGRESS: &str = "tx:*";
@@ -110,12 +113,8 @@ impl GraphSpec {
         }
         let mut kinds = BTreeMap::new();
         for (at, node) in self.nodes.iter().enumerate() {
-            let kind = registry.find(&node.kind).ok_or_else(|| GraphError::UnknownKind {
-                node: node.name.clone(),
-                kind: node.kind.clone(),
-                known: registry.kinds().map(|kind| kind.name).collect::<Vec<_>>().join(", "),
-            })?;
-            if node.name.is_empty() || node.name.contains([':', '.', ' ']) {
+            let kind = kind_of(node, registry)?;
+            if !is_name(&node.name) {
                 return Err(GraphError::BadName(node.name.clone()));
             }
             if kinds.insert(node.name.as_str(), (at, kind)).is_some() {
@@ -159,6 +158,22 @@ impl GraphSpec {
     }
 }
 
+/// The kind of a vertex.
+pub(crate) fn kind_of<'a>(node: &NodeSpec, registry: &'a Registry) -> Result<&'a Kind, GraphError> {
+    registry.find(&node.kind).ok_or_else(|| GraphError::UnknownKind {
+        node: node.name.clone(),
+        kind: node.kind.clone(),
+        known: registry.kinds().map(|kind| kind.name).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Whether `name` can name a block: not a port, and nothing that an edge's text could not hold.
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=NAME_MAX).contains(&name.len())
+        && !name
+            .contains(|c: char| matches!(c, ':' | '.' | '=' | '>' | '"' | '*') || c.is_whitespace() || c.is_control())
+}
+
 /// Index of the port behind `rx:NAME` or `tx:NAME` (none in particular for `tx:*`); `None` for a block's name.
 pub(super) fn port_of(
     name: &str,
@@ -175,7 +190,7 @@ pub(super) fn port_of(
 }
 
 /// Index of an output by name; the empty name is the first.
-pub(super) fn output_of(kind: &Kind, output: &str, edge: &dyn Fn() -> String) -> Result<usize, GraphError> {
+pub(crate) fn output_of(kind: &Kind, output: &str, edge: &dyn Fn() -> String) -> Result<usize, GraphError> {
     let at = match output {
         "" if !kind.outputs.is_empty() => Some(0),
         name => kind.outputs.iter().position(|pin| pin.name == name),

@@ -16,9 +16,10 @@ use std::time::Duration;
 use tailwater_netlink::Control as Netlink;
 use tailwater_xdp::{Indirection, Limits, Place, Shared};
 
-use crate::block::{Registry, Services};
+use crate::block::{PortNames, Registry, Services};
 use crate::frame::{Pages, Pool, Region, RegionConfig, RegionError};
 use crate::graph::{Graph, GraphError, GraphSpec};
+use crate::live::{Change, ChangeError, EventLog, Live, Transaction};
 use crate::port::{Port, PortError};
 use crate::worker::{Control, Running, Worker, WorkerConfig, WorkerReport};
 use interface::Interface;
@@ -79,6 +80,7 @@ pub struct Runtime {
     region: Arc<Region>,
     shared: Option<Shared>,
     netlink: Netlink,
+    live: Live,
 }
 
 impl Runtime {
@@ -126,6 +128,8 @@ impl Runtime {
             }
         }
         let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
+        let mut services = services.clone();
+        services.insert(Arc::new(PortNames(names.clone())));
         let mut ready = Vec::new();
         let spec = graph(&names);
         for (number, (ports, pool)) in ends.into_iter().zip(pools).enumerate() {
@@ -136,7 +140,9 @@ impl Runtime {
             let worker = Worker::new(worker, ports, graph, pool);
             ready.push(worker.map_err(|error| RuntimeError::System { what: "creating a worker", error })?);
         }
-        let mut runtime = Self { interfaces, workers: Vec::new(), region, shared, netlink };
+        let controls = ready.iter().map(|worker| Arc::clone(worker.control())).collect();
+        let live = Live::new(spec, registry.clone(), services, names, controls, ANSWER_TIMEOUT)?;
+        let mut runtime = Self { interfaces, workers: Vec::new(), region, shared, netlink, live };
         for worker in ready {
             let running = worker.spawn();
             runtime.workers.push(running.map_err(|error| RuntimeError::System { what: "starting a worker", error })?);
@@ -169,6 +175,31 @@ impl Runtime {
     /// Ways to talk to the workers, by worker number.
     pub fn controls(&self) -> Vec<Arc<Control>> {
         self.workers.iter().map(|worker| Arc::clone(&worker.control)).collect()
+    }
+
+    /// Changes the running graph; see [`Live::change`].
+    pub fn change(&mut self, transaction: &Transaction) -> Result<Change, ChangeError> {
+        self.live.change(transaction)
+    }
+
+    /// Undoes the last change; see [`Live::undo`].
+    pub fn undo(&mut self, base: Option<u64>, dry_run: bool, who: &str) -> Result<Change, ChangeError> {
+        self.live.undo(base, dry_run, who)
+    }
+
+    /// The running graph and its version.
+    pub fn graph(&self) -> (u64, &GraphSpec) {
+        self.live.graph()
+    }
+
+    /// What happened to the graph so far, and what will.
+    pub fn events(&self) -> Arc<EventLog> {
+        self.live.events()
+    }
+
+    /// The kinds of blocks that the graph can have.
+    pub fn registry(&self) -> &Registry {
+        self.live.registry()
     }
 
     /// Everything counted so far. Workers that do not answer are missing.

@@ -11,7 +11,7 @@ use super::entropy::Entropy;
 use super::env::{DrainEnv, WorkerEnv};
 use super::mailbox::{Mailbox, Questions, Update};
 use super::{After, Io, Service};
-use crate::block::{Block, BuildError, Context, Kind, PacketType, Pin};
+use crate::block::{Block, BuildError, Context, ImportError, Kind, PacketType, Pin, State};
 use crate::frame::{Batch, Frame};
 
 pub(crate) const KIND: Kind = Kind {
@@ -19,12 +19,13 @@ pub(crate) const KIND: Kind = Kind {
     summary: "IP, ICMP and UDP of this host, with the command's service; needs `service::Host`",
     input: PacketType::Ethernet,
     outputs: &[Pin { name: "out", carries: PacketType::Ethernet }],
-    parameters: &[],
     polled: true,
+    state: Some("stack"),
     build: |_, services| {
         let assembly = services.find::<Assembly>().ok_or(BuildError::Service("a service (service::Host)"))?;
         (assembly.build)(services.worker)
     },
+    ..Kind::PLAIN
 };
 
 /// How often a worker looks for answers while packets wait for them, in ns. Its mailbox cannot wake it.
@@ -214,7 +215,7 @@ impl<S: Service> StackBlock<S> {
     }
 }
 
-impl<S: Service> Block for StackBlock<S> {
+impl<S: Service + 'static> Block for StackBlock<S> {
     fn process(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
         self.now_ns = context.now_ns;
         for frame in batch.drain() {
@@ -277,6 +278,15 @@ impl<S: Service> Block for StackBlock<S> {
         report("updates_refused", self.updates_refused);
         report("answers_lost", self.answers_lost);
         self.service.counters(report);
+    }
+
+    fn export(&mut self) -> Option<State<'_>> {
+        Some(State::lend(KIND.name, self))
+    }
+
+    /// The whole host goes over, with its sockets and the service: the new block only gives its place.
+    fn import(&mut self, state: State<'_>) -> Result<(), ImportError> {
+        state.exchange(KIND.name, self)
     }
 }
 

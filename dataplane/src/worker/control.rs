@@ -9,6 +9,7 @@ use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::report::WorkerReport;
+use crate::graph::Plan;
 
 /// Requests under way at once; more are refused.
 const REQUESTS_MAX: usize = 16;
@@ -16,6 +17,8 @@ const REQUESTS_MAX: usize = 16;
 /// What the worker is asked to do.
 pub(super) enum Request {
     Report,
+    /// Look into the inbox for a plan.
+    Change,
     Stop,
 }
 
@@ -29,6 +32,10 @@ pub struct Control {
     requests: ArrayQueue<Request>,
     pending: AtomicBool,
     wake: OwnedFd,
+    /// A change to be made. Who put it in can take it out again as long as the worker has not.
+    inbox: ArrayQueue<Box<Plan>>,
+    /// A change that was made or refused, for its maker to free.
+    outbox: ArrayQueue<Box<Plan>>,
     report: Mutex<(u64, WorkerReport)>,
     reported: Condvar,
 }
@@ -39,6 +46,8 @@ impl Control {
             requests: ArrayQueue::new(REQUESTS_MAX),
             pending: AtomicBool::new(false),
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+            inbox: ArrayQueue::new(1),
+            outbox: ArrayQueue::new(1),
             report: Mutex::default(),
             reported: Condvar::new(),
         })
@@ -70,6 +79,38 @@ impl Control {
             .wait_timeout_while(held, timeout, |held| held.0 == seen)
             .unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() { Err(Gone) } else { Ok(held.1.clone()) }
+    }
+
+    /// Puts a plan in front of the worker; it comes back by [`finished`](Self::finished). Given back at once if another
+    /// one is under way.
+    pub(crate) fn propose(&self, plan: Box<Plan>) -> Result<(), Box<Plan>> {
+        self.inbox.push(plan)?;
+        // Too many requests wait; the plan is proposed again later.
+        if self.ask(Request::Change).is_err() {
+            return self.withdraw().map_or(Ok(()), Err);
+        }
+        Ok(())
+    }
+
+    /// Takes a proposed plan back, if the worker has not begun with it.
+    pub(crate) fn withdraw(&self) -> Option<Box<Plan>> {
+        self.inbox.pop()
+    }
+
+    /// The plan that the worker is done with.
+    pub(crate) fn finished(&self) -> Option<Box<Plan>> {
+        self.outbox.pop()
+    }
+
+    /// The plan that waits for the worker.
+    pub(super) fn proposed(&self) -> Option<Box<Plan>> {
+        self.inbox.pop()
+    }
+
+    /// Gives a plan back. There is room: only one is under way.
+    pub(super) fn give_back(&self, plan: Box<Plan>) {
+        let given = self.outbox.push(plan);
+        debug_assert!(given.is_ok(), "two plans were under way");
     }
 
     /// Whether a request waits. One load of a line that rarely changes.

@@ -26,6 +26,8 @@ use batching::BatchBound;
 use control::Request;
 use idle::{Ladder, Step};
 
+/// Turns for which packets that a removed block let go may wait for room in a transmit ring.
+const RELEASE_TURNS_MAX: u32 = 64;
 /// Longest time to empty the rings at a stop.
 const DRAIN_NS: u64 = 100_000_000;
 
@@ -50,6 +52,8 @@ pub struct Worker {
     control: Arc<Control>,
     ladder: Ladder,
     tally: Tally,
+    /// Turns left in which sinks may keep what finds no room.
+    releasing: u32,
 }
 
 /// What a worker counts besides ports and blocks.
@@ -104,6 +108,7 @@ impl Worker {
             control: Arc::new(Control::new()?),
             batch: Batch::with_capacity(batching::BATCH_MAX),
             tally: Tally::default(),
+            releasing: 0,
             config,
             ports,
             graph,
@@ -172,7 +177,7 @@ impl Worker {
     /// One turn; returns whether any packet moved.
     pub fn turn(&mut self, now_ns: u64) -> bool {
         self.tally.turns += 1;
-        let Self { ports, bounds, graph, pool, batch, tally, .. } = self;
+        let Self { ports, bounds, graph, pool, batch, tally, releasing, .. } = self;
         let mut received = 0;
         for (at, port) in ports.iter_mut().enumerate() {
             let n = port.receive(pool, &mut tally.ledger, batch, bounds[at].get());
@@ -189,10 +194,14 @@ impl Worker {
         for (at, port) in ports.iter_mut().enumerate() {
             if let Some(waiting) = graph.sink(at).filter(|waiting| !waiting.is_empty()) {
                 sent += waiting.len();
-                transmit(port.as_mut(), waiting, pool, &mut tally.ledger);
+                transmit(port.as_mut(), waiting, pool);
+                if *releasing == 0 {
+                    discard(port.as_ref(), waiting, pool, &mut tally.ledger);
+                }
             }
             port.flush(pool);
         }
+        *releasing = releasing.saturating_sub(1);
         let worked = received + sent > 0;
         tally.empty_turns += u64::from(!worked);
         worked
@@ -222,6 +231,7 @@ impl Worker {
         while let Some(request) = self.control.next() {
             match request {
                 Request::Stop => return true,
+                Request::Change => self.change(),
                 Request::Report => {
                     let Self { config, ports, graph, pool, tally, control, .. } = self;
                     control.publish(|report| report::fill(report, config, ports, graph, pool, tally));
@@ -229,6 +239,18 @@ impl Worker {
             }
         }
         false
+    }
+
+    /// Exchanges the graph for a proposed one, between two turns; the next follows at once, so that what removed blocks
+    /// let go is on its way before anything else happens.
+    fn change(&mut self) {
+        let started_ns = clock::now_ns();
+        let Some(mut plan) = self.control.proposed() else { return };
+        plan.perform(&mut self.graph, &mut turn(started_ns, &mut self.pool, &mut self.tally));
+        plan.stall_ns = clock::now_ns() - started_ns;
+        self.control.give_back(plan);
+        self.releasing = if self.graph.is_pending() { RELEASE_TURNS_MAX } else { 0 };
+        self.turn(clock::now_ns());
     }
 
     /// A report of everything counted so far.
@@ -261,15 +283,20 @@ fn turn<'a>(now_ns: u64, pool: &'a mut Pool, tally: &'a mut Tally) -> Turn<'a> {
     Turn { now_ns, pool, ledger, originated, delivered }
 }
 
-/// Hands a port its packets. When its ring is full the kernel gets one chance to make room; the rest is dropped, because
-/// a queue here would only add delay to an overload.
-fn transmit(port: &mut dyn Port, waiting: &mut Batch, pool: &mut Pool, ledger: &mut Ledger) {
+/// Hands a port its packets. When its ring is full the kernel gets one chance to make room.
+fn transmit(port: &mut dyn Port, waiting: &mut Batch, pool: &mut Pool) {
     port.transmit(pool, waiting);
+    if !waiting.is_empty() {
+        port.flush(pool);
+        port.transmit(pool, waiting);
+    }
+}
+
+/// Drops what found no room, because a queue here would only add delay to an overload.
+fn discard(port: &dyn Port, waiting: &mut Batch, pool: &mut Pool, ledger: &mut Ledger) {
     if waiting.is_empty() {
         return;
     }
-    port.flush(pool);
-    port.transmit(pool, waiting);
     let reason = if port.is_down() { DropReason::PortDown } else { DropReason::TxRingFull };
     waiting.drain().for_each(|frame| {
         ledger.count(reason);

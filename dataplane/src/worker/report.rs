@@ -112,7 +112,9 @@ pub(super) fn fill(
         slot.capabilities.clone_from(port.capabilities());
         slot.counters = port.counters();
     }
+    let mut blocks = 0;
     graph.report(|at, name, kind, work, block| {
+        blocks = at + 1;
         if report.blocks.len() <= at {
             report.blocks.resize_with(at + 1, NodeReport::default);
         }
@@ -123,6 +125,7 @@ pub(super) fn fill(
         slot.counters.clear();
         block.counters(&mut |name, n| slot.counters.push((name, n)));
     });
+    report.blocks.truncate(blocks);
 }
 
 #[cfg(test)]
