@@ -56,6 +56,15 @@ impl Batch {
         &mut self.frames
     }
 
+    /// The port that all frames name, if they name the same one.
+    #[inline]
+    pub fn common_port(&self) -> Option<u16> {
+        let first = self.frames.first()?.layout;
+        // Whole words, and no way out of the loop: the compiler then compares several frames at a time.
+        let any = self.frames.iter().fold(first.xor(first), |any, frame| any.or(first.xor(frame.layout)));
+        (any.port() == 0).then_some(first.port())
+    }
+
     /// Takes all frames out, in order.
     #[inline]
     pub fn drain(&mut self) -> std::vec::Drain<'_, Frame> {

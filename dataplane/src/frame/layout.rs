@@ -30,6 +30,18 @@ impl Layout {
         Self(len as u64 | (head as u64) << HEAD_SHIFT | u64::from(flags) << FLAGS_SHIFT)
     }
 
+    /// The bits in which two differ.
+    #[inline]
+    pub(super) fn xor(self, other: Self) -> Self {
+        Self(self.0 ^ other.0)
+    }
+
+    /// The bits of both.
+    #[inline]
+    pub(super) fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Bytes of the first segment.
     #[inline]
     pub(super) fn len(self) -> usize {

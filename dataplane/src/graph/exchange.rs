@@ -14,7 +14,7 @@ use crate::block::{Block, Context, ImportError, ParameterError, Prepared, Regist
 use crate::frame::Batch;
 
 use super::wiring::{Target, Wiring};
-use super::{Graph, GraphError, GraphSpec, INPUT_LEN, Turn, build_block, deliver};
+use super::{Graph, GraphError, GraphSpec, INPUT_LEN, Onward, Turn, build_block};
 
 /// What becomes of a block in the change that leads to its graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,13 +258,11 @@ impl Graph {
             };
             block.let_go(&mut context);
         }
-        for (output, &target) in targets.iter().enumerate() {
-            let mut emitted = std::mem::take(&mut self.outputs[output]);
-            deliver(target, &mut emitted, &mut self.nodes, &mut self.sinks, turn);
-            self.outputs[output] = emitted;
+        let mut onward = Onward { nodes: &mut self.nodes, first: 0, sinks: &mut self.sinks };
+        for (emitted, &target) in self.outputs.iter_mut().zip(targets) {
+            onward.deliver(target, emitted, turn);
         }
-        let first = targets.first().copied().unwrap_or(Target::Unbound);
-        deliver(first, input, &mut self.nodes, &mut self.sinks, turn);
+        onward.deliver(targets.first().copied().unwrap_or(Target::Unbound), input, turn);
     }
 }
 
