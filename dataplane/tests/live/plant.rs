@@ -65,6 +65,7 @@ pub(crate) fn extract(name: &str) -> Operation {
     Operation::Extract { name: name.into() }
 }
 
+#[allow(dead_code, reason = "for changes to come")]
 pub(crate) fn replace(name: &str, kind: Option<&str>, drop_state: bool) -> Operation {
     Operation::Replace { name: name.into(), kind: kind.map(str::to_owned), parameters: Default::default(), drop_state }
 }
