@@ -16,10 +16,10 @@ pub(crate) struct Choice {
     #[arg(long, value_name = "PID", global = true)]
     pub(crate) pid: Option<u32>,
     /// The process that runs this subcommand
-    #[arg(long, value_name = "COMMAND", conflicts_with = "pid", global = true)]
-    pub(crate) name: Option<String>,
+    #[arg(long = "name", value_name = "COMMAND", conflicts_with = "pid", global = true)]
+    pub(crate) command: Option<String>,
     /// The process that listens at this socket
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["pid", "name"], global = true)]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["pid", "command"], global = true)]
     pub(crate) socket: Option<PathBuf>,
 }
 
@@ -37,7 +37,7 @@ impl Choice {
         let none = peers.is_empty();
         peers.retain(|Peer { identity, .. }| {
             self.pid.is_none_or(|pid| identity.pid == pid)
-                && self.name.as_ref().is_none_or(|name| identity.command == *name)
+                && self.command.as_ref().is_none_or(|command| identity.command == *command)
         });
         match peers.len() {
             1 => peers.pop().ok_or_else(|| Failure::new("nothing chosen", "").into()),

@@ -1,6 +1,7 @@
 //! Kinds of blocks as messages.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 use tailwater_dataplane::block::{Kind, PacketType, Parameter, ValueKind};
 
 /// A kind of block.
@@ -25,9 +26,9 @@ pub(crate) struct ParameterInfo {
     #[serde(rename = "type")]
     pub(crate) value: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) min: Option<f64>,
+    pub(crate) min: Option<Number>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) max: Option<f64>,
+    pub(crate) max: Option<Number>,
     /// Not there where the parameter must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) default: Option<String>,
@@ -53,16 +54,17 @@ impl ParameterInfo {
     fn of(kind: &Kind, parameter: &Parameter) -> Self {
         let (value, range) = match parameter.kind {
             ValueKind::Bool => ("bool", None),
-            ValueKind::Integer { min, max } => ("integer", Some((min as f64, max as f64))),
-            ValueKind::Float { min, max } => ("float", Some((min, max))),
+            ValueKind::Integer { min, max } => ("integer", Some((Number::from(min), Number::from(max)))),
+            ValueKind::Float { min, max } => ("float", Number::from_f64(min).zip(Number::from_f64(max))),
             ValueKind::Text => ("text", None),
             ValueKind::Path => ("path", None),
         };
+        let (min, max) = range.unzip();
         Self {
             key: parameter.key.to_owned(),
             value: value.to_owned(),
-            min: range.map(|(min, _)| min),
-            max: range.map(|(_, max)| max),
+            min,
+            max,
             default: parameter.default.map(str::to_owned),
             live: kind.is_live(parameter.key),
             doc: parameter.doc.to_owned(),

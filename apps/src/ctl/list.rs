@@ -107,7 +107,7 @@ fn describe(kind: &KindInfo) {
 }
 
 fn values(parameter: &ParameterInfo) -> String {
-    let range = match (parameter.min, parameter.max) {
+    let range = match (&parameter.min, &parameter.max) {
         (Some(min), Some(max)) => format!(" from {min} to {max}"),
         _ => String::new(),
     };
