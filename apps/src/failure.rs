@@ -13,6 +13,7 @@ use tailwater_dataplane::runtime::RuntimeError;
 use tailwater_netlink::Error as NetlinkError;
 use tailwater_xdp::Error as XdpError;
 
+use crate::control::Refusal;
 use crate::output;
 
 /// Exit code for a command line that cannot be right.
@@ -72,6 +73,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return Some(failure.hint.clone()).filter(|hint| !hint.is_empty());
+        }
+        if let Some(refusal) = cause.downcast_ref::<Refusal>() {
+            return refusal.hint.clone();
         }
         if let Some(error) = cause.downcast_ref::<RuntimeError>() {
             return runtime_hint(error);

@@ -4,9 +4,9 @@
 //! |---|---|
 //! | `cli` | the command line as a whole |
 //! | `common` | options of every command that moves packets |
-//! | `l3fwd`, `echo`, `ping`, `capture`, `doctor`, `stats`, `demo` | the subcommands |
+//! | `l3fwd`, `echo`, `ping`, `capture`, `doctor`, `stats`, `ctl`, `demo` | the subcommands |
 //! | `session` | a dataplane that runs until it is told to stop: progress, control socket, summary |
-//! | `control` | the socket by which `stats` talks to a running command |
+//! | `control` | the socket by which `stats` and `ctl` talk to a running command |
 //! | `snapshot`, `summary`, `table` | counters as data, and as text for people |
 //!
 //! Exit codes: 0 all went well, 1 it failed, 2 the command line cannot be right.
@@ -16,6 +16,7 @@ mod cli;
 mod common;
 mod control;
 mod cpus;
+mod ctl;
 mod demo;
 mod doctor;
 mod echo;
@@ -57,6 +58,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Capture(args) => capture::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Stats(args) => stats::run(args),
+        Command::Ctl(args) => ctl::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tailwater", &mut std::io::stdout());

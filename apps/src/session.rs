@@ -13,11 +13,12 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tailwater_dataplane::block::{Registry, Services};
 use tailwater_dataplane::graph::GraphSpec;
+use tailwater_dataplane::live::{Change, ChangeError, EventLog, Transaction};
 use tailwater_dataplane::runtime::{Runtime, RuntimeConfig};
-use tailwater_xdp::Host;
+use tailwater_xdp::{Host, Place};
 
 use crate::common::Common;
-use crate::control::{Identity, Refusal, Request, Server};
+use crate::control::{Caller, Changed, Dump, Identity, KindInfo, Refusal, Request, Server};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::napi::NapiThreads;
@@ -30,6 +31,8 @@ use crate::summary;
 const LOOK: Duration = Duration::from_millis(200);
 /// How often changes of the interfaces are taken up.
 const TEND: Duration = Duration::from_secs(1);
+
+const KERNEL_NOTE: &str = "the XDP program forwards most packets itself (--place xdp): blocks see only the others";
 
 /// What a command adds to a running dataplane: threads, registrations, counters. Dropped after the stop.
 pub(crate) trait Part: Send {
@@ -83,7 +86,8 @@ struct Shared {
     command: &'static str,
     started: Instant,
     interfaces: Vec<String>,
-    graph: GraphSpec,
+    /// What those who change the graph should know.
+    note: Option<String>,
     /// `None` once it is being stopped.
     running: Mutex<Option<(Runtime, Box<dyn Part>)>>,
 }
@@ -109,15 +113,16 @@ impl Plan<'_> {
         napi.notes.iter().for_each(output::note);
         let part = begin(&mut runtime)?;
         let print: fn(String) = if part.owns_stdout() { |line| output::note(line) } else { |line| output::line(line) };
+        let events = runtime.events();
         let interfaces: Vec<String> = runtime.interfaces().map(|(name, _)| name.to_owned()).collect();
         let shared = Arc::new(Shared {
             command,
             started: Instant::now(),
-            graph: graph(&interfaces),
+            note: (config.place == Place::Kernel).then(|| KERNEL_NOTE.to_owned()),
             interfaces,
             running: Mutex::new(Some((runtime, Box::new(part)))),
         });
-        let server = listen(&shared);
+        let server = listen(&shared, events);
         print(shared.announcement(common.json));
         let ended = shared.watch(common, &interrupt);
         drop(server);
@@ -131,15 +136,24 @@ impl Plan<'_> {
 }
 
 /// A control socket is a convenience: without it the dataplane still does its work.
-fn listen(shared: &Arc<Shared>) -> Option<Server> {
+fn listen(shared: &Arc<Shared>, events: Arc<EventLog>) -> Option<Server> {
     let asked = Arc::clone(shared);
-    match Server::start(move |request| asked.answer(&request)) {
+    match Server::start(events, move |request, caller| asked.answer(request, caller)) {
         Ok(server) => Some(server),
         Err(error) => {
             tracing::warn!(%error, "no control socket; `tailwater stats` will not find this process");
             None
         }
     }
+}
+
+fn stopping() -> Refusal {
+    Refusal::new("busy", "this process is stopping")
+}
+
+/// A client, for the record.
+fn who(caller: Caller) -> String {
+    format!("pid {} of user {}", caller.pid, caller.uid)
 }
 
 /// Refuses before anything is touched; the kernel's own refusals come one by one and name no capability.
@@ -176,8 +190,7 @@ impl Shared {
         Some(Snapshot::of(self.command, self.uptime_ms(), &report, part.counters()))
     }
 
-    fn answer(&self, request: &Request) -> Result<Value, Refusal> {
-        let stopping = || Refusal::new("busy", "this process is stopping");
+    fn answer(&self, request: Request, caller: Caller) -> Result<Value, Refusal> {
         let answer = match request {
             Request::Identify => serde_json::to_value(Identity {
                 pid: std::process::id(),
@@ -186,9 +199,34 @@ impl Shared {
                 uptime_ms: self.uptime_ms(),
             }),
             Request::Report => serde_json::to_value(self.snapshot().ok_or_else(stopping)?),
-            Request::Graph => serde_json::to_value(&self.graph),
+            Request::Graph => self.with_runtime(|runtime| serde_json::to_value(runtime.graph().1))?,
+            Request::Dump => self.with_runtime(|runtime| {
+                let (version, graph) = runtime.graph();
+                serde_json::to_value(Dump { version, ports: self.interfaces.clone(), graph: graph.clone() })
+            })?,
+            Request::Kinds => self.with_runtime(|runtime| {
+                serde_json::to_value(runtime.registry().kinds().map(KindInfo::of).collect::<Vec<_>>())
+            })?,
+            Request::Change(transaction) => {
+                let transaction = Transaction { who: who(caller), ..transaction };
+                self.changed(self.with_runtime(|runtime| runtime.change(&transaction))?)?
+            }
+            Request::Undo { base, dry_run } => {
+                self.changed(self.with_runtime(|runtime| runtime.undo(base, dry_run, &who(caller)))?)?
+            }
+            Request::Subscribe { .. } | Request::Unsubscribe => {
+                return Err(Refusal::new("failed", "there is no subscription on this connection"));
+            }
         };
         answer.map_err(|error| Refusal::new("failed", error.to_string()))
+    }
+
+    fn with_runtime<T>(&self, ask: impl FnOnce(&mut Runtime) -> T) -> Result<T, Refusal> {
+        self.running().as_mut().map(|(runtime, _)| ask(runtime)).ok_or_else(stopping)
+    }
+
+    fn changed(&self, outcome: Result<Change, ChangeError>) -> Result<serde_json::Result<Value>, Refusal> {
+        Ok(serde_json::to_value(Changed { change: outcome?, note: self.note.clone() }))
     }
 
     /// Until it is time to stop. An error is reported after the stop, which happens anyway.

@@ -6,49 +6,10 @@ mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 
-use common::{DEADLINE, assert_accounted, command, eventually, outcome, tailwater};
+use common::{DEADLINE, RunFolder as Folder, assert_accounted, command, eventually};
 use serde_json::Value;
-use tailwater_lab::{Lab, Namespace, Process, Program};
-
-/// A folder for control sockets that no other test sees.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("tailwater-test-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        Self(folder)
-    }
-
-    fn command(&self, namespace: &Namespace, words: &str) -> Program {
-        let folder = format!("TAILWATER_RUN_DIR={}", self.0.display());
-        namespace.program("env").arg(folder).arg(tailwater()).args(words.split_ascii_whitespace())
-    }
-
-    fn start(&self, namespace: &Namespace, words: &str) -> Process {
-        let mut process = self.command(namespace, words).spawn().unwrap();
-        process.wait_for("is ready", |line| line.contains("ready"), DEADLINE).unwrap();
-        process
-    }
-
-    fn stats(&self, lab: &Lab, words: &str) -> (Option<i32>, String, String) {
-        outcome(self.command(lab.dut(), &format!("stats {words}")))
-    }
-
-    fn json(&self, lab: &Lab, words: &str) -> Value {
-        let (code, stdout, stderr) = self.stats(lab, words);
-        assert_eq!(code, Some(0), "{stderr}");
-        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use tailwater_lab::Lab;
 
 fn ping(lab: &Lab, count: u32, to: &str) {
     let count = format!("-c{count}");
@@ -113,7 +74,7 @@ fn control_socket_speaks_one_line_of_json_for_another() {
     let lab = Lab::router(1, 1500).unwrap();
     let folder = Folder::new("protocol");
     let forwarder = folder.start(lab.dut(), "l3fwd -i d0 --place user --idle sleep -j");
-    let socket = UnixStream::connect(folder.0.join(format!("{}.sock", forwarder.pid()))).unwrap();
+    let socket = UnixStream::connect(folder.socket(&forwarder)).unwrap();
     let mut answers = BufReader::new(&socket).lines();
     let mut ask = |request: &str| -> Value {
         (&socket).write_all(format!("{request}\n").as_bytes()).unwrap();

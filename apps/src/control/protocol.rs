@@ -2,14 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tailwater_dataplane::graph::GraphSpec;
+use tailwater_dataplane::live::{Change, ChangeError, Transaction};
 
 /// Version of the protocol. A new operation does not change it; a changed meaning does.
 pub(crate) const VERSION: u32 = 1;
-/// Longest line, in bytes; enough for a report of many workers.
-pub(crate) const LINE_MAX: u64 = 16 << 20;
+/// Longest answer, in bytes; enough for a report of many workers.
+pub(crate) const ANSWER_MAX: u64 = 16 << 20;
+/// Longest request, in bytes; enough for a graph of 1024 blocks.
+pub(crate) const REQUEST_MAX: usize = 1 << 20;
 
-/// What can be asked. Operations on the graph will be further variants, with their arguments beside `op`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What can be asked. Arguments stand beside `op`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Request {
     /// Who are you? Answered with an [`Identity`].
@@ -18,6 +22,53 @@ pub(crate) enum Request {
     Report,
     /// The packet graph. Answered with its vertices and edges.
     Graph,
+    /// The packet graph with its version and ports. Answered with a [`Dump`].
+    Dump,
+    /// The kinds of blocks there are. Answered with a list of [`KindInfo`](super::KindInfo).
+    Kinds,
+    /// Operations on the graph, all or none. Answered with a [`Changed`].
+    Change(Transaction),
+    /// Brings the graph back from before the last change. Answered with a [`Changed`].
+    Undo {
+        /// Refused if the graph has another version by now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base: Option<u64>,
+        /// Only tells what would be changed.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Events from a number on, or those to come. Answered with a [`Subscribed`], then with one event after another.
+    Subscribe {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<u64>,
+    },
+    /// Ends that.
+    Unsubscribe,
+}
+
+/// The packet graph as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Dump {
+    pub(crate) version: u64,
+    pub(crate) ports: Vec<String>,
+    pub(crate) graph: GraphSpec,
+}
+
+/// What a change did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Changed {
+    #[serde(flatten)]
+    pub(crate) change: Change,
+    /// What else is worth knowing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
+}
+
+/// A subscription has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Subscribed {
+    /// Number of the first event to come.
+    pub(crate) from: u64,
 }
 
 /// A request on its way.
@@ -42,15 +93,35 @@ pub(crate) struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Refusal {
-    /// For programs: `syntax`, `version`, `busy`, `failed`.
+    /// For programs: `syntax`, `version`, `busy`, `denied`, `failed`, or why a change was refused.
     pub(crate) kind: String,
     /// For people.
     pub(crate) message: String,
+    /// What to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
+    /// The graph's version, where another was expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) current: Option<u64>,
 }
 
 impl Refusal {
     pub(crate) fn new(kind: &str, message: impl Into<String>) -> Self {
-        Self { kind: kind.to_owned(), message: message.into() }
+        Self { kind: kind.to_owned(), message: message.into(), hint: None, current: None }
+    }
+
+    pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl From<ChangeError> for Refusal {
+    fn from(error: ChangeError) -> Self {
+        let current = match error {
+            ChangeError::Conflict { current, .. } => Some(current),
+            _ => None,
+        };
+        Self { kind: error.code().to_owned(), message: error.to_string(), hint: error.hint(), current }
     }
 }
 
@@ -91,6 +162,7 @@ pub(crate) fn parse(line: &str) -> Result<Request, Refusal> {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -99,6 +171,15 @@ mod tests {
         let line = serde_json::to_string(&Envelope { version: VERSION, request: Request::Report }).unwrap();
         assert_eq!(line, r#"{"version":1,"op":"report"}"#);
         assert_eq!(parse(&line), Ok(Request::Report));
+    }
+
+    #[test]
+    fn operations_of_a_change_are_a_list_of_flat_objects() {
+        let line = r#"{"version":1,"op":"change","base":4,"operations":[{"op":"set","name":"n","key":"k","value":7},{"op":"bind","edge":"a -> b"}]}"#;
+        let Ok(Request::Change(transaction)) = parse(line) else { panic!("{:?}", parse(line)) };
+        assert_eq!((transaction.base, transaction.dry_run, transaction.operations.len()), (Some(4), false, 2));
+        let unknown = parse(r#"{"version":1,"op":"change","operations":[{"op":"rm","nmae":"n"}]}"#).unwrap_err();
+        assert!(unknown.message.contains("nmae"), "{unknown}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What all tests of the command share.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tailwater_lab::{Finished, Namespace, Process, Program};
+use tailwater_lab::{Finished, Lab, Namespace, Process, Program};
 
 /// Longest time any single program may take on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -32,6 +32,48 @@ pub(crate) fn started(namespace: &Namespace, words: &str) -> Process {
     let mut process = command(namespace, words).spawn().unwrap();
     process.wait_for("is ready", |line| line.starts_with("ready") || line.contains("\"ready\""), DEADLINE).unwrap();
     process
+}
+
+/// A folder for control sockets that no other test sees.
+pub(crate) struct RunFolder(pub(crate) PathBuf);
+
+impl RunFolder {
+    pub(crate) fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("tailwater-test-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        Self(folder)
+    }
+
+    pub(crate) fn socket(&self, process: &Process) -> PathBuf {
+        self.0.join(format!("{}.sock", process.pid()))
+    }
+
+    pub(crate) fn command(&self, namespace: &Namespace, words: &str) -> Program {
+        let folder = format!("TAILWATER_RUN_DIR={}", self.0.display());
+        namespace.program("env").arg(folder).arg(tailwater()).args(words.split_ascii_whitespace())
+    }
+
+    pub(crate) fn start(&self, namespace: &Namespace, words: &str) -> Process {
+        let mut process = self.command(namespace, words).spawn().unwrap();
+        process.wait_for("is ready", |line| line.contains("ready"), DEADLINE).unwrap();
+        process
+    }
+
+    pub(crate) fn stats(&self, lab: &Lab, words: &str) -> (Option<i32>, String, String) {
+        outcome(self.command(lab.dut(), &format!("stats {words}")))
+    }
+
+    pub(crate) fn json(&self, lab: &Lab, words: &str) -> Value {
+        let (code, stdout, stderr) = self.stats(lab, words);
+        assert_eq!(code, Some(0), "{stderr}");
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Ends a command started with `-j` and returns its summary.

@@ -59,6 +59,8 @@ pub enum ValueKind {
     },
     /// Text that the block itself checks.
     Text,
+    /// A file's path; `ctl` makes relative ones absolute, from its own working directory.
+    Path,
 }
 
 /// Description of a parameter.
@@ -145,7 +147,7 @@ impl Parameter {
                     _ => Err(wrong(format!("wants a number from {min} to {max}"))),
                 }
             }
-            ValueKind::Text => Ok(Value::Text(value.to_string())),
+            ValueKind::Text | ValueKind::Path => Ok(Value::Text(value.to_string())),
         }
     }
 }

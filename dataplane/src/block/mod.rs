@@ -183,14 +183,9 @@ impl Kind {
         build: |_, _| Err(BuildError::Service("a constructor")),
     };
 
-    /// The parameter of that name.
-    pub fn parameter(&self, key: &str) -> Option<&Parameter> {
-        self.parameters.iter().find(|parameter| parameter.key == key)
-    }
-
-    /// Whether `key` can be changed on a running block, some value of it at least: with the defaults of the others.
-    pub fn is_live(&self, arguments: &Arguments, key: &str) -> bool {
-        !matches!((self.prepare)(key, arguments), Err(ParameterError::Fixed { .. }))
+    /// Whether a running block can change its parameter `key` at all.
+    pub fn is_live(&self, key: &str) -> bool {
+        !matches!((self.prepare)(key, &Arguments::default()), Err(ParameterError::Fixed { .. }))
     }
 }
 

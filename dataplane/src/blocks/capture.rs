@@ -21,7 +21,7 @@ pub(crate) const KIND: Kind = Kind {
     parameters: &[
         Parameter {
             key: "file",
-            kind: ValueKind::Text,
+            kind: ValueKind::Path,
             default: None,
             doc: "file to write, overwritten if it exists; - is standard output",
         },

@@ -184,7 +184,7 @@ impl<'a> Draft<'a> {
     fn can_live_on(&self, old: &NodeSpec, new: &NodeSpec) -> Result<bool, ChangeError> {
         let kind = self.kind(new)?;
         let [before, after] = [arguments(kind, old)?, arguments(kind, new)?];
-        Ok(after.differences(&before).all(|key| kind.is_live(&after, key)))
+        Ok(after.differences(&before).all(|key| kind.is_live(key)))
     }
 
     fn find(&self, name: &str) -> Result<usize, ChangeError> {

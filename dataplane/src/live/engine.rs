@@ -113,7 +113,7 @@ impl Live {
     pub fn undo(&mut self, base: Option<u64>, dry_run: bool, who: &str) -> Result<Change, ChangeError> {
         let outcome = match self.history.back().cloned() {
             Some(graph) => self.attempt(&[Operation::Apply { graph }], base, dry_run),
-            None => Err(ChangeError::NothingToUndo),
+            None => self.expect(base).and(Err(ChangeError::NothingToUndo)),
         };
         if let (Ok(change), false) = (&outcome, dry_run) {
             // That graph itself, and, if it made a difference, the one that was undone.
@@ -123,11 +123,16 @@ impl Live {
         self.note(who, outcome, dry_run, |diff, stalls| What::Undone { diff, stalls })
     }
 
+    fn expect(&self, base: Option<u64>) -> Result<(), ChangeError> {
+        match base {
+            Some(base) if base != self.version => Err(ChangeError::Conflict { base, current: self.version }),
+            _ => Ok(()),
+        }
+    }
+
     fn attempt(&mut self, operations: &[Operation], base: Option<u64>, dry_run: bool) -> Result<Change, ChangeError> {
         self.crew.settle()?;
-        if let Some(base) = base.filter(|&base| base != self.version) {
-            return Err(ChangeError::Conflict { base, current: self.version });
-        }
+        self.expect(base)?;
         let mut draft = Draft::of(&self.running.spec, &self.registry);
         draft.apply_all(operations)?;
         let blueprint = Blueprint::of(&self.running, draft.finish(), &self.registry, &self.ports)?;

@@ -48,6 +48,11 @@ pub(crate) struct Outside {
     pub(crate) astray: VecDeque<(u64, u64)>,
 }
 
+/// From `a` to `b`.
+pub(crate) fn wire() -> GraphSpec {
+    GraphSpec::default().edge("rx:a", "tx:b")
+}
+
 pub(crate) fn edge(text: &str) -> Edge {
     text.parse().unwrap()
 }
@@ -112,6 +117,24 @@ impl Plant {
 
     pub(crate) fn report(&self, worker: usize) -> WorkerReport {
         self.workers[worker].control.report(PATIENCE).unwrap()
+    }
+
+    /// Whether a worker answers within a moment.
+    pub(crate) fn responds(&self, worker: usize) -> bool {
+        self.workers[worker].control.report(Duration::from_millis(20)).is_ok()
+    }
+
+    /// Repeats a change as long as a worker that was late keeps it from happening.
+    pub(crate) fn patiently(&mut self, mut change: impl FnMut(&mut Self) -> Result<Change, ChangeError>) -> Change {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            match change(self) {
+                Err(error) if matches!(error.code(), "unsettled" | "unresponsive") => {
+                    assert!(Instant::now() < end, "{error}");
+                }
+                outcome => return outcome.unwrap(),
+            }
+        }
     }
 
     /// A counter of a block, over all workers.
@@ -187,6 +210,25 @@ impl Outside {
         while self.received < self.sent {
             assert!(Instant::now() < end, "{} of {} packets came back", self.received, self.sent);
             self.step(false);
+        }
+    }
+
+    /// Sends `count` packets and takes what comes out anywhere, whatever and however much that is.
+    pub(crate) fn stir(&mut self, count: usize) {
+        for _ in 0..count {
+            self.waiting.extend(self.pool.allocate_copy(&[0; LEN]));
+        }
+        self.a.transmit(&mut self.pool, &mut self.waiting);
+        self.waiting.drain().for_each(|frame| self.pool.release(frame));
+        self.take_all();
+    }
+
+    fn take_all(&mut self) {
+        let Self { a, b, pool, ledger, arrived, .. } = self;
+        for port in [a, b] {
+            port.receive(pool, ledger, arrived, RING as usize);
+            port.flush(pool);
+            arrived.drain().for_each(|frame| pool.release(frame));
         }
     }
 
