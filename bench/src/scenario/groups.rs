@@ -2,18 +2,20 @@
 //!
 //! ```text
 //!   client                 dut
-//!   p0 p1 p2 ... ------- v0 v1 v2 ...      all v in group 7; the p are up all the time
+//!   p0 p1 p2 ... ------- v0 v1 v2 ...      all v in group 7; the p stay down
 //! ```
 //!
 //! For each size the network is built once, and the contenders take turns in it. What is timed is the whole command,
-//! from its start to its end. After each, every member is looked at: a command that left one out has failed.
+//! from its start to its end. After each, every member is looked at: a command that left one out has failed. The other
+//! ends stay down because the kernel takes up changes of carriers later, a hundred in a second, and disturbs what is
+//! measured then.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use tailwater_lab::{Lab, LabConfig, Topology, pin_thread};
-use tailwater_netlink::{Control, Link};
+use tailwater_netlink::{Control, Group, Link, LinkChange};
 
 use crate::contender::{Device, Idle};
 use crate::interrupt;
@@ -25,16 +27,17 @@ const REFERENCE: &str = "ip-group";
 const GROUP: u32 = 7;
 /// The MTU that is set, and the one before.
 const MTUS: [u32; 2] = [1400, 1500];
-/// Time for the kernel to notice carriers after a command, and pause between two looks.
-const SETTLE_MAX: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     IpGroup,
     IpEach,
     IpBatch,
-    Ours { per_member: bool },
+    Ours {
+        per_member: bool,
+    },
+    /// By our library in a process that runs already.
+    Library,
 }
 
 struct Contender {
@@ -43,7 +46,7 @@ struct Contender {
     way: Way,
 }
 
-const CONTENDERS: [Contender; 5] = [
+const CONTENDERS: [Contender; 6] = [
     Contender { name: REFERENCE, about: "the kernel's group request, by ip", way: Way::IpGroup },
     Contender { name: "ip-each", about: "a process of ip for each device", way: Way::IpEach },
     Contender { name: "ip-batch", about: "one process of ip, a line for each device", way: Way::IpBatch },
@@ -56,6 +59,11 @@ const CONTENDERS: [Contender; 5] = [
         name: "tailwater-batch",
         about: "a request for each device, 256 in a system call",
         way: Way::Ours { per_member: true },
+    },
+    Contender {
+        name: "tailwater-library",
+        about: "the kernel's group request, by tailwater-netlink in a process that runs already",
+        way: Way::Library,
     },
 ];
 
@@ -83,10 +91,10 @@ impl Operation {
         }
     }
 
-    /// Whether it is done to a member, down to the carrier.
+    /// Whether it is done to a member.
     fn is_done(self, link: &Link) -> bool {
         match self {
-            Self::Up => link.up && link.operational_state.eq_ignore_ascii_case("up"),
+            Self::Up => link.up,
             Self::Mtu => link.mtu_bytes == MTUS[0],
             Self::Down => !link.up,
         }
@@ -112,9 +120,10 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
         });
     }
     session.note(
-        "Columns are members of the group: ends of veth pairs whose other ends are up in another namespace; IPv6 is off. \
-         Timed is the whole command with its process, on CPU 0. After each command every member was looked at, and the \
-         next one waited until all carriers were noticed.",
+        "Columns are members of the group: ends of veth pairs whose other ends are down in another namespace; IPv6 is off. \
+         Timed is the whole command with its process, on CPU 0, except for tailwater-library, which shows what starting a \
+         process costs. Each program was run once before, without being timed. After each command every member was looked \
+         at.",
     );
     let binaries = &session.options.binaries;
     for contender in CONTENDERS.iter().filter(|contender| session.wants(contender.name)).collect::<Vec<_>>() {
@@ -149,10 +158,14 @@ fn turn(session: &mut Session<'_>, network: &Network, contender: &Contender, run
     let mut values = Vec::new();
     for (operation, name, _) in OPERATIONS {
         interrupt::check()?;
-        let commands = network.commands(contender.way, operation, &session.options.binaries.tailwater)?;
-        session.commands(contender.name, &[shown(&commands)]);
-        let took = network.time(&commands)?;
-        network.wait_until(|link| operation.is_done(link)).with_context(|| format!("{} {name}", contender.name))?;
+        let took = if contender.way == Way::Library {
+            network.time_library(operation)?
+        } else {
+            let commands = network.commands(contender.way, operation, &session.options.binaries.tailwater)?;
+            session.commands(contender.name, &[shown(&commands)]);
+            network.time(&commands)?
+        };
+        network.check(|link| operation.is_done(link)).with_context(|| format!("{} {name}", contender.name))?;
         values.push((format!("{name}_ms"), took.as_secs_f64() * 1e3));
     }
     network.reset()?;
@@ -190,7 +203,6 @@ impl Network {
         let pairs = (0..members)
             .map(|at| format!("link add v{at} group {GROUP} type veth peer name p{at} group {GROUP} netns {peers}\n"));
         network.lab.dut().ip_batch(&pairs.collect::<String>())?;
-        network.lab.client().ip(&format!("link set group {GROUP} up"))?;
         for (operation, name, _) in OPERATIONS {
             let line = |member: &String| format!("link set {member} {}\n", operation.words().join(" "));
             std::fs::write(network.folder.join(name), network.names.iter().map(line).collect::<String>())?;
@@ -204,7 +216,7 @@ impl Network {
         let dut = self.lab.dut();
         dut.ip(&format!("link set group {GROUP} down"))?;
         dut.ip(&format!("link set group {GROUP} mtu {}", MTUS[1]))?;
-        self.wait_until(|link| !link.up && link.mtu_bytes == MTUS[1])
+        self.check(|link| !link.up && link.mtu_bytes == MTUS[1])
     }
 
     fn commands(&self, way: Way, operation: Operation, tailwater: &std::path::Path) -> Result<Vec<Vec<String>>> {
@@ -222,6 +234,7 @@ impl Network {
                 let file = self.folder.join(file.context("an operation without a file")?);
                 vec![command(&["ip", "-batch", &file.to_string_lossy()], Vec::new())]
             }
+            Way::Library => Vec::new(),
             Way::Ours { per_member } => {
                 let mut words = command(&[&tailwater.to_string_lossy(), "group", &group], operation.words());
                 words.extend(per_member.then(|| "--per-member".to_owned()));
@@ -230,41 +243,60 @@ impl Network {
         })
     }
 
-    /// Runs the commands one after the other inside, pinned.
+    /// Runs the commands one after the other inside, pinned. What they need is in memory before the clock starts.
     fn time(&self, commands: &[Vec<String>]) -> Result<Duration> {
+        let warm_up: Vec<String> = commands.iter().flat_map(|words| words.first().cloned()).take(1).collect();
         self.lab.dut().enter(|| {
-            pin_thread(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs(), ROUTER_CPU)?;
+            pin_to_router_cpu()?;
+            warm_up.iter().try_for_each(|program| run_program(program, &["-V".to_owned()]))?;
             let started = Instant::now();
             for words in commands {
                 interrupt::check()?;
                 let (program, arguments) = words.split_first().context("an empty command")?;
-                let mut command = Command::new(program);
-                command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-                let status = command.status().with_context(|| format!("starting {program}"))?;
-                ensure!(status.success(), "{}: {status}", words.join(" "));
+                run_program(program, arguments)?;
             }
             Ok(started.elapsed())
         })?
     }
 
-    /// Waits until it holds for every member.
-    fn wait_until(&self, holds: impl Fn(&Link) -> bool + Send + Sync) -> Result<()> {
-        let end = Instant::now() + SETTLE_MAX;
+    fn time_library(&self, operation: Operation) -> Result<Duration> {
+        let change = match operation {
+            Operation::Up => LinkChange::Up,
+            Operation::Mtu => LinkChange::Mtu(MTUS[0]),
+            Operation::Down => LinkChange::Down,
+        };
         self.lab.dut().enter(|| {
+            pin_to_router_cpu()?;
             let mut netlink = Control::open()?;
-            loop {
-                interrupt::check()?;
-                let members = netlink.links_in_group(GROUP)?;
-                ensure!(members.len() == self.names.len(), "{} members are left", members.len());
-                let missing = members.iter().filter(|link| !holds(link)).count();
-                if missing == 0 {
-                    return Ok(());
-                }
-                ensure!(Instant::now() < end, "{missing} of {} members were left out", members.len());
-                interrupt::sleep(LOOK)?;
-            }
+            let started = Instant::now();
+            netlink.change_group(Group::new(GROUP)?, change)?;
+            Ok(started.elapsed())
         })?
     }
+
+    /// Fails unless it holds for every member.
+    fn check(&self, holds: impl Fn(&Link) -> bool + Send + Sync) -> Result<()> {
+        self.lab.dut().enter(|| {
+            let members = Control::open()?.links_in_group(GROUP)?;
+            ensure!(members.len() == self.names.len(), "{} members are left", members.len());
+            let missing = members.iter().filter(|link| !holds(link)).count();
+            ensure!(missing == 0, "{missing} of {} members were left out", members.len());
+            Ok(())
+        })?
+    }
+}
+
+fn pin_to_router_cpu() -> Result<()> {
+    let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+    Ok(pin_thread(thread, ROUTER_CPU)?)
+}
+
+fn run_program(program: &str, arguments: &[String]) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    let status = command.status().with_context(|| format!("starting {program}"))?;
+    ensure!(status.success(), "{program} {}: {status}", arguments.join(" "));
+    Ok(())
 }
 
 impl Drop for Network {
