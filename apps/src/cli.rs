@@ -4,7 +4,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::common::Common;
-use crate::{capture, ctl, demo, doctor, echo, l3fwd, ping, stats};
+use crate::{capture, ctl, demo, doctor, echo, group, l3fwd, ping, stats};
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -13,6 +13,7 @@ Start here:
   tailwater l3fwd -i eth1 -i eth2         forward between two interfaces by the kernel's routes
   tailwater stats                         counters of what runs
   tailwater ctl list                      its packet graph, to be changed while traffic flows
+  tailwater group 7 up                    all interfaces of a group at once
 
 Packets need root, or CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and CAP_IPC_LOCK.
 RUST_LOG=tailwater=debug shows more; so do -v and -vv. Exit codes: 0 done, 1 failed, 2 wrong command line.";
@@ -69,6 +70,9 @@ pub(crate) enum Command {
     /// Forward and echo in a network made for it, step by step, and clean up
     #[command(after_help = demo::AFTER_HELP)]
     Demo(demo::Args),
+    /// Change or show all interfaces of a kernel interface group at once
+    #[command(after_help = group::AFTER_HELP)]
+    Group(group::Args),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  tailwater completions bash > /etc/bash_completion.d/tailwater")]
     Completions {

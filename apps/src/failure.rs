@@ -82,11 +82,13 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         }
         match cause.downcast_ref::<NetlinkError>() {
             Some(NetlinkError::NoSuchLink { .. }) => Some(LIST.into()),
+            Some(NetlinkError::NoSuchGroup { .. } | NetlinkError::EmptyGroup { .. }) => Some(LIST_GROUPS.into()),
             _ => None,
         }
     })
 }
 
+const LIST_GROUPS: &str = "`tailwater group` lists groups; `tailwater group GROUP attach IF` puts interfaces into one";
 const LIST: &str = "`ip -br link` lists the interfaces of this network namespace";
 
 fn runtime_hint(error: &RuntimeError) -> Option<String> {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `cli` | the command line as a whole |
 //! | `common` | options of every command that moves packets |
-//! | `l3fwd`, `echo`, `ping`, `capture`, `doctor`, `stats`, `ctl`, `demo` | the subcommands |
+//! | `l3fwd`, `echo`, `ping`, `capture`, `group`, `doctor`, `stats`, `ctl`, `demo` | the subcommands |
 //! | `session` | a dataplane that runs until it is told to stop: progress, control socket, summary |
 //! | `control` | the socket by which `stats` and `ctl` talk to a running command |
 //! | `snapshot`, `summary`, `table` | counters as data, and as text for people |
@@ -21,6 +21,7 @@ mod demo;
 mod doctor;
 mod echo;
 mod failure;
+mod group;
 mod hosting;
 mod interrupt;
 mod l3fwd;
@@ -60,6 +61,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Stats(args) => stats::run(args),
         Command::Ctl(args) => ctl::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Group(args) => group::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tailwater", &mut std::io::stdout());
             Ok(())

@@ -56,10 +56,14 @@ pub(crate) struct Run {
     #[arg(long, value_delimiter = ',', default_value = "0,4,12,24", value_name = "N,...",
           value_parser = clap::value_parser!(u32).range(0..=64))]
     pub delays: Vec<u32>,
+    /// Members of the groups
+    #[arg(long, value_delimiter = ',', default_value = "128,256,512,1024,2048", value_name = "N,...",
+          value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub members: Vec<u32>,
     /// Where the results go
     #[arg(long, default_value = "bench/results", value_name = "FOLDER")]
     pub out: PathBuf,
-    /// One run of one second, two sizes, full load: does it work?
+    /// One run of one second, two sizes, full load, a small group: does it work?
     #[arg(long)]
     pub quick: bool,
     /// Seconds to wait before each turn until nothing else uses the CPUs; what ran on a busy machine is marked
@@ -170,6 +174,7 @@ impl Run {
             peers: self.peers.clone(),
             sizes: if self.quick { quick_sizes() } else { self.sizes.clone() },
             delays: if self.quick { vec![0] } else { self.delays.clone() },
+            members: if self.quick && self.members.len() > 1 { vec![64] } else { self.members.clone() },
             patience: Duration::from_secs_f64(if self.quick { 0.0 } else { self.patience }),
             binaries: self.paths.binaries(),
             out: self.out.clone(),

@@ -73,3 +73,18 @@ fn contender_that_was_asked_for_and_is_absent_fails_the_run_and_is_named() {
     // The others were measured all the same.
     assert_eq!(folder.json("l3fwd")["samples"].as_array().map(Vec::len), Some(1));
 }
+
+#[test]
+fn quick_group_run_times_every_way_to_change_a_group() {
+    let folder = Folder::new("groups");
+    let output = bench(&folder.0, &["groups", "--quick", "--members", "8", "--peers", "ip-group,ip-each,ip-batch"]);
+    assert!(output.status.success());
+    let report = folder.json("groups");
+    let samples = report["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 3);
+    for sample in samples {
+        for key in ["up_ms", "mtu_ms", "down_ms"] {
+            assert!(sample["values"][key].as_f64().unwrap() > 0.0, "{sample}");
+        }
+    }
+}

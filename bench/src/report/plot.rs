@@ -8,6 +8,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
+use crate::report::markdown::digits;
 use crate::report::{Better, Table};
 
 const SIZE: (u32, u32) = (1000, 560);
@@ -48,6 +49,35 @@ pub(super) fn draw(table: &Table, folder: &Path, stem: &str) -> Result<Vec<std::
     Ok(vec![svg, png])
 }
 
+/// How high a value stands: in proportion, or by its logarithm where the least would vanish beside the greatest.
+struct Axis {
+    bottom: f64,
+    top: f64,
+    logarithmic: bool,
+}
+
+/// Medians further apart than this do not share a linear axis.
+const LINEAR_RATIO_MAX: f64 = 40.0;
+
+impl Axis {
+    fn of(table: &Table) -> Self {
+        let greatest = table.cells.iter().map(|cell| cell.value.max).fold(0.0, f64::max);
+        let least = table.cells.iter().map(|cell| cell.value.min).fold(f64::INFINITY, f64::min);
+        if least > 0.0 && greatest / least > LINEAR_RATIO_MAX {
+            return Self { bottom: least.log10().floor(), top: greatest.log10().ceil(), logarithmic: true };
+        }
+        Self { bottom: 0.0, top: (greatest * 1.05).max(f64::MIN_POSITIVE), logarithmic: false }
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        if self.logarithmic { value.log10() } else { value }
+    }
+
+    fn label(&self, at: f64) -> String {
+        digits(if self.logarithmic { 10f64.powf(at) } else { at })
+    }
+}
+
 /// One group of bars a column, one bar a contender, a line from the least to the greatest run on it.
 fn bars<B: DrawingBackend>(area: DrawingArea<B, Shift>, table: &Table) -> Result<(), String> {
     let text = |error: DrawingAreaErrorKind<B::ErrorType>| error.to_string();
@@ -55,7 +85,7 @@ fn bars<B: DrawingBackend>(area: DrawingArea<B, Shift>, table: &Table) -> Result
     let rows: Vec<&String> =
         table.rows.iter().filter(|row| table.cells.iter().any(|cell| cell.contender == **row)).collect();
     let width = 0.85 / rows.len() as f64;
-    let top = table.cells.iter().map(|cell| cell.value.max).fold(0.0, f64::max) * 1.05;
+    let axis = Axis::of(table);
     let columns = measure.columns.len();
     area.fill(&WHITE).map_err(text)?;
     let (picture, legend) = area.split_horizontally(SIZE.0 - LEGEND_WIDTH);
@@ -68,7 +98,7 @@ fn bars<B: DrawingBackend>(area: DrawingArea<B, Shift>, table: &Table) -> Result
         .margin(12)
         .x_label_area_size(32)
         .y_label_area_size(56)
-        .build_cartesian_2d(-0.5..columns as f64 - 0.5, 0.0..top.max(f64::MIN_POSITIVE))
+        .build_cartesian_2d(-0.5..columns as f64 - 0.5, axis.bottom..axis.top)
         .map_err(text)?;
     let label = |at: &f64| {
         let whole = at.round();
@@ -82,6 +112,7 @@ fn bars<B: DrawingBackend>(area: DrawingArea<B, Shift>, table: &Table) -> Result
         .bold_line_style(RGBColor(220, 220, 220))
         .x_labels(columns * 2 + 1)
         .x_label_formatter(&label)
+        .y_label_formatter(&|at| axis.label(*at))
         .y_desc(measure.unit.as_str())
         .label_style((FONT, 14))
         .draw()
@@ -91,14 +122,14 @@ fn bars<B: DrawingBackend>(area: DrawingArea<B, Shift>, table: &Table) -> Result
         let cells = measure.columns.iter().enumerate().filter_map(|(at, column)| Some((at, table.cell(row, column)?)));
         let left = |at: usize| at as f64 - 0.425 + position as f64 * width;
         let boxes = cells.clone().map(|(at, cell)| {
-            let corners = [(left(at), 0.0), (left(at) + width * 0.92, cell.value.median)];
+            let corners = [(left(at), axis.bottom), (left(at) + width * 0.92, axis.place(cell.value.median))];
             Rectangle::new(corners, colour.filled())
         });
         chart.draw_series(boxes).map_err(text)?;
         let spreads = cells.map(|(at, cell)| {
             let middle = left(at) + width * 0.46;
             PathElement::new(
-                vec![(middle, cell.value.min), (middle, cell.value.max)],
+                vec![(middle, axis.place(cell.value.min)), (middle, axis.place(cell.value.max))],
                 RGBColor(90, 90, 90).stroke_width(1),
             )
         });
@@ -129,6 +160,16 @@ mod tests {
         assert!(svg.contains("kernel") && svg.contains("ours") && svg.contains("64 B"), "{svg}");
         assert!(!svg.contains("dpdk"));
         assert_eq!(png.get(1..4), Some(&b"PNG"[..]));
+    }
+
+    #[test]
+    fn values_far_apart_stand_by_their_logarithm_and_near_ones_in_proportion() {
+        let mut table = example::report().tables().remove(0);
+        let near = Axis::of(&table);
+        assert_eq!((near.place(1.5), near.bottom), (1.5, 0.0));
+        table.cells[0].value.max = 1000.0;
+        let far = Axis::of(&table);
+        assert_eq!((far.place(100.0), far.label(2.0).as_str(), far.top), (2.0, "100", 3.0));
     }
 
     #[test]

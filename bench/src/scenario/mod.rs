@@ -3,6 +3,7 @@
 mod exec_models;
 mod fib;
 mod forwarding;
+mod groups;
 mod l3fwd;
 mod memory;
 mod udp_rtt;
@@ -34,6 +35,8 @@ pub(crate) enum Scenario {
     Fib,
     /// Forwarding with no kernel in it, against testpmd over net_null.
     Memory,
+    /// Up, MTU and down of whole interface groups, against ip one by one, in batches, and by its own group command.
+    Groups,
 }
 
 impl Scenario {
@@ -54,6 +57,7 @@ impl Scenario {
             Self::UdpRtt => udp_rtt::names(),
             Self::Fib => fib::names(),
             Self::Memory => memory::names(),
+            Self::Groups => groups::names(),
         }
     }
 
@@ -65,6 +69,7 @@ impl Scenario {
             Self::UdpRtt => udp_rtt::run(&mut session),
             Self::Fib => fib::run(&mut session),
             Self::Memory => memory::run(&mut session),
+            Self::Groups => groups::run(&mut session),
         };
         session.finish(result)
     }
@@ -81,6 +86,8 @@ pub(crate) struct Options {
     pub sizes: Vec<u16>,
     /// Offered loads as the generator's delay; 0 is full.
     pub delays: Vec<u32>,
+    /// Members of interface groups.
+    pub members: Vec<u32>,
     /// How long to wait for a quiet machine before each start.
     pub patience: Duration,
     pub binaries: Binaries,

@@ -1,14 +1,15 @@
 //! Commands for the kernel, and listings on request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use netlink_packet_core::NLM_F_CREATE;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::address::{self, Address};
 use crate::error::{Error, Result};
+use crate::group::LinkChange;
 use crate::link::{self, Link, LinkUpdate};
 use crate::mirror::REQUEST_BUFFER_BYTES;
 use crate::names::similar;
@@ -24,18 +25,21 @@ const LISTING_ATTEMPTS_MAX: u32 = 16;
 /// Commands to the kernel in the network namespace of the thread that opened it. Each call returns
 /// after the kernel has acted. Changing anything needs `CAP_NET_ADMIN`; listing needs nothing.
 ///
-/// A group command is a single request, which the kernel applies to every member, as
-/// `ip link set group N up` does. It never carries a name: the kernel would once have taken a
-/// mistyped name with a group for the whole group.
+/// The commands for whole interface groups, and for many links at once, are in `group.rs`.
 pub struct Control {
-    requests: Netlink,
+    pub(crate) requests: Netlink,
+    /// For listings that are broken off: what is left of one must not hold up the next request.
+    pub(crate) glances: Netlink,
 }
 
 impl Control {
     /// # Errors
     /// [`Error::Socket`].
     pub fn open() -> Result<Self> {
-        Ok(Self { requests: Netlink::open(&[], REQUEST_BUFFER_BYTES)? })
+        Ok(Self {
+            requests: Netlink::open(&[], REQUEST_BUFFER_BYTES)?,
+            glances: Netlink::open(&[], REQUEST_BUFFER_BYTES)?,
+        })
     }
 
     /// All links of the namespace now, with statistics, in order of interface index.
@@ -43,11 +47,18 @@ impl Control {
     /// # Errors
     /// [`Error::Socket`], [`Error::Refused`], [`Error::NoAnswer`].
     pub fn links(&mut self) -> Result<Vec<Link>> {
+        self.list_links(true, |_| true)
+    }
+
+    /// The links whose message `wanted` lets pass, taken apart.
+    pub(crate) fn list_links(&mut self, with_stats: bool, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Link>> {
         let mut links = BTreeMap::new();
         for _ in 0..LISTING_ATTEMPTS_MAX {
             links.clear();
-            let dump = self.requests.dump("list links", request::links(true), |message| {
-                if let Ok(LinkUpdate::Present(link)) = link::decode(message.payload, true, true) {
+            let dump = self.requests.dump("list links", request::links(with_stats), |message| {
+                if wanted(message.payload)
+                    && let Ok(LinkUpdate::Present(link)) = link::decode(message.payload, true, with_stats)
+                {
                     links.insert(link.ifindex, *link);
                 }
             })?;
@@ -58,28 +69,49 @@ impl Control {
         Ok(links.into_values().collect())
     }
 
+    /// All addresses of the namespace now, in order of interface index.
+    ///
+    /// # Errors
+    /// As [`Control::links`].
+    pub fn addresses(&mut self) -> Result<Vec<Address>> {
+        let mut addresses = BTreeMap::new();
+        for _ in 0..LISTING_ATTEMPTS_MAX {
+            addresses.clear();
+            let dump = self.requests.dump("list addresses", request::addresses(), |message| {
+                if let Ok(Some(address)) = address::decode(message.payload) {
+                    addresses.insert(address.key(), address);
+                }
+            })?;
+            if dump != Dump::Interrupted {
+                break;
+            }
+        }
+        Ok(addresses.into_values().collect())
+    }
+
     /// The link with this name or alternative name.
     ///
     /// # Errors
     /// [`Error::NoSuchLink`] with similar names; else as [`Control::links`].
     pub fn link_by_name(&mut self, name: &str) -> Result<Link> {
-        let links = self.links()?;
-        let named = |link: &&Link| link.name == name || link.alternative_names.iter().any(|n| n == name);
-        if let Some(link) = links.iter().find(named) {
-            return Ok(link.clone());
-        }
-        let names = links.iter().flat_map(|link| link.alternative_names.iter().chain([&link.name])).map(String::as_str);
-        Err(Error::NoSuchLink { name: name.to_owned(), similar: similar(name, names) })
+        find_by_name(&self.links()?, name).cloned()
     }
 
-    /// Members of an interface group; for group 0, all links that are in no other.
+    /// The links with these names or alternative names, without statistics, in the order of the names; each once.
     ///
     /// # Errors
-    /// As [`Control::links`].
-    pub fn links_in_group(&mut self, group: u32) -> Result<Vec<Link>> {
-        let mut links = self.links()?;
-        links.retain(|link| link.group == group);
-        Ok(links)
+    /// As [`Control::link_by_name`], for the first name that no link has.
+    pub fn links_by_name(&mut self, names: &[String]) -> Result<Vec<Link>> {
+        let links = self.list_links(false, |_| true)?;
+        let mut found: Vec<Link> = Vec::with_capacity(names.len());
+        let mut seen = BTreeSet::new();
+        for name in names {
+            let link = find_by_name(&links, name)?;
+            if seen.insert(link.ifindex) {
+                found.push(link.clone());
+            }
+        }
+        Ok(found)
     }
 
     /// Queues in use on a link, from sysfs; where that shows another namespace, the number the link
@@ -107,18 +139,13 @@ impl Control {
     /// neighbour (link gone or down, address not of the link's family, or the neighbour table full:
     /// `gc_thresh3`, 1024 entries by default for all namespaces together).
     pub fn use_neighbours(&mut self, neighbours: &[(u32, IpAddr)]) -> Result<Vec<Result<()>>> {
-        let mut verdicts = Vec::with_capacity(neighbours.len());
-        for batch in neighbours.chunks(BATCH_MAX) {
-            let requests = batch.iter().map(|(ifindex, ip)| (use_request(*ifindex, *ip), NLM_F_CREATE)).collect();
-            let answers = self.requests.execute("use neighbours", requests)?;
-            for ((ifindex, ip), answer) in batch.iter().zip(answers) {
-                verdicts.push(answer.map_err(|source| Error::Refused {
-                    doing: format!("use neighbour {ip} on interface {ifindex}"),
-                    source,
-                }));
-            }
-        }
-        Ok(verdicts)
+        self.each(
+            "use neighbours",
+            neighbours,
+            |(ifindex, ip)| format!("use neighbour {ip} on interface {ifindex}"),
+            |(ifindex, ip)| (use_request(*ifindex, *ip), NLM_F_CREATE),
+            &mut |_| {},
+        )
     }
 
     /// Asks the kernel to resolve one neighbour; see [`Control::use_neighbours`].
@@ -134,8 +161,8 @@ impl Control {
     /// # Errors
     /// [`Error::Refused`] where there is no such link or no permission; socket errors.
     pub fn set_link_up(&mut self, ifindex: u32, up: bool) -> Result<()> {
-        let doing = format!("set interface {ifindex} {}", if up { "up" } else { "down" });
-        self.change(doing, by_index(ifindex)?, Change::Up(up))
+        let change = if up { LinkChange::Up } else { LinkChange::Down };
+        self.change_links(&[ifindex], change, &mut |_| {})?.into_iter().collect()
     }
 
     /// Sets the largest IP packet of a link, in bytes.
@@ -143,8 +170,7 @@ impl Control {
     /// # Errors
     /// As [`Control::set_link_up`]; also where the driver cannot.
     pub fn set_mtu(&mut self, ifindex: u32, mtu_bytes: u32) -> Result<()> {
-        let doing = format!("set the MTU of interface {ifindex} to {mtu_bytes}");
-        self.change(doing, by_index(ifindex)?, Change::Mtu(mtu_bytes))
+        self.change_links(&[ifindex], LinkChange::Mtu(mtu_bytes), &mut |_| {})?.into_iter().collect()
     }
 
     /// Puts a link into an interface group.
@@ -152,80 +178,36 @@ impl Control {
     /// # Errors
     /// As [`Control::set_link_up`].
     pub fn set_group(&mut self, ifindex: u32, group: u32) -> Result<()> {
-        let mut message = by_index(ifindex)?;
-        message.attributes.push(LinkAttribute::Group(group));
-        self.set(format!("put interface {ifindex} into group {group}"), message)
+        self.set_groups(&[ifindex], group, &mut |_| {})?.into_iter().collect()
     }
 
-    /// Sets all links of a group up or down in one request. The kernel stops at the first member that
-    /// refuses; those before it have changed.
-    ///
-    /// # Errors
-    /// [`Error::DefaultGroup`] for group 0, [`Error::EmptyGroup`], both before anything is touched;
-    /// else as [`Control::set_link_up`].
-    pub fn set_group_up(&mut self, group: u32, up: bool) -> Result<()> {
-        let message = self.by_group(group)?;
-        let doing = format!("set group {group} {}", if up { "up" } else { "down" });
-        self.change(doing, message, Change::Up(up))
-    }
-
-    /// Sets the MTU of all links of a group in one request, in bytes.
-    ///
-    /// # Errors
-    /// As [`Control::set_group_up`].
-    pub fn set_group_mtu(&mut self, group: u32, mtu_bytes: u32) -> Result<()> {
-        let message = self.by_group(group)?;
-        let doing = format!("set the MTU of group {group} to {mtu_bytes}");
-        self.change(doing, message, Change::Mtu(mtu_bytes))
-    }
-
-    fn by_group(&mut self, group: u32) -> Result<LinkMessage> {
-        if group == 0 {
-            return Err(Error::DefaultGroup);
+    /// Sends one request for each item, many in a system call, and returns the verdicts in order. `progress` hears after
+    /// each batch how many are done.
+    pub(crate) fn each<T>(
+        &mut self,
+        all: &'static str,
+        items: &[T],
+        doing: impl Fn(&T) -> String,
+        request: impl Fn(&T) -> (RouteNetlinkMessage, u16),
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Result<()>>> {
+        let mut verdicts = Vec::with_capacity(items.len());
+        for batch in items.chunks(BATCH_MAX) {
+            let answers = self.requests.execute(all, batch.iter().map(&request).collect())?;
+            let told = batch.iter().zip(answers);
+            verdicts.extend(told.map(|(item, answer)| answer.map_err(|refusal| Error::refused(doing(item), refusal))));
+            progress(verdicts.len());
         }
-        if self.links_in_group(group)?.is_empty() {
-            return Err(Error::EmptyGroup { group });
-        }
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::Group(group));
-        Ok(message)
-    }
-
-    fn change(&mut self, doing: String, mut message: LinkMessage, change: Change) -> Result<()> {
-        match change {
-            Change::Up(up) => {
-                message.header.change_mask = LinkFlags::Up;
-                message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
-            }
-            Change::Mtu(mtu_bytes) => message.attributes.push(LinkAttribute::Mtu(mtu_bytes)),
-        }
-        self.set(doing, message)
-    }
-
-    fn set(&mut self, doing: String, message: LinkMessage) -> Result<()> {
-        // RTM_NEWLINK without NLM_F_CREATE changes what exists and never makes anything.
-        let request = vec![(RouteNetlinkMessage::NewLink(message), 0)];
-        let verdicts = self.requests.execute("change links", request)?;
-        match verdicts.into_iter().next() {
-            Some(Err(source)) => Err(Error::Refused { doing, source }),
-            Some(Ok(())) | None => Ok(()),
-        }
+        Ok(verdicts)
     }
 }
 
-enum Change {
-    Up(bool),
-    Mtu(u32),
-}
-
-/// To the kernel, index 0 and a group means the whole group: never let one slip in.
-fn by_index(ifindex: u32) -> Result<LinkMessage> {
-    if ifindex == 0 {
-        return Err(Error::ZeroIndex);
-    }
-    let mut message = LinkMessage::default();
-    message.header.index = ifindex;
-    Ok(message)
+fn find_by_name<'a>(links: &'a [Link], name: &str) -> Result<&'a Link> {
+    let named = |link: &&Link| link.name == name || link.alternative_names.iter().any(|other| other == name);
+    links.iter().find(named).ok_or_else(|| {
+        let names = links.iter().flat_map(|link| link.alternative_names.iter().chain([&link.name])).map(String::as_str);
+        Error::NoSuchLink { name: name.to_owned(), similar: similar(name, names) }
+    })
 }
 
 fn use_request(ifindex: u32, ip: IpAddr) -> RouteNetlinkMessage {

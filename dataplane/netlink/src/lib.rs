@@ -2,7 +2,7 @@
 //! commands a forwarder has for the kernel. Synchronous, one thread, no unsafe code.
 //!
 //! - [`Mirror`] yields the present state and then every difference, as [`Event`]s.
-//! - [`Control`] lists links, asks the kernel to resolve neighbours, changes links and groups of links.
+//! - [`Control`] lists links, asks the kernel to resolve neighbours, changes links and whole groups of links.
 //! - [`rib`] is the merge of the kernel's routes into one best route per prefix, free of I/O.
 //!
 //! ```no_run
@@ -28,6 +28,7 @@ mod address;
 mod control;
 mod error;
 mod event;
+mod group;
 mod link;
 mod mirror;
 mod names;
@@ -45,9 +46,10 @@ pub use address::Address;
 pub use control::Control;
 pub use error::{Error, Result};
 pub use event::Event;
+pub use group::{AddressChange, Group, LinkChange};
 pub use link::{Link, LinkStats, XdpAttachment, XdpMode};
 pub use mirror::{Counters, Limits, Mirror};
-pub use names::group_by_name;
+pub use names::{group_by_name, group_names};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use prefix::Prefix;
 pub use queues::Queues;

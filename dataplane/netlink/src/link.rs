@@ -5,6 +5,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkInfo, LinkXdp, State, XdpAttached};
 
 const LINK_HEADER_LEN: usize = 16;
+const IFLA_GROUP: u16 = 27;
 
 /// Where an XDP program sits on a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,6 +138,13 @@ pub(crate) fn decode(payload: &[u8], new: bool, with_stats: bool) -> Result<Link
         link.lower_ifindex = None;
     }
     Ok(if complete { LinkUpdate::Present(Box::new(link)) } else { LinkUpdate::Partial })
+}
+
+/// The interface group in a link message, without taking the rest apart.
+pub(crate) fn group_of(payload: &[u8]) -> Option<u32> {
+    let attributes = NlasIterator::new(payload.get(LINK_HEADER_LEN..)?);
+    let group = attributes.flatten().find(|attribute| attribute.kind() == IFLA_GROUP)?;
+    Some(u32::from_ne_bytes(group.value().try_into().ok()?))
 }
 
 impl Link {

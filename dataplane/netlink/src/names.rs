@@ -4,14 +4,14 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Where iproute2 keeps group names, first match wins.
-const GROUP_FILES: [&str; 2] = ["/etc/iproute2/group", "/usr/share/iproute2/group"];
+/// Where iproute2 keeps group names, by version and distribution; the first match wins.
+const GROUP_FILES: [&str; 3] = ["/etc/iproute2/group", "/usr/share/iproute2/group", "/usr/lib/iproute2/group"];
 /// Suggestions shown at most.
 const SUGGESTIONS_MAX: usize = 3;
 /// Jaro-Winkler similarity from which on a name is worth suggesting: one or two slips in a short name.
 const SIMILARITY_MIN: f64 = 0.8;
 
-/// Number of an interface group: a decimal or `0x` number, or a name from `/etc/iproute2/group`.
+/// Number of an interface group: a decimal or `0x` number, or a name from iproute2's group file.
 ///
 /// # Errors
 /// [`Error::NoSuchGroup`], with similar names.
@@ -23,10 +23,7 @@ pub fn group_by_name(name: &str) -> Result<u32> {
     if let Some(number) = number {
         return Ok(number);
     }
-    let mut known = Vec::new();
-    for file in GROUP_FILES {
-        known.extend(read_groups(Path::new(file)));
-    }
+    let known = group_names();
     match known.iter().find(|(_, group)| group == name) {
         Some((number, _)) => Ok(*number),
         None => Err(Error::NoSuchGroup {
@@ -34,6 +31,11 @@ pub fn group_by_name(name: &str) -> Result<u32> {
             similar: similar(name, known.iter().map(|(_, group)| group.as_str())),
         }),
     }
+}
+
+/// Numbers and names of iproute2's group files; of several names of a number, and numbers of a name, the first counts.
+pub fn group_names() -> Vec<(u32, String)> {
+    GROUP_FILES.iter().flat_map(|file| read_groups(Path::new(file))).collect()
 }
 
 fn read_groups(file: &Path) -> Vec<(u32, String)> {

@@ -1,12 +1,13 @@
 //! One rtnetlink socket: requests with their answers, or a stream of notifications.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use netlink_packet_core::{
     ErrorBuffer, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NetlinkSerializable,
+    NetlinkPayload, NetlinkSerializable, NlasIterator,
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,6 +23,22 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
+const NLMSG_HEADER_LEN: usize = 16;
+/// Flag of an error: the request is not quoted in full, only its header.
+const NLM_F_CAPPED: u16 = 0x100;
+/// Flag of an error: attributes follow the quoted request.
+const NLM_F_ACK_TLVS: u16 = 0x200;
+/// Attribute of an error: the reason in words.
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// The kernel's no: a code, and perhaps a sentence.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) source: io::Error,
+    pub(crate) said: Option<String>,
+}
+
+pub(crate) type Verdict = std::result::Result<(), Refusal>;
 
 /// A message of the kernel, header fields first.
 #[derive(Clone, Copy)]
@@ -40,6 +57,8 @@ pub(crate) enum Dump {
     Interrupted,
     /// The table asked for does not exist.
     Absent,
+    /// The reader had enough; there may be more.
+    Enough,
 }
 
 pub(crate) enum Received {
@@ -76,7 +95,9 @@ impl Netlink {
         }
         // Kernels before 4.20 do not check; their dumps list more, which readers must filter anyway.
         let _ = socket.set_netlink_get_strict_chk(true);
-        let _ = socket.set_ext_ack(false);
+        // Reasons in words, and requests not quoted back; kernels before 4.12 know neither.
+        let _ = socket.set_ext_ack(true);
+        let _ = socket.set_cap_ack(true);
         for group in groups {
             socket.add_membership(*group).map_err(doing("subscribe to a group"))?;
         }
@@ -125,7 +146,7 @@ impl Netlink {
         &mut self,
         doing: &'static str,
         requests: Vec<(M, u16)>,
-    ) -> Result<Vec<std::result::Result<(), io::Error>>> {
+    ) -> Result<Vec<Verdict>> {
         let mut datagram = Vec::new();
         let first = self.sequence.wrapping_add(1);
         let count = requests.len();
@@ -134,7 +155,7 @@ impl Netlink {
             append(&mut datagram, request, flags | NLM_F_REQUEST | NLM_F_ACK, self.sequence);
         }
         self.send(doing, &datagram)?;
-        let mut verdicts: Vec<Option<std::result::Result<(), io::Error>>> = Vec::new();
+        let mut verdicts: Vec<Option<Verdict>> = Vec::new();
         verdicts.resize_with(count, || None);
         let mut missing = count;
         while missing > 0 {
@@ -144,7 +165,7 @@ impl Netlink {
                 if message.kind == NLMSG_ERROR
                     && let Some(verdict @ None) = verdicts.get_mut(index)
                 {
-                    *verdict = Some(verdict_of(message.payload));
+                    *verdict = Some(verdict_of(&message));
                     missing -= 1;
                 }
             }
@@ -159,6 +180,20 @@ impl Netlink {
         request: M,
         mut each: impl FnMut(Message<'_>),
     ) -> Result<Dump> {
+        self.dump_until(doing, request, |message| {
+            each(message);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Lists a table until `each` breaks off, then answers [`Dump::Enough`]. The kernel has made little more than what
+    /// was read; the rest is made and thrown away before the socket's next request, or never if that does not come.
+    pub(crate) fn dump_until<M: NetlinkSerializable>(
+        &mut self,
+        doing: &'static str,
+        request: M,
+        mut each: impl FnMut(Message<'_>) -> ControlFlow<()>,
+    ) -> Result<Dump> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut datagram = Vec::new();
         append(&mut datagram, request, NLM_F_REQUEST | NLM_F_DUMP, self.sequence);
@@ -172,18 +207,17 @@ impl Netlink {
                 }
                 interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
                 let verdict = match message.kind {
-                    NLMSG_DONE => verdict_of(message.payload),
-                    NLMSG_ERROR => verdict_of(message.payload),
-                    _ => {
-                        each(message);
-                        continue;
-                    }
+                    NLMSG_DONE | NLMSG_ERROR => verdict_of(&message),
+                    _ if each(message).is_break() => return Ok(Dump::Enough),
+                    _ => continue,
                 };
                 return match verdict {
                     Ok(()) if interrupted => Ok(Dump::Interrupted),
                     Ok(()) => Ok(Dump::Complete),
-                    Err(e) if e.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => Ok(Dump::Absent),
-                    Err(source) => Err(Error::Refused { doing: doing.to_owned(), source }),
+                    Err(refusal) if refusal.source.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {
+                        Ok(Dump::Absent)
+                    }
+                    Err(refusal) => Err(Error::refused(doing, refusal)),
                 };
             }
         }
@@ -235,11 +269,30 @@ fn append<M: NetlinkSerializable>(datagram: &mut Vec<u8>, request: M, flags: u16
 }
 
 /// `NLMSG_ERROR` and `NLMSG_DONE` both start with 0 or a negative errno.
-fn verdict_of(payload: &[u8]) -> std::result::Result<(), io::Error> {
-    match ErrorBuffer::new_checked(payload).ok().and_then(|buffer| buffer.code()) {
+fn verdict_of(message: &Message<'_>) -> Verdict {
+    match ErrorBuffer::new_checked(message.payload).ok().and_then(|buffer| buffer.code()) {
         None => Ok(()),
-        Some(code) => Err(io::Error::from_raw_os_error(code.get().saturating_neg())),
+        Some(code) => {
+            let source = io::Error::from_raw_os_error(code.get().saturating_neg());
+            Err(Refusal { source, said: words_of(message) })
+        }
     }
+}
+
+/// The reason in words, which follows the code and the request quoted back.
+fn words_of(message: &Message<'_>) -> Option<String> {
+    if message.kind != NLMSG_ERROR || message.flags & NLM_F_ACK_TLVS == 0 {
+        return None;
+    }
+    let quoted = message.payload.get(4..)?;
+    let quoted_len = match message.flags & NLM_F_CAPPED {
+        0 => u32::from_ne_bytes(quoted.get(..4)?.try_into().ok()?) as usize,
+        _ => NLMSG_HEADER_LEN,
+    };
+    let attributes = NlasIterator::new(quoted.get(quoted_len.next_multiple_of(4)..)?);
+    let words = attributes.flatten().find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG)?;
+    let words = String::from_utf8_lossy(words.value());
+    Some(words.trim_end_matches('\0').to_owned()).filter(|words| !words.is_empty())
 }
 
 /// The messages of one datagram; stops at the first that is malformed.
@@ -257,9 +310,52 @@ impl<'a> Iterator for Messages<'a> {
             kind: buffer.message_type(),
             flags: buffer.flags(),
             sequence: buffer.sequence_number(),
-            payload: self.rest.get(16..length)?,
+            payload: self.rest.get(NLMSG_HEADER_LEN..length)?,
         };
         self.rest = self.rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error of EINVAL for a request with 4 bytes of body, with the reason in words after it.
+    fn refusal(capped: bool) -> Vec<u8> {
+        let mut payload = (-22i32).to_ne_bytes().to_vec();
+        payload.extend(20u32.to_ne_bytes());
+        payload.extend([0; 12]);
+        if !capped {
+            payload.extend([0xff; 4]);
+        }
+        let words = b"mtu too large\0";
+        payload.extend((4 + words.len() as u16).to_ne_bytes());
+        payload.extend(NLMSGERR_ATTR_MSG.to_ne_bytes());
+        payload.extend(words);
+        payload.resize(payload.len().next_multiple_of(4), 0);
+        payload
+    }
+
+    fn said(flags: u16, payload: &[u8]) -> Option<String> {
+        let verdict = verdict_of(&Message { kind: NLMSG_ERROR, flags, sequence: 1, payload });
+        verdict.err().and_then(|refusal| refusal.said)
+    }
+
+    #[test]
+    fn reason_in_words_is_found_behind_the_quoted_request() {
+        assert_eq!(said(NLM_F_ACK_TLVS | NLM_F_CAPPED, &refusal(true)).as_deref(), Some("mtu too large"));
+        assert_eq!(said(NLM_F_ACK_TLVS, &refusal(false)).as_deref(), Some("mtu too large"));
+    }
+
+    #[test]
+    fn refusal_without_words_or_cut_short_has_a_code_only() {
+        assert_eq!(said(0, &refusal(true)), None);
+        let whole = refusal(true);
+        for length in 4..whole.len() {
+            let _ = said(NLM_F_ACK_TLVS | NLM_F_CAPPED, &whole[..length]);
+            let _ = said(NLM_F_ACK_TLVS, &whole[..length]);
+        }
+        assert_eq!(said(NLM_F_ACK_TLVS, &whole[..6]), None);
     }
 }

@@ -22,37 +22,6 @@ fn settings(control: &mut Control) -> Vec<Link> {
 }
 
 #[test]
-fn one_request_changes_a_whole_group_and_nobody_else() {
-    in_namespace(|| {
-        bridges(20);
-        let mut control = Control::open().unwrap();
-        assert_eq!(control.links_in_group(7).unwrap().len(), 10);
-        control.set_group_up(7, true).unwrap();
-        control.set_group_mtu(7, 1400).unwrap();
-        for link in control.links().unwrap().iter().filter(|l| l.name.starts_with('d')) {
-            assert_eq!((link.up, link.mtu_bytes == 1400), (link.group == 7, link.group == 7), "{link:?}");
-        }
-        control.set_group_up(7, false).unwrap();
-        assert!(control.links_in_group(7).unwrap().iter().all(|link| !link.up));
-    });
-}
-
-#[test]
-fn a_group_which_is_empty_default_or_unnamed_changes_nothing() {
-    in_namespace(|| {
-        bridges(4);
-        let mut control = Control::open().unwrap();
-        let before = settings(&mut control);
-        assert!(matches!(control.set_group_up(8, true), Err(Error::EmptyGroup { group: 8 })));
-        assert!(matches!(control.set_group_mtu(8, 1400), Err(Error::EmptyGroup { group: 8 })));
-        assert!(matches!(control.set_group_up(0, false), Err(Error::DefaultGroup)));
-        assert!(matches!(control.set_group_mtu(0, 1400), Err(Error::DefaultGroup)));
-        assert!(matches!(tailwater_netlink::group_by_name("uplnks"), Err(Error::NoSuchGroup { .. })));
-        assert_eq!(settings(&mut control), before);
-    });
-}
-
-#[test]
 fn an_index_that_names_no_link_changes_nothing() {
     in_namespace(|| {
         bridges(4);
