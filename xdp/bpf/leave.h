@@ -46,24 +46,32 @@ static __always_inline struct decision kernel(enum verdict verdict)
 	return (struct decision){ .verdict = verdict };
 }
 
-/* To the socket of one worker, unless its ring is known to be full: then dropping here saves the copy.
+/* Whether a worker's receive ring is full.
  *
- * `sent` is counted here, `taken` and `capacity` by the worker. A frame the kernel loses after this point
+ * `sent` is counted here, `taken` by the worker, whose line is read only where the ring would be full by what
+ * was seen of it before: at each frame it would cost a miss. A frame the kernel loses after it was counted
  * makes `sent` run ahead; the worker heals that by setting taken = sent whenever it finds its ring empty.
  * It may do so while a frame is still on its way, and so get ahead itself: hence the signed comparison. */
+static __always_inline bool is_full(struct ring_state *ring)
+{
+	__u32 capacity = *(volatile __u32 *)&ring->capacity;
+
+	if (!capacity || (__s32)(ring->sent - ring->seen) < (__s32)capacity)
+		return false;
+	ring->seen = *(volatile __u32 *)&ring->taken;
+	return (__s32)(ring->sent - ring->seen) >= (__s32)capacity;
+}
+
+/* To the socket of one worker, unless its ring is known to be full: then dropping here saves the copy. */
 static __always_inline int to_worker(struct xdp_md *ctx, __u32 number, enum verdict verdict)
 {
 	__u32 slot = ctx->rx_queue_index * port.workers + number;
 	struct ring_state *ring = bpf_map_lookup_elem(&ring_states, &slot);
 	int fallback = port.mode == MODE_EXCLUSIVE ? XDP_DROP : XDP_PASS;
-	__u32 capacity;
 	int action;
 
-	if (ring) {
-		capacity = *(volatile __u32 *)&ring->capacity;
-		if (capacity && (__s32)(ring->sent - *(volatile __u32 *)&ring->taken) >= (__s32)capacity)
-			return leave(ctx, DROP_RING_FULL, XDP_DROP);
-	}
+	if (ring && is_full(ring))
+		return leave(ctx, DROP_RING_FULL, XDP_DROP);
 	action = bpf_redirect_map(&xsks, slot, fallback);
 	if (action != XDP_REDIRECT)
 		return leave(ctx, port.mode == MODE_EXCLUSIVE ? DROP_NO_SOCKET : PASS_NO_SOCKET, action);
@@ -80,6 +88,9 @@ static __always_inline __u32 existing_worker(__u32 number)
 
 static __always_inline __u32 worker_of_flow(const struct flow *flow, const struct settings *cfg)
 {
+	/* Known when the program is loaded: the verifier then leaves the hash out. */
+	if (port.workers == 1)
+		return 0;
 	return existing_worker(cfg->indirection[flow_hash(flow, cfg->hash_key) % INDIRECTION_LEN]);
 }
 

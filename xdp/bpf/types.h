@@ -84,10 +84,11 @@ _Static_assert(sizeof(struct local_addr) == 24, "layout.rs says 24");
 /* How full a worker's receive ring is, without a system call: one line for each writer. */
 struct ring_state {
 	__u32 sent;                                      /* written by the program */
-	__u8 pad0[CACHE_LINE - sizeof(__u32)];
+	__u32 seen;                                      /* written by the program: `taken` when it last looked */
+	__u32 capacity;                                  /* written by the worker at the start, 0: never shed */
+	__u8 pad0[CACHE_LINE - 3 * sizeof(__u32)];
 	__u32 taken;                                     /* written by the worker */
-	__u32 capacity;                                  /* written by the worker, 0: never shed */
-	__u8 pad1[CACHE_LINE - 2 * sizeof(__u32)];
+	__u8 pad1[CACHE_LINE - sizeof(__u32)];
 };
 _Static_assert(sizeof(struct ring_state) == 2 * CACHE_LINE, "one line each");
 

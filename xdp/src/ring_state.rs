@@ -8,14 +8,15 @@ use crate::mapping::Mapping;
 /// Bytes of one ring state: a cache line for each writer (`struct ring_state` in `bpf/types.h`).
 pub(crate) const RING_STATE_LEN: usize = 128;
 const SENT: usize = 0;
+const CAPACITY: usize = 8;
 const TAKEN: usize = 64;
-const CAPACITY: usize = 68;
 
 /// Fill level of one socket's receive ring, as the program sees it.
 ///
 /// ```text
-/// line 0   sent                 the program adds one for every frame it redirects
-/// line 1   taken, capacity      the worker says what it took from the ring, and how many may be under way
+/// line 0   sent, seen, capacity   the program adds one to `sent` for every frame it redirects, and keeps in `seen`
+///                                 what it last saw of `taken`; `capacity` is how many may be under way
+/// line 1   taken                  the worker says what it took from the ring
 /// ```
 ///
 /// Where `sent - taken >= capacity` the program drops the frame (`drop_ring_full`) before the kernel
@@ -37,7 +38,7 @@ impl RingState {
     /// The state of a slot, if the mapping has it.
     pub(crate) fn new(mapping: &Arc<Mapping>, slot: usize) -> Option<Self> {
         let base = slot.checked_mul(RING_STATE_LEN)?;
-        mapping.u32(base.checked_add(CAPACITY)?)?;
+        mapping.u32(base.checked_add(TAKEN)?)?;
         Some(Self { mapping: Arc::clone(mapping), base })
     }
 

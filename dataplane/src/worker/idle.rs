@@ -71,22 +71,25 @@ impl Ladder {
         self.busy_poll = false;
     }
 
-    /// A turn found nothing; `deadline_ns` is when a block has work.
+    /// A turn found nothing; `deadline_ns` tells when a block has work, and is asked only if that matters.
     #[inline]
-    pub(super) fn step(&mut self, now_ns: u64, deadline_ns: Option<u64>) -> Step {
-        if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) {
+    pub(super) fn step(&mut self, now_ns: u64, deadline_ns: impl FnOnce() -> Option<u64>) -> Step {
+        if self.idle == Idle::Spin {
             return Step::Spin;
         }
         let first = self.since_ns.is_none();
         let idle_ns = now_ns.saturating_sub(*self.since_ns.get_or_insert(now_ns));
-        let until_ns = deadline_ns.unwrap_or(u64::MAX).min(now_ns.saturating_add(SLEEP_MAX_NS));
+        if self.idle == Idle::Adaptive && idle_ns < SPIN_NS {
+            return Step::Spin;
+        }
+        let deadline_ns = deadline_ns();
+        if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) {
+            return Step::Spin;
+        }
         match self.idle {
-            Idle::Spin => Step::Spin,
             Idle::Sleep if first => Step::Yield,
-            Idle::Sleep => Step::Sleep { until_ns },
-            Idle::Adaptive if idle_ns < SPIN_NS => Step::Spin,
             Idle::Adaptive if self.busy_poll && idle_ns < SPIN_NS + BUSY_POLL_NS => Step::BusyPoll,
-            Idle::Adaptive => Step::Sleep { until_ns },
+            _ => Step::Sleep { until_ns: deadline_ns.unwrap_or(u64::MAX).min(now_ns.saturating_add(SLEEP_MAX_NS)) },
         }
     }
 }
@@ -125,20 +128,20 @@ mod tests {
     #[test]
     fn adaptive_ladder_spins_then_busy_polls_then_sleeps_until_the_deadline() {
         let mut ladder = Ladder::new(Idle::Adaptive);
-        assert_eq!(ladder.step(1_000, None), Step::Spin);
-        assert_eq!(ladder.step(1_000 + SPIN_NS, None), Step::BusyPoll);
+        assert_eq!(ladder.step(1_000, || None), Step::Spin);
+        assert_eq!(ladder.step(1_000 + SPIN_NS, || None), Step::BusyPoll);
         ladder.no_busy_poll();
         let late_ns = 1_000 + SPIN_NS + 1;
-        assert_eq!(ladder.step(late_ns, Some(late_ns + 5)), Step::Sleep { until_ns: late_ns + 5 });
+        assert_eq!(ladder.step(late_ns, || Some(late_ns + 5)), Step::Sleep { until_ns: late_ns + 5 });
         ladder.worked();
-        assert_eq!(ladder.step(late_ns, None), Step::Spin, "a packet starts the ladder anew");
+        assert_eq!(ladder.step(late_ns, || None), Step::Spin, "a packet starts the ladder anew");
     }
 
     #[test]
     fn a_deadline_that_has_passed_is_never_slept_over() {
         let mut ladder = Ladder::new(Idle::Sleep);
-        assert_eq!(ladder.step(10, None), Step::Yield);
-        assert_eq!(ladder.step(10, Some(10)), Step::Spin);
-        assert_eq!(ladder.step(10, Some(11)), Step::Sleep { until_ns: 11 });
+        assert_eq!(ladder.step(10, || None), Step::Yield);
+        assert_eq!(ladder.step(10, || Some(10)), Step::Spin);
+        assert_eq!(ladder.step(10, || Some(11)), Step::Sleep { until_ns: 11 });
     }
 }

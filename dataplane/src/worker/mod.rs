@@ -154,8 +154,7 @@ impl Worker {
             if worked {
                 self.ladder.worked();
             } else {
-                self.idle(now_ns);
-                now_ns = clock::now_ns();
+                now_ns = self.idle(now_ns);
             }
         }
     }
@@ -207,10 +206,15 @@ impl Worker {
         worked
     }
 
-    fn idle(&mut self, now_ns: u64) {
-        let deadline_ns = self.graph.deadline_ns();
-        match self.ladder.step(now_ns, deadline_ns) {
-            Step::Spin => std::hint::spin_loop(),
+    /// Does nothing in the cheapest way; returns the time.
+    fn idle(&mut self, now_ns: u64) -> u64 {
+        let graph = &self.graph;
+        match self.ladder.step(now_ns, || graph.deadline_ns()) {
+            // The pause is too short to tell.
+            Step::Spin => {
+                std::hint::spin_loop();
+                return now_ns;
+            }
             Step::Yield => std::thread::yield_now(),
             Step::BusyPoll => {
                 self.tally.busy_polls += 1;
@@ -224,6 +228,7 @@ impl Worker {
                 idle::sleep(&self.ports, &self.control, now_ns, until_ns, unsent);
             }
         }
+        clock::now_ns()
     }
 
     /// Answers requests; returns whether to stop.
