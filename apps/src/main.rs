@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `cli` | the command line as a whole |
 //! | `common` | options of every command that moves packets |
-//! | `l3fwd`, `echo`, `ping`, `capture`, `doctor`, `stats`, `ctl`, `demo` | the subcommands |
+//! | `l3fwd`, `echo`, `ping`, `capture`, `doctor`, `stats`, `top`, `ctl`, `demo` | the subcommands |
 //! | `session` | a dataplane that runs until it is told to stop: progress, control socket, summary |
-//! | `control` | the socket by which `stats` and `ctl` talk to a running command |
-//! | `snapshot`, `summary`, `table` | counters as data, and as text for people |
+//! | `control` | the socket by which `stats`, `top` and `ctl` talk to a running command |
+//! | `snapshot`, `window` | counters as data, and what was counted between two looks |
+//! | `summary`, `table` | the same as text for people |
 //!
 //! Exit codes: 0 all went well, 1 it failed, 2 the command line cannot be right.
 
@@ -34,6 +35,8 @@ mod snapshot;
 mod stats;
 mod summary;
 mod table;
+mod top;
+mod window;
 
 use std::process::ExitCode;
 
@@ -58,6 +61,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Capture(args) => capture::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Stats(args) => stats::run(args),
+        Command::Top(args) => top::run(args),
         Command::Ctl(args) => ctl::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions { shell } => {

@@ -1,4 +1,7 @@
-//! What a running command has counted, as data: the content of summaries, of JSON and of the control socket. There is no other way for a number to the outside.
+//! What a running command has counted, as data: the content of summaries, of JSON, of `top`, of the metrics page and of
+//! the control socket. There is no other way for a number to the outside.
+
+mod since;
 
 use std::collections::BTreeMap;
 
