@@ -9,6 +9,7 @@
 //! | `control` | the socket by which `stats`, `top` and `ctl` talk to a running command |
 //! | `snapshot`, `window` | counters as data, and what was counted between two looks |
 //! | `summary`, `table` | the same as text for people |
+//! | `metrics` | the same as a page for Prometheus |
 //!
 //! Exit codes: 0 all went well, 1 it failed, 2 the command line cannot be right.
 
@@ -26,6 +27,7 @@ mod hosting;
 mod interrupt;
 mod l3fwd;
 mod logging;
+mod metrics;
 mod napi;
 mod output;
 mod ping;

@@ -1,6 +1,8 @@
 //! What a running command has counted, as data: the content of summaries, of JSON, of `top`, of the metrics page and of
 //! the control socket. There is no other way for a number to the outside.
 
+#[cfg(test)]
+pub(crate) mod sample;
 mod since;
 
 use std::collections::BTreeMap;

@@ -8,8 +8,6 @@
 mod draw;
 mod history;
 mod keyboard;
-#[cfg(test)]
-mod sample;
 mod sampler;
 mod screen;
 mod sheet;

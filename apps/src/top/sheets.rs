@@ -359,7 +359,7 @@ fn xdp_drops(delta: &Snapshot, now: &Snapshot) -> Vec<(&'static str, String, u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::top::sample;
+    use crate::snapshot::sample;
 
     fn cell(sheet: &Sheet, row: usize, key: &str) -> Cell {
         let at = sheet.columns.iter().position(|column| column.key == key).unwrap();

@@ -8,7 +8,8 @@ use ratatui::crossterm::event::KeyCode;
 
 use super::sampler::Sample;
 use super::view::View;
-use super::{as_json, as_text, draw, interval, sample};
+use super::{as_json, as_text, draw, interval};
+use crate::snapshot::sample;
 
 /// A view that has seen half a minute of rising and falling load.
 fn view() -> View {

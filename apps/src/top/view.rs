@@ -274,7 +274,7 @@ fn figures(window: &Window) -> Vec<(String, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::top::sample;
+    use crate::snapshot::sample;
     use crate::top::sheet::Row;
 
     fn view() -> View {
