@@ -4,7 +4,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::common::Common;
-use crate::{capture, ctl, demo, doctor, echo, group, l3fwd, ping, stats};
+use crate::{capture, ctl, demo, doctor, echo, group, l3fwd, ping, stats, top};
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -12,6 +12,7 @@ Start here:
   tailwater demo                          a network in a box: forwards and echoes, and cleans up
   tailwater l3fwd -i eth1 -i eth2         forward between two interfaces by the kernel's routes
   tailwater stats                         counters of what runs
+  tailwater top                           the same, per second and live
   tailwater ctl list                      its packet graph, to be changed while traffic flows
   tailwater group 7 up                    all interfaces of a group at once
 
@@ -64,6 +65,9 @@ pub(crate) enum Command {
     /// Show the counters of a running command
     #[command(after_help = stats::AFTER_HELP)]
     Stats(stats::Args),
+    /// Watch a running command: workers, ports, queues, blocks, drops, per second
+    #[command(after_help = top::AFTER_HELP)]
+    Top(top::Args),
     /// Look at and change the packet graph of a running command, while traffic flows
     #[command(after_help = ctl::AFTER_HELP)]
     Ctl(ctl::Args),

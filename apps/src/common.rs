@@ -1,5 +1,6 @@
 //! Options of every command that moves packets.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -106,6 +107,9 @@ pub(crate) struct Common {
     /// Seconds between progress lines
     #[arg(long, value_name = "SECS", default_value = "1", value_parser = seconds)]
     pub(crate) stats_interval: Duration,
+    /// Serve all counters to Prometheus at this address, as http://ADDR/metrics
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
     /// Print JSON: one object a line, told apart by "event"
     #[arg(short, long)]
     pub(crate) json: bool,

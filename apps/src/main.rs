@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `cli` | the command line as a whole |
 //! | `common` | options of every command that moves packets |
-//! | `l3fwd`, `echo`, `ping`, `capture`, `group`, `doctor`, `stats`, `ctl`, `demo` | the subcommands |
+//! | `l3fwd`, `echo`, `ping`, `capture`, `group`, `doctor`, `stats`, `top`, `ctl`, `demo` | the subcommands |
 //! | `session` | a dataplane that runs until it is told to stop: progress, control socket, summary |
-//! | `control` | the socket by which `stats` and `ctl` talk to a running command |
-//! | `snapshot`, `summary`, `table` | counters as data, and as text for people |
+//! | `control` | the socket by which `stats`, `top` and `ctl` talk to a running command |
+//! | `snapshot`, `window` | counters as data, and what was counted between two looks |
+//! | `summary`, `table` | the same as text for people |
+//! | `metrics` | the same as a page for Prometheus |
 //!
 //! Exit codes: 0 all went well, 1 it failed, 2 the command line cannot be right.
 
@@ -26,6 +28,7 @@ mod hosting;
 mod interrupt;
 mod l3fwd;
 mod logging;
+mod metrics;
 mod napi;
 mod output;
 mod ping;
@@ -35,6 +38,8 @@ mod snapshot;
 mod stats;
 mod summary;
 mod table;
+mod top;
+mod window;
 
 use std::process::ExitCode;
 
@@ -59,6 +64,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Capture(args) => capture::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Stats(args) => stats::run(args),
+        Command::Top(args) => top::run(args),
         Command::Ctl(args) => ctl::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Group(args) => group::run(args),

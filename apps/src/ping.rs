@@ -6,6 +6,7 @@ mod statistics;
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
@@ -18,7 +19,9 @@ use crate::common::{Common, seconds};
 use crate::failure::Failure;
 use crate::hosting::{Hosting, explain};
 use crate::interrupt::Interrupt;
+use crate::metrics::{Endpoint, Serving};
 use crate::session::check_privileges;
+use crate::snapshot::{Counts, Snapshot};
 use output::Output;
 use requester::{Happened, Plan, Requester};
 use statistics::Statistics;
@@ -77,6 +80,7 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
     }
     let destination = args.resolve()?;
     let interrupt = Interrupt::listen()?;
+    let endpoint = common.metrics.map(Endpoint::bind).transpose()?;
     check_privileges()?;
     let mut config = common.runtime_config(mode, Place::User)?;
     // Requests leave from one stack, and replies have to come back to it.
@@ -86,17 +90,51 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
     let host = Host::new(move |_worker| Requester::new(plan, sender.clone())).addresses(args.hosting.addresses());
     let (runtime, presence) = host.start(&config).map_err(explain)?;
     runtime.describe().iter().for_each(|line| tracing::info!("{line}"));
+    let running = Arc::new(Running { started: Instant::now(), runtime: Mutex::new(Some(runtime)) });
+    let metrics = endpoint.map(|endpoint| running.serve(endpoint)).transpose()?;
     let output = Output { json: common.json, quiet: args.quiet, size: args.size.into(), destination };
     output.start(&args.destination);
-    let statistics = follow(&args, common.duration, &runtime, &receiver, &interrupt, &output);
-    drop(presence);
-    runtime.stop()?;
+    let statistics = follow(&args, common.duration, &running, &receiver, &interrupt, &output);
+    drop((metrics, presence));
+    running.stop()?;
     output.end(&args.destination, &statistics);
     if statistics.received == 0 {
         let hint = "is it on the link of --address, or is --gateway missing? -v shows what was set up";
         return Err(Failure::new(format!("no reply from {destination}"), hint).into());
     }
     Ok(())
+}
+
+/// The dataplane, shared with those who ask for metrics.
+struct Running {
+    started: Instant,
+    /// `None` once it is being stopped.
+    runtime: Mutex<Option<Runtime>>,
+}
+
+impl Running {
+    fn runtime(&self) -> MutexGuard<'_, Option<Runtime>> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alive(&self) -> bool {
+        self.runtime().as_ref().is_some_and(Runtime::alive)
+    }
+
+    fn serve(self: &Arc<Self>, endpoint: Endpoint) -> anyhow::Result<Serving> {
+        let asked = Arc::clone(self);
+        let serving = endpoint.serve(move || {
+            let report = asked.runtime().as_mut()?.report();
+            Some(Snapshot::of("ping", asked.started.elapsed().as_millis() as u64, &report, Counts::new()))
+        })?;
+        crate::output::note(format_args!("metrics: http://{}/metrics", serving.address()));
+        Ok(serving)
+    }
+
+    fn stop(&self) -> anyhow::Result<()> {
+        let runtime = self.runtime().take();
+        runtime.map_or(Ok(()), |runtime| Ok(runtime.stop().map(drop)?))
+    }
 }
 
 impl Args {
@@ -129,7 +167,7 @@ impl Args {
 fn follow(
     args: &Args,
     duration: Option<Duration>,
-    runtime: &Runtime,
+    running: &Running,
     happened: &Receiver<Happened>,
     interrupt: &Interrupt,
     output: &Output,
@@ -137,7 +175,7 @@ fn follow(
     let started = Instant::now();
     let mut statistics = Statistics::default();
     let mut last_sent = started;
-    while runtime.alive() {
+    while running.alive() {
         if let Ok(happened) = happened.recv_timeout(LOOK) {
             if matches!(happened, Happened::Sent { .. }) {
                 last_sent = Instant::now();

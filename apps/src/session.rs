@@ -6,7 +6,7 @@
 //! 4. Progress, until SIGINT, SIGTERM, `--duration`, or a worker ends.
 //! 5. The runtime stops: programs detach, rings empty, frames come home; the summary is printed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -21,10 +21,11 @@ use crate::common::Common;
 use crate::control::{Caller, Changed, Dump, Identity, KindInfo, Refusal, Request, Server};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::metrics::{Endpoint, Serving};
 use crate::napi::NapiThreads;
 use crate::output;
 use crate::progress::Progress;
-use crate::snapshot::{Counts, Snapshot};
+use crate::snapshot::{Counts, Snapshot, add};
 use crate::summary;
 
 /// How often it is checked that the workers are alive.
@@ -88,6 +89,8 @@ struct Shared {
     interfaces: Vec<String>,
     /// What those who change the graph should know.
     note: Option<String>,
+    /// What became of those who asked for metrics.
+    scrapes: OnceLock<Box<dyn Fn() -> Counts + Send + Sync>>,
     /// `None` once it is being stopped.
     running: Mutex<Option<(Runtime, Box<dyn Part>)>>,
 }
@@ -103,6 +106,7 @@ impl Plan<'_> {
         let interrupt = Interrupt::listen()?;
         check_privileges()?;
         let Self { command, common, config, registry, services, notes } = self;
+        let endpoint = common.metrics.map(Endpoint::bind).transpose()?;
         notes.iter().for_each(output::note);
         let mut runtime = Runtime::start(&config, &registry, &services, &graph)?;
         runtime.describe().iter().for_each(output::note);
@@ -120,12 +124,14 @@ impl Plan<'_> {
             started: Instant::now(),
             note: (config.place == Place::Kernel).then(|| KERNEL_NOTE.to_owned()),
             interfaces,
+            scrapes: OnceLock::new(),
             running: Mutex::new(Some((runtime, Box::new(part)))),
         });
         let server = listen(&shared, events);
-        print(shared.announcement(common.json));
+        let metrics = endpoint.map(|endpoint| serve(&shared, endpoint)).transpose()?;
+        print(shared.announcement(common.json, metrics.as_ref()));
         let ended = shared.watch(common, &interrupt);
-        drop(server);
+        drop((server, metrics));
         let snapshot = shared.stop(napi)?;
         print(match common.json {
             true => json!({ "event": "summary", "report": snapshot }).to_string(),
@@ -145,6 +151,16 @@ fn listen(shared: &Arc<Shared>, events: Arc<EventLog>) -> Option<Server> {
             None
         }
     }
+}
+
+/// Who asks for metrics asks for it: that they cannot be served is an error.
+fn serve(shared: &Arc<Shared>, endpoint: Endpoint) -> anyhow::Result<Serving> {
+    let asked = Arc::clone(shared);
+    let serving = endpoint.serve(move || asked.snapshot())?;
+    // Set once: a process serves metrics at one address.
+    let _ = shared.scrapes.set(Box::new(serving.counts()));
+    output::note(format_args!("metrics: http://{}/metrics", serving.address()));
+    Ok(serving)
 }
 
 fn stopping() -> Refusal {
@@ -175,10 +191,13 @@ impl Shared {
         self.started.elapsed().as_millis() as u64
     }
 
-    fn announcement(&self, json: bool) -> String {
+    fn announcement(&self, json: bool, metrics: Option<&Serving>) -> String {
         let (names, pid) = (self.interfaces.join(", "), std::process::id());
         match json {
-            true => json!({ "event": "ready", "command": self.command, "pid": pid }).to_string(),
+            true => {
+                let metrics = metrics.map(Serving::address);
+                json!({ "event": "ready", "command": self.command, "pid": pid, "metrics": metrics }).to_string()
+            }
             false => format!("ready: {} on {names} (pid {pid}); Ctrl-C ends it", self.command),
         }
     }
@@ -187,7 +206,14 @@ impl Shared {
         let mut running = self.running();
         let (runtime, part) = running.as_mut()?;
         let report = runtime.report();
-        Some(Snapshot::of(self.command, self.uptime_ms(), &report, part.counters()))
+        Some(Snapshot::of(self.command, self.uptime_ms(), &report, self.counters(part.as_ref())))
+    }
+
+    /// What the command counts, and what the metrics page does.
+    fn counters(&self, part: &dyn Part) -> Counts {
+        let mut counters = part.counters();
+        self.scrapes.get().iter().for_each(|scrapes| add(&mut counters, &scrapes()));
+        counters
     }
 
     fn answer(&self, request: Request, caller: Caller) -> Result<Value, Refusal> {
@@ -294,6 +320,6 @@ impl Shared {
         drop(napi);
         let report = runtime.stop()?;
         part.stopped();
-        Ok(Snapshot::of(self.command, uptime_ms, &report, part.counters()))
+        Ok(Snapshot::of(self.command, uptime_ms, &report, self.counters(part.as_ref())))
     }
 }

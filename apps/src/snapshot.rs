@@ -1,8 +1,15 @@
-//! What a running command has counted, as data: the content of summaries, of JSON, and of the control socket.
+//! What a running command has counted, as data: the content of summaries, of JSON, of `top`, of the metrics page and of
+//! the control socket. There is no other way for a number to the outside.
+
+#[cfg(test)]
+pub(crate) mod sample;
+mod since;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tailwater_dataplane::graph::BatchSizes;
+use tailwater_dataplane::port::QueueCounters;
 use tailwater_dataplane::runtime::{InterfaceReport, Report};
 use tailwater_dataplane::worker::{NodeReport, PortReport, WorkerReport};
 use tailwater_xdp::Verdict;
@@ -36,7 +43,8 @@ pub(crate) struct Snapshot {
 }
 
 /// Packets over all workers. `received + originated = sent + delivered + dropped + held + imbalance`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Totals {
     pub(crate) received: u64,
     pub(crate) originated: u64,
@@ -52,6 +60,11 @@ pub(crate) struct Totals {
     pub(crate) shed: u64,
     /// System calls to transmit.
     pub(crate) transmit_calls: u64,
+    /// System calls of all workers.
+    pub(crate) system_calls: u64,
+    pub(crate) packets_per_transmit_call: Option<f64>,
+    /// Packets received and sent for each system call.
+    pub(crate) packets_per_system_call: Option<f64>,
 }
 
 /// An interface and its XDP program.
@@ -74,6 +87,7 @@ pub(crate) struct Tally {
 
 /// One core's work.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Worker {
     pub(crate) worker: usize,
     pub(crate) core: Option<usize>,
@@ -81,7 +95,14 @@ pub(crate) struct Worker {
     pub(crate) empty_turns: u64,
     pub(crate) sleeps: u64,
     pub(crate) busy_polls: u64,
-    /// Received batches by size: 1, 2, 3-4, 5-8, ... 129-256.
+    pub(crate) yields: u64,
+    /// Nanoseconds in turns that moved packets.
+    pub(crate) busy_ns: u64,
+    /// System calls: to transmit, to receive, to yield, and two for each sleep.
+    pub(crate) system_calls: u64,
+    /// Packets in received batches.
+    pub(crate) batched: u64,
+    /// Received batches by size: 1, 2, 3-4, 5-8, ... 65-128, and more.
     pub(crate) batch_sizes: Vec<u64>,
     pub(crate) ports: Vec<Port>,
     pub(crate) blocks: Vec<Block>,
@@ -95,24 +116,53 @@ pub(crate) struct Worker {
 
 /// One worker's end of an interface.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Port {
     pub(crate) name: String,
     pub(crate) backend: String,
     pub(crate) mode: String,
     pub(crate) mtu: u32,
+    /// Receive queues that this worker's end reads.
     pub(crate) queues: u32,
+    pub(crate) counters: Counts,
+    pub(crate) packets_per_transmit_call: Option<f64>,
+    /// This worker's part of each receive queue; none where the device has no queues.
+    pub(crate) rx_queues: Vec<Queue>,
+}
+
+/// One worker's part of a receive queue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Queue {
+    pub(crate) queue: u32,
+    /// Packets in its ring now.
+    pub(crate) waiting: u64,
     pub(crate) counters: Counts,
 }
 
 /// One worker's instance of a block.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Block {
     pub(crate) name: String,
     pub(crate) kind: String,
     pub(crate) packets: u64,
     pub(crate) batches: u64,
     pub(crate) cycles: u64,
+    pub(crate) packets_per_batch: Option<f64>,
+    pub(crate) cycles_per_packet: Option<f64>,
+    /// Batches by size: 1, 2, 3-4, 5-8, ... 65-128, and more.
+    pub(crate) batch_sizes: Vec<u64>,
+    /// Packets that went out, by output.
+    pub(crate) sent: Counts,
     pub(crate) counters: Counts,
+}
+
+/// Largest number of packets in each class of batch sizes but the last, which has no bound.
+pub(crate) const BATCH_UPPER: &[usize] = &BatchSizes::UPPER;
+
+/// So much of one for each of the other; `None` where there is nothing to divide by.
+pub(crate) fn ratio(n: u64, of: u64) -> Option<f64> {
+    (of > 0).then(|| n as f64 / of as f64)
 }
 
 impl Snapshot {
@@ -159,17 +209,22 @@ impl Totals {
             let tallies = interfaces.iter().flat_map(|interface| &interface.verdicts);
             tallies.filter(|(name, _)| named(name)).map(|(_, tally)| tally.packets).sum()
         };
+        let (received, sent, transmit_calls) = (port("rx_packets"), port("tx_packets"), port("tx_kicks"));
+        let system_calls = workers.iter().map(|worker| worker.system_calls).sum();
         Self {
-            received: port("rx_packets"),
+            received,
             originated: workers.iter().map(|worker| worker.originated).sum(),
-            sent: port("tx_packets"),
+            sent,
             delivered: workers.iter().map(|worker| worker.delivered).sum(),
             dropped: workers.iter().flat_map(|worker| worker.dropped.values()).sum(),
             held: workers.iter().map(|worker| worker.held).sum(),
             imbalance: workers.iter().map(|worker| worker.imbalance).sum(),
             sent_by_kernel: verdict(&[Verdict::TxForwarded]),
             shed: verdict(&[Verdict::DropRingFull]) + port("kernel_rx_dropped") + port("kernel_rx_ring_full"),
-            transmit_calls: port("tx_kicks"),
+            transmit_calls,
+            system_calls,
+            packets_per_transmit_call: ratio(sent, transmit_calls),
+            packets_per_system_call: ratio(received + sent, system_calls),
         }
     }
 }
@@ -195,7 +250,11 @@ impl Worker {
             empty_turns: report.empty_turns,
             sleeps: report.sleeps,
             busy_polls: report.busy_polls,
-            batch_sizes: report.batch_sizes.to_vec(),
+            yields: report.yields,
+            busy_ns: report.busy_ns,
+            system_calls: system_calls(report),
+            batched: report.batched,
+            batch_sizes: report.batch_sizes.classes().to_vec(),
             ports: report.ports.iter().map(Port::of).collect(),
             blocks: report.blocks.iter().map(Block::of).collect(),
             dropped: counts(&report.dropped),
@@ -217,7 +276,18 @@ impl Port {
             mtu: report.capabilities.mtu,
             queues: report.capabilities.queues,
             counters: numbers(&report.counters),
+            packets_per_transmit_call: ratio(report.counters.tx_packets, report.counters.tx_kicks),
+            rx_queues: report.queues.iter().map(Queue::of).collect(),
         }
+    }
+}
+
+impl Queue {
+    fn of(report: &QueueCounters) -> Self {
+        let mut counters = numbers(report);
+        // These two are no counters.
+        counters.retain(|name, _| name != "queue" && name != "waiting");
+        Self { queue: report.queue, waiting: report.waiting, counters }
     }
 }
 
@@ -229,9 +299,19 @@ impl Block {
             packets: report.work.packets,
             batches: report.work.batches,
             cycles: report.work.cycles,
+            packets_per_batch: ratio(report.work.packets, report.work.batches),
+            cycles_per_packet: ratio(report.work.cycles, report.work.packets),
+            batch_sizes: report.work.batch_sizes.classes().to_vec(),
+            sent: counts(&report.sent),
             counters: counts(&report.counters),
         }
     }
+}
+
+/// A sleep is a call to wait and one to forget what woke it.
+fn system_calls(report: &WorkerReport) -> u64 {
+    let kicks: u64 = report.ports.iter().map(|port| port.counters.tx_kicks + port.counters.rx_kicks).sum();
+    kicks + report.yields + 2 * report.sleeps
 }
 
 fn counts(pairs: &[(&'static str, u64)]) -> Counts {

@@ -1,10 +1,7 @@
 //! A snapshot as text for people.
 
-use crate::snapshot::{Counts, Snapshot, Totals, Worker};
+use crate::snapshot::{BATCH_UPPER, Counts, Snapshot, Totals, Worker};
 use crate::table::{Table, grouped, short};
-
-/// Names of the classes of batch sizes.
-const BATCH_CLASSES: [&str; 9] = ["1", "2", "3-4", "5-8", "9-16", "17-32", "33-64", "65-128", "129-256"];
 
 /// Columns of the table of ports: heading and counter.
 const PORT_COLUMNS: [(&str, &str); 8] = [
@@ -62,6 +59,8 @@ fn totals(totals: &Totals) -> Vec<String> {
         sent_by_kernel,
         shed,
         transmit_calls,
+        packets_per_transmit_call,
+        ..
     } = *totals;
     let mut lines = vec![
         format!("  in:  {} received + {} originated", grouped(received), grouped(originated)),
@@ -83,8 +82,7 @@ fn totals(totals: &Totals) -> Vec<String> {
     if shed > 0 {
         lines.push(format!("  shed before they reached a worker (rings full): {}", grouped(shed)));
     }
-    if transmit_calls > 0 {
-        let per_call = sent as f64 / transmit_calls as f64;
+    if let Some(per_call) = packets_per_transmit_call {
         lines.push(format!("  packets per transmit call: {per_call:.1} ({} calls)", grouped(transmit_calls)));
     }
     lines
@@ -142,23 +140,44 @@ fn verdicts(snapshot: &Snapshot) -> Table {
 
 fn batches(workers: &[Worker]) -> Table {
     let mut table = Table::new(&["size", "batches"]);
-    for (class, name) in BATCH_CLASSES.iter().enumerate() {
+    for class in 0..=BATCH_UPPER.len() {
         let n: u64 = workers.iter().filter_map(|worker| worker.batch_sizes.get(class)).sum();
         if n > 0 {
-            table.row(vec![(*name).to_owned(), grouped(n)]);
+            table.row(vec![batch_class(class), grouped(n)]);
         }
     }
     table
 }
 
+/// The sizes in a class of batches: `5-8`.
+pub(crate) fn batch_class(class: usize) -> String {
+    let after = |class: usize| class.checked_sub(1).and_then(|before| BATCH_UPPER.get(before)).map_or(1, |n| n + 1);
+    match (after(class), BATCH_UPPER.get(class)) {
+        (lower, Some(&upper)) if lower == upper => lower.to_string(),
+        (lower, Some(upper)) => format!("{lower}-{upper}"),
+        (lower, None) => format!("{lower}-"),
+    }
+}
+
 fn workers(snapshot: &Snapshot) -> Table {
-    let mut table =
-        Table::new(&["worker", "core", "turns", "found nothing", "sleeps", "busy polls", "free frames", "imbalance"]);
+    let mut table = Table::new(&[
+        "worker",
+        "core",
+        "turns",
+        "found nothing",
+        "busy",
+        "system calls",
+        "sleeps",
+        "free frames",
+        "imbalance",
+    ]);
     for worker in &snapshot.workers {
         let core = worker.core.map_or("-".to_owned(), |core| core.to_string());
-        let numbers = [worker.turns, worker.empty_turns, worker.sleeps, worker.busy_polls, worker.free_frames];
+        let busy = worker.busy_ns as f64 / 1e4 / snapshot.uptime_ms.max(1) as f64;
         let mut cells = vec![worker.worker.to_string(), core];
-        cells.extend(numbers.map(grouped));
+        cells.extend([worker.turns, worker.empty_turns].map(grouped));
+        cells.push(format!("{busy:.1} %"));
+        cells.extend([worker.system_calls, worker.sleeps, worker.free_frames].map(grouped));
         cells.push(worker.imbalance.to_string());
         table.row(cells);
     }
@@ -167,16 +186,16 @@ fn workers(snapshot: &Snapshot) -> Table {
 
 fn blocks(snapshot: &Snapshot) -> Table {
     let mut table = Table::new(&["worker/block", "kind", "packets", "batches", "packets/batch", "cycles/packet"]);
+    let per = |ratio: Option<f64>| ratio.map_or("-".to_owned(), short);
     for worker in &snapshot.workers {
         for block in &worker.blocks {
-            let per = |n: u64, of: u64| if of == 0 { "-".to_owned() } else { short(n as f64 / of as f64) };
             table.row(vec![
                 format!("{}/{}", worker.worker, block.name),
                 block.kind.clone(),
                 grouped(block.packets),
                 grouped(block.batches),
-                per(block.packets, block.batches),
-                per(block.cycles, block.packets),
+                per(block.packets_per_batch),
+                per(block.cycles_per_packet),
             ]);
         }
     }
@@ -218,7 +237,14 @@ mod tests {
     fn snapshot() -> Snapshot {
         Snapshot {
             command: "l3fwd".into(),
-            totals: Totals { received: 10, sent: 7, dropped: 3, transmit_calls: 2, ..Totals::default() },
+            totals: Totals {
+                received: 10,
+                sent: 7,
+                dropped: 3,
+                transmit_calls: 2,
+                packets_per_transmit_call: Some(3.5),
+                ..Totals::default()
+            },
             dropped: Counts::from([("no_route".into(), 3)]),
             workers: vec![Worker { batch_sizes: vec![0, 0, 0, 2], ..Worker::default() }],
             frames_missing: Some(0),
@@ -232,6 +258,12 @@ mod tests {
         for wanted in ["no_route", "5-8", "packets per transmit call: 3.5", "accounted for", "came back"] {
             assert!(text.contains(wanted), "{wanted} is missing from\n{text}");
         }
+    }
+
+    #[test]
+    fn classes_of_batches_are_named_by_their_sizes() {
+        let names: Vec<_> = (0..=BATCH_UPPER.len()).map(batch_class).collect();
+        assert_eq!(names, ["1", "2", "3-4", "5-8", "9-16", "17-32", "33-64", "65-128", "129-"]);
     }
 
     #[test]

@@ -1,20 +1,27 @@
-//! Columns of text: the first to the left, the others, being numbers, to the right.
+//! Columns of text: the first to the left, the others, being numbers, to the right unless told otherwise.
 
 /// Rows of equally many cells.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
+    /// Columns of words.
+    left: Vec<usize>,
 }
 
 impl Table {
     /// A table with these headings.
     pub(crate) fn new(headings: &[&str]) -> Self {
-        Self { rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()] }
+        Self { rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()], left: vec![0] }
     }
 
     /// Adds a row.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
+    }
+
+    /// Puts a column to the left.
+    pub(crate) fn left(&mut self, column: usize) {
+        self.left.push(column);
     }
 
     /// Whether there is nothing below the headings.
@@ -31,9 +38,9 @@ impl Table {
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let line = |row: &Vec<String>| {
-            let cell = |(column, (cell, width)): (usize, (&String, &usize))| match column {
-                0 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
+            let cell = |(column, (cell, width)): (usize, (&String, &usize))| match self.left.contains(&column) {
+                true => format!("{cell:<width$}"),
+                false => format!("{cell:>width$}"),
             };
             let cells: Vec<String> = row.iter().zip(&widths).enumerate().map(cell).collect();
             format!("  {}", cells.join("  ")).trim_end().to_owned()

@@ -21,7 +21,7 @@ macro_rules! reasons {
 
             /// What it means.
             pub fn meaning(self) -> &'static str {
-                match self { $(DropReason::$variant => concat!($($doc,)+),)+ }
+                match self { $(DropReason::$variant => concat!($($doc,)+).trim_ascii(),)+ }
             }
         }
     };
@@ -93,6 +93,15 @@ reasons! {
     Shutdown = "shutdown",
 }
 
+/// What the reason of that name means, whether it is the dataplane's or the stack's.
+pub fn meaning(name: &str) -> Option<&'static str> {
+    let own = DropReason::ALL.iter().find(|reason| reason.name() == name).map(|reason| reason.meaning());
+    own.or_else(|| {
+        let stack = tailwater_stack::DropReason::ALL.iter().find(|reason| reason.name() == name);
+        stack.map(|reason| reason.meaning())
+    })
+}
+
 /// Counters by reason, of one worker: the dataplane's reasons and the stack's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ledger {
@@ -150,5 +159,12 @@ mod tests {
         let count = names.len();
         names.dedup();
         assert_eq!(names.len(), count, "two reasons share a name");
+    }
+
+    #[test]
+    fn every_reason_can_be_looked_up_by_name() {
+        assert_eq!(meaning("no_route"), Some("No route to the destination."));
+        assert_eq!(meaning("arp_not_ours"), Some(tailwater_stack::DropReason::ArpNotOurs.meaning()));
+        assert_eq!(meaning("levitated"), None);
     }
 }

@@ -258,6 +258,11 @@ impl<T: Copy> Consumer<T> {
         }
     }
 
+    /// Entries that wait to be read, without a claim on them.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.producer().load(Ordering::Relaxed).wrapping_sub(self.position).min(self.shared.size)
+    }
+
     /// Entries to read now, after a look at the shared index if the cached one says fewer than `wanted`.
     #[inline]
     pub(crate) fn available(&mut self, wanted: u32) -> u32 {

@@ -183,12 +183,12 @@ impl Shift {
         self.inherit(running, other)?;
         for &(from, to) in &self.succeeded {
             let (old, new) = (&mut running.nodes[from], &mut other.nodes[to]);
-            new.counters = old.counters;
+            new.go_on_counting(old);
             new.input.append(&mut old.input);
         }
         for &(from, to) in &self.kept {
             let (old, new) = (&mut running.nodes[from], &mut other.nodes[to]);
-            new.counters = old.counters;
+            new.go_on_counting(old);
             std::mem::swap(&mut new.block, &mut old.block);
             std::mem::swap(&mut new.input, &mut old.input);
         }

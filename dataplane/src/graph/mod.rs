@@ -9,10 +9,12 @@
 //! batches once. Every edge leads forward in the order, so one pass empties the graph. [`live`](crate::live) exchanges a
 //! graph for another between two turns (`exchange`).
 
+mod batch_sizes;
 mod exchange;
 mod spec;
 mod wiring;
 
+pub use batch_sizes::BatchSizes;
 pub(crate) use exchange::{Fate, Plan, Reshape, Setting};
 pub use spec::{EGRESS, Edge, GraphSpec, NAME_MAX, NODES_MAX, NodeSpec};
 pub(crate) use spec::{is_name, kind_of, output_of};
@@ -66,6 +68,8 @@ pub struct NodeCounters {
     pub batches: u64,
     /// Clock cycles spent (time stamp counter), by the time of one walk in eight.
     pub cycles: u64,
+    /// Batches that came in, by size.
+    pub batch_sizes: BatchSizes,
 }
 
 struct Node {
@@ -74,8 +78,24 @@ struct Node {
     block: Box<dyn Block>,
     input: Batch,
     targets: Vec<Target>,
+    /// Packets that went out, by output.
+    sent: Vec<u64>,
     counters: NodeCounters,
     owner: u16,
+}
+
+/// A vertex as [`Graph::report`] shows it.
+pub struct NodeView<'a> {
+    /// Name in the graph.
+    pub name: &'a str,
+    /// Kind of block.
+    pub kind: &'a Kind,
+    /// What it has done.
+    pub work: NodeCounters,
+    /// Packets that went out, in the order of the kind's outputs.
+    pub sent: &'a [u64],
+    /// The block, with counters of its own.
+    pub block: &'a dyn Block,
 }
 
 /// Borrowed from the worker for one turn.
@@ -179,6 +199,7 @@ impl Graph {
             }
             node.counters.packets += node.input.len() as u64;
             node.counters.batches += 1;
+            node.counters.batch_sizes.count(node.input.len());
             if cfg!(debug_assertions) {
                 node.input.iter_mut().for_each(|frame| frame.set_owner(node.owner));
             }
@@ -195,7 +216,7 @@ impl Graph {
         let Self { nodes, sinks, outputs, .. } = self;
         // Every edge leads forward: what lies behind the node is all that it can hand on to.
         let (done, nodes) = nodes.split_at_mut(at + 1);
-        let Some(Node { block, input, targets, .. }) = done.last_mut() else { return };
+        let Some(Node { block, input, targets, sent, .. }) = done.last_mut() else { return };
         let outputs = &mut outputs[..targets.len()];
         let mut context = Context {
             now_ns: turn.now_ns,
@@ -212,11 +233,13 @@ impl Graph {
         }
         let mut onward = Onward { nodes, first: at + 1, sinks };
         for (output, (&target, emitted)) in targets.iter().zip(outputs).enumerate() {
+            sent[output] += emitted.len() as u64;
             // What was emitted to output 0 goes before what was left in the batch.
             if !emitted.is_empty() {
                 onward.deliver(target, emitted, turn);
             }
             if output == 0 && !poll && !input.is_empty() {
+                sent[0] += input.len() as u64;
                 onward.deliver(target, input, turn);
             }
         }
@@ -259,10 +282,11 @@ impl Graph {
         });
     }
 
-    /// Name, kind, counters and the block's own counters of each vertex, in order.
-    pub fn report(&self, mut visit: impl FnMut(usize, &str, &'static str, NodeCounters, &dyn Block)) {
+    /// Each vertex in order, with its place, its counters and the block's own.
+    pub fn report(&self, mut visit: impl FnMut(usize, NodeView<'_>)) {
         for (at, node) in self.nodes.iter().enumerate() {
-            visit(at, &node.name, node.kind.name, node.counters, node.block.as_ref());
+            let Node { name, kind, block, sent, counters, .. } = node;
+            visit(at, NodeView { name, kind, work: *counters, sent, block: block.as_ref() });
         }
     }
 }
@@ -322,7 +346,16 @@ impl Node {
             block,
             input: Batch::with_capacity(INPUT_LEN),
             targets: vertex.targets.clone(),
+            sent: vec![0; vertex.targets.len()],
             counters: NodeCounters::default(),
+        }
+    }
+
+    /// Takes over the counters of the place, those of outputs only from the same kind of block.
+    fn go_on_counting(&mut self, before: &Self) {
+        self.counters = before.counters;
+        if self.kind.name == before.kind.name && self.sent.len() == before.sent.len() {
+            self.sent.copy_from_slice(&before.sent);
         }
     }
 }

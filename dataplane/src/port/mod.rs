@@ -101,6 +101,25 @@ impl PortCounters {
     }
 }
 
+/// The part of one receive queue in a port's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct QueueCounters {
+    /// Number of the device's queue.
+    pub queue: u32,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Kernel: dropped for no free frame in the fill ring, or a packet too large for the frames (`rx_dropped`).
+    pub kernel_rx_dropped: u64,
+    /// Kernel: dropped because the receive ring was full.
+    pub kernel_rx_ring_full: u64,
+    /// Kernel: descriptors it found invalid.
+    pub kernel_invalid: u64,
+    /// Descriptors in the receive ring now.
+    pub waiting: u64,
+}
+
 /// One worker's end of an interface.
 ///
 /// A worker's turn calls, in this order: [`receive`](Self::receive), then after the graph
@@ -155,6 +174,12 @@ pub trait Port: Send {
 
     /// The counters, including the kernel's.
     fn counters(&self) -> PortCounters;
+
+    /// Calls `report` with the part of each receive queue, as of the last [`counters`](Self::counters): their sums are
+    /// the port's. Ports whose packets come from no queue of a device report none.
+    fn queues(&self, report: &mut dyn FnMut(QueueCounters)) {
+        let _ = report;
+    }
 
     /// Takes back every frame that lies in rings, where that is possible, before the port is dropped.
     fn close(&mut self, pool: &mut Pool);

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 
 use crate::clock;
 use crate::frame::{Batch, Pool};
-use crate::graph::{Graph, Turn};
+use crate::graph::{BatchSizes, Graph, Turn};
 use crate::ledger::{DropReason, Ledger};
 use crate::port::Port;
 use batching::BatchBound;
@@ -66,8 +66,13 @@ struct Tally {
     empty_turns: u64,
     sleeps: u64,
     busy_polls: u64,
-    /// Batches received, by size: 1, 2, 3-4, 5-8, ... 129-256.
-    batch_sizes: [u64; report::BATCH_CLASSES],
+    yields: u64,
+    /// In turns that moved packets.
+    busy_ns: u64,
+    /// Packets in received batches.
+    batched: u64,
+    /// Received batches.
+    batch_sizes: BatchSizes,
 }
 
 /// A worker on its own thread.
@@ -150,8 +155,9 @@ impl Worker {
             if self.control.pending() && self.serve() {
                 return self.drain();
             }
-            now_ns = clock::now_ns();
+            let started_ns = std::mem::replace(&mut now_ns, clock::now_ns());
             if worked {
+                self.tally.busy_ns += now_ns - started_ns;
                 self.ladder.worked();
             } else {
                 now_ns = self.idle(now_ns);
@@ -185,7 +191,8 @@ impl Worker {
                 continue;
             }
             received += n;
-            tally.batch_sizes[report::batch_class(n)] += 1;
+            tally.batched += n as u64;
+            tally.batch_sizes.count(n);
             graph.ingest(at, batch, &mut turn(now_ns, pool, tally));
         }
         graph.run(&mut turn(now_ns, pool, tally));
@@ -215,7 +222,10 @@ impl Worker {
                 std::hint::spin_loop();
                 return now_ns;
             }
-            Step::Yield => std::thread::yield_now(),
+            Step::Yield => {
+                self.tally.yields += 1;
+                std::thread::yield_now();
+            }
             Step::BusyPoll => {
                 self.tally.busy_polls += 1;
                 if !self.ports.iter_mut().fold(false, |any, port| port.busy_poll() | any) {

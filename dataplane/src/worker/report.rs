@@ -2,17 +2,8 @@
 
 use super::{Tally, WorkerConfig};
 use crate::frame::Pool;
-use crate::graph::{Graph, NodeCounters};
-use crate::port::{Capabilities, Port, PortCounters};
-
-/// Classes of batch sizes: 1, 2, 3-4, 5-8, ... 129-256.
-pub(super) const BATCH_CLASSES: usize = 9;
-
-/// The class of a batch of `n` packets.
-#[inline]
-pub(super) fn batch_class(n: usize) -> usize {
-    (usize::BITS - n.saturating_sub(1).leading_zeros()).min(BATCH_CLASSES as u32 - 1) as usize
-}
+use crate::graph::{BatchSizes, Graph, NodeCounters, NodeView};
+use crate::port::{Capabilities, Port, PortCounters, QueueCounters};
 
 /// A port as one worker sees it.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -23,6 +14,8 @@ pub struct PortReport {
     pub capabilities: Capabilities,
     /// What it counted.
     pub counters: PortCounters,
+    /// The part of each receive queue, where the device has queues.
+    pub queues: Vec<QueueCounters>,
 }
 
 /// A block of one worker's graph.
@@ -35,6 +28,8 @@ pub struct NodeReport {
     /// Packets, batches and cycles.
     #[serde(flatten)]
     pub work: NodeCounters,
+    /// Packets that went out, by output.
+    pub sent: Vec<(&'static str, u64)>,
     /// The block's own counters.
     pub counters: Vec<(&'static str, u64)>,
 }
@@ -54,8 +49,14 @@ pub struct WorkerReport {
     pub sleeps: u64,
     /// Times it let the kernel receive in its own time.
     pub busy_polls: u64,
-    /// Received batches by size: 1, 2, 3-4, 5-8, ... 129-256.
-    pub batch_sizes: [u64; BATCH_CLASSES],
+    /// Times it gave the core to whoever else wanted it.
+    pub yields: u64,
+    /// Nanoseconds in turns that moved packets.
+    pub busy_ns: u64,
+    /// Packets in received batches.
+    pub batched: u64,
+    /// Received batches by size.
+    pub batch_sizes: BatchSizes,
     /// Ports in index order.
     pub ports: Vec<PortReport>,
     /// Blocks in graph order.
@@ -91,13 +92,28 @@ pub(super) fn fill(
     pool: &Pool,
     tally: &Tally,
 ) {
-    let Tally { ledger, originated, delivered, turns, empty_turns, sleeps, busy_polls, batch_sizes } = tally;
+    let Tally {
+        ledger,
+        originated,
+        delivered,
+        turns,
+        empty_turns,
+        sleeps,
+        busy_polls,
+        yields,
+        busy_ns,
+        batched,
+        batch_sizes,
+    } = tally;
     report.worker = config.number;
     report.core = config.core;
     report.turns = *turns;
     report.empty_turns = *empty_turns;
     report.sleeps = *sleeps;
     report.busy_polls = *busy_polls;
+    report.yields = *yields;
+    report.busy_ns = *busy_ns;
+    report.batched = *batched;
     report.batch_sizes = *batch_sizes;
     report.originated = *originated;
     report.delivered = *delivered;
@@ -111,9 +127,11 @@ pub(super) fn fill(
         slot.name.push_str(port.name());
         slot.capabilities.clone_from(port.capabilities());
         slot.counters = port.counters();
+        slot.queues.clear();
+        port.queues(&mut |queue| slot.queues.push(queue));
     }
     let mut blocks = 0;
-    graph.report(|at, name, kind, work, block| {
+    graph.report(|at, NodeView { name, kind, work, sent, block }| {
         blocks = at + 1;
         if report.blocks.len() <= at {
             report.blocks.resize_with(at + 1, NodeReport::default);
@@ -121,20 +139,11 @@ pub(super) fn fill(
         let slot = &mut report.blocks[at];
         slot.name.clear();
         slot.name.push_str(name);
-        (slot.kind, slot.work) = (kind, work);
+        (slot.kind, slot.work) = (kind.name, work);
+        slot.sent.clear();
+        slot.sent.extend(kind.outputs.iter().map(|pin| pin.name).zip(sent.iter().copied()));
         slot.counters.clear();
         block.counters(&mut |name, n| slot.counters.push((name, n)));
     });
     report.blocks.truncate(blocks);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batch_classes_are_powers_of_two() {
-        let classes: Vec<_> = [1, 2, 3, 4, 5, 8, 9, 128, 129, 256, 4000].iter().map(|&n| batch_class(n)).collect();
-        assert_eq!(classes, [0, 1, 2, 2, 3, 3, 4, 7, 8, 8, 8]);
-    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tailwater_dataplane::block::{Registry, Services, Value};
 use tailwater_dataplane::frame::{Batch, Frame, Pool, Region, RegionConfig};
-use tailwater_dataplane::graph::{Graph, GraphError, GraphSpec, Turn};
+use tailwater_dataplane::graph::{Graph, GraphError, GraphSpec, NodeView, Turn};
 use tailwater_dataplane::ledger::{DropReason, Ledger};
 
 /// Packets by output pin, in order.
@@ -143,7 +143,7 @@ impl Rig {
 
     pub(crate) fn counter(&self, name: &str) -> u64 {
         let mut found = None;
-        self.graph.report(|_, _, _, _, block| {
+        self.graph.report(|_, NodeView { block, .. }| {
             block.counters(&mut |key, value| {
                 if key == name {
                     found = Some(value);

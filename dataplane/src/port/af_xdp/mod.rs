@@ -22,6 +22,7 @@ mod open;
 mod rings;
 mod socket;
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ use socket::Socket;
 use tailwater_xdp::RingState;
 
 use super::descriptors::{Burst, put_burst, take_burst};
-use super::{Capabilities, Port, PortCounters};
+use super::{Capabilities, Port, PortCounters, QueueCounters};
 use crate::frame::{Batch, DATA_OFFSET, Pool, Region};
 use crate::ledger::Ledger;
 use crate::ring::{Consumer, Descriptor, Producer};
@@ -44,9 +45,32 @@ const REFILL_MIN: u32 = 32;
 
 /// This worker's receiving half of one queue.
 struct QueueRx {
+    counters: Cell<QueueCounters>,
     ring: Consumer<Descriptor>,
     socket: Arc<Socket>,
     state: Option<RingState>,
+}
+
+impl QueueRx {
+    #[inline]
+    fn count(&mut self, burst: Burst) {
+        let counters = self.counters.get_mut();
+        counters.rx_packets += burst.packets as u64;
+        counters.rx_bytes += burst.bytes;
+    }
+
+    /// The counters, after a look at the kernel's.
+    fn look(&self) -> QueueCounters {
+        let mut counters = self.counters.get();
+        counters.waiting = self.ring.waiting().into();
+        if let Some(kernel) = self.socket.statistics() {
+            counters.kernel_rx_dropped = kernel.rx_dropped;
+            counters.kernel_rx_ring_full = kernel.rx_ring_full;
+            counters.kernel_invalid = kernel.rx_invalid_descs + kernel.tx_invalid_descs;
+        }
+        self.counters.set(counters);
+        counters
+    }
 }
 
 /// Fill and completion rings of a queue that this worker owns.
@@ -96,8 +120,6 @@ impl Port for XdpPort {
             let burst =
                 receive_from(&mut self.queues[at], &self.region, self.number, pool, ledger, batch, max - received);
             received += burst.packets;
-            self.counters.rx_packets += burst.packets as u64;
-            self.counters.rx_bytes += burst.bytes;
             if received == max {
                 self.next_queue = (at + 1) % self.queues.len();
                 break;
@@ -156,12 +178,18 @@ impl Port for XdpPort {
     fn counters(&self) -> PortCounters {
         let mut counters = self.counters;
         for queue in &self.queues {
-            let Some(kernel) = queue.socket.statistics() else { continue };
-            counters.kernel_rx_dropped += kernel.rx_dropped;
-            counters.kernel_rx_ring_full += kernel.rx_ring_full;
-            counters.kernel_invalid += kernel.rx_invalid_descs + kernel.tx_invalid_descs;
+            let queue = queue.look();
+            counters.rx_packets += queue.rx_packets;
+            counters.rx_bytes += queue.rx_bytes;
+            counters.kernel_rx_dropped += queue.kernel_rx_dropped;
+            counters.kernel_rx_ring_full += queue.kernel_rx_ring_full;
+            counters.kernel_invalid += queue.kernel_invalid;
         }
         counters
+    }
+
+    fn queues(&self, report: &mut dyn FnMut(QueueCounters)) {
+        self.queues.iter().for_each(|queue| report(queue.counters.get()));
     }
 
     /// Call after the XDP program is detached and its grace period has passed: the kernel then fills no more frames.
@@ -219,6 +247,7 @@ fn receive_from(
     // descriptors into this ring.
     #[allow(unsafe_code)]
     let burst = unsafe { take_burst(&mut queue.ring, region, number, pool, ledger, batch, max) };
+    queue.count(burst);
     if let Some(state) = &queue.state {
         if burst.packets == 0 {
             // Nothing outstanding: what the program believes to be in the ring was refused there.

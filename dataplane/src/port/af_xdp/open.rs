@@ -1,5 +1,6 @@
 //! Opening an interface: the sockets of every (queue, worker), their rings, and the program's view of them.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use tailwater_xdp::Steering;
@@ -8,7 +9,7 @@ use xsk_rs::config::BindFlags;
 use super::socket::{Copy, Socket};
 use super::{OwnedQueue, QueueRx, XdpPort, epoll_over, rings};
 use crate::frame::Region;
-use crate::port::{Capabilities, PortCounters, PortError};
+use crate::port::{Capabilities, PortCounters, PortError, QueueCounters};
 
 /// Largest Ethernet header that we expect in front of the MTU (two VLAN tags), in bytes.
 const HEADER_MAX: u32 = 22;
@@ -130,7 +131,8 @@ fn worker_end(
     for (queue, of_queue) in sockets.iter().enumerate() {
         let socket = &of_queue[worker as usize];
         let ring = rings::rx(socket.fd(), config.ring_size).map_err(failed("mapping a receive ring"))?;
-        queues.push(QueueRx { ring, socket: Arc::clone(socket), state: None });
+        let counters = Cell::new(QueueCounters { queue: queue as u32, ..QueueCounters::default() });
+        queues.push(QueueRx { counters, ring, socket: Arc::clone(socket), state: None });
         if queue as u32 % config.workers == worker {
             owned.push(OwnedQueue {
                 fill: rings::fill(socket.fd(), config.ring_size).map_err(failed("mapping a fill ring"))?,
