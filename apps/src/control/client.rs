@@ -85,8 +85,10 @@ impl Conversation {
         line.push('\n');
         // Somebody who refuses us has answered already and hung up.
         let written = self.reader.get_mut().write_all(line.as_bytes());
-        let answered = self.next();
-        answered.or_else(|error| written.map_err(anyhow::Error::from).and(Err(error)))
+        match (self.next(), written) {
+            (Err(error), Err(written)) if !error.is::<Refusal>() => Err(written.into()),
+            (answered, _) => answered,
+        }
     }
 
     /// Waits for what comes next, however long that takes, from now on.
