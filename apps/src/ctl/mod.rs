@@ -13,7 +13,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use tailwater_dataplane::graph::GraphSpec;
 use tailwater_dataplane::live::{Operation, Transaction};
 
-use crate::control::{Changed, Choice, Dump, Peer, Request};
+use crate::control::{Changed, Choice, Dump, Peer, Refusal, Request};
 use crate::failure::Failure;
 use crate::output;
 use edit::Edit;
@@ -39,7 +39,7 @@ rx:IF is a source, tx:IF a sink, tx:* the sink that each packet names.";
 pub(crate) struct Args {
     #[command(flatten)]
     choice: Choice,
-    /// Print JSON
+    /// Print JSON; a refusal as an object with "error"
     #[arg(short, long, global = true)]
     json: bool,
     /// Only check, and tell what would be changed
@@ -104,6 +104,16 @@ The file is what `ctl dump` prints; see `ctl diff FILE` for what would happen.")
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let outcome = perform(&args);
+    if let Err(error) = &outcome
+        && let Some(refusal) = error.downcast_ref::<Refusal>().filter(|_| args.json)
+    {
+        output::line(serde_json::json!({ "error": refusal }));
+    }
+    outcome
+}
+
+fn perform(args: &Args) -> anyhow::Result<()> {
     let peer = args.choice.find()?;
     let tell = |changed: &Changed| print::changed(changed, args.json);
     match &args.verb {

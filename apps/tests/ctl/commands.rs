@@ -158,6 +158,13 @@ fn mistakes_are_told_with_what_would_be_right() {
     scene.refused(&["insert", "cap", "capture", "rx:d0", "file=/nonexistent/x"], 1, &["/nonexistent/x", "folder"]);
     scene.refused(&["replace", "count", "--kind", "impair"], 1, &["does not fit", "--drop"]);
     scene.refused(&["--base", "1", "rm", "count"], 1, &["version 2 by now, not 1", "ctl dump"]);
+    let (code, stdout, _) = scene.ctl(&["--base", "1", "rm", "count", "-j"]);
+    let told: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (code, told["error"]["kind"].as_str(), told["error"]["current"].as_u64()),
+        (Some(1), Some("conflict"), Some(2))
+    );
+    scene.refused(&["bind", "route.host -> cuont"], 1, &["would dangle", "did you mean count"]);
     scene.refused(&["undo", "--base", "9"], 1, &["version 2 by now, not 9"]);
     scene.refused(&["subscribe", "--from", "0"], 1, &["not kept"]);
     scene.refused(&["apply", "/nonexistent.toml"], 1, &["cannot read /nonexistent.toml"]);

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::block::{Arguments, Kind, ParameterError, Registry, Services};
-use crate::graph::{Edge, Fate, GraphSpec, NodeSpec, Plan, Reshape, Setting, Wiring, kind_of, output_of};
+use crate::graph::{Edge, Fate, GraphError, GraphSpec, NodeSpec, Plan, Reshape, Setting, Wiring, kind_of, output_of};
 
 use super::diff::{Diff, Inheritance, Replacement, SetParameter};
 use super::draft::{Origin, StateWish, arguments};
-use super::error::ChangeError;
+use super::error::{ChangeError, similar};
 
 /// What runs.
 pub(super) struct Running {
@@ -61,7 +61,7 @@ impl Blueprint {
         registry: &Registry,
         ports: &[String],
     ) -> Result<Self, ChangeError> {
-        let wiring = Wiring::of(&spec, registry, ports)?;
+        let wiring = Wiring::of(&spec, registry, ports).map_err(|error| explain(error, &spec))?;
         let mut blueprint = Self {
             fates: vec![Fate::New; spec.nodes.len()],
             changes: Vec::new(),
@@ -175,6 +175,17 @@ impl Blueprint {
             settings.extend(change.prepare().map_err(|error| ChangeError::Parameter { name: name(), error })?);
         }
         Ok(Box::new(Plan::new(settings, reshape)))
+    }
+}
+
+/// With a suggestion, where a name is wrong.
+fn explain(error: GraphError, spec: &GraphSpec) -> ChangeError {
+    match error {
+        GraphError::UnknownNode { edge, node } => {
+            let similar = similar(&node, spec.nodes.iter().map(|node| node.name.as_str()));
+            ChangeError::Dangling { edge, name: node, similar }
+        }
+        error => error.into(),
     }
 }
 

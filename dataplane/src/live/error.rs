@@ -23,6 +23,8 @@ pub enum ChangeError {
     InUse { name: String, edges: String },
     #[error("there is no edge {edge:?}{}", suggestion(.similar))]
     UnknownEdge { edge: String, similar: Vec<String> },
+    #[error("edge {edge:?} would dangle: no block is named {name:?}{}", suggestion(.similar))]
+    Dangling { edge: String, name: String, similar: Vec<String> },
     #[error("there is the edge {edge:?} already")]
     EdgeExists { edge: String },
     #[error("{name:?} cannot be taken out of its edges: {why}")]
@@ -58,6 +60,7 @@ impl ChangeError {
             Self::NameTaken { .. } => "name_taken",
             Self::InUse { .. } => "in_use",
             Self::UnknownEdge { .. } => "unknown_edge",
+            Self::Dangling { .. } => "dangling",
             Self::EdgeExists { .. } => "edge_exists",
             Self::NotInLine { .. } => "not_in_line",
             Self::Parameter { .. } => "parameter",
@@ -77,7 +80,7 @@ impl ChangeError {
         let hint = match self {
             Self::Operation { error, .. } => return error.hint(),
             Self::Conflict { .. } => "look at the graph as it is now (`ctl dump`), then try again with its version",
-            Self::UnknownBlock { .. } => "`ctl list` shows the blocks",
+            Self::UnknownBlock { .. } | Self::Dangling { .. } => "`ctl list` shows the blocks",
             Self::UnknownKind { .. } | Self::Graph(GraphError::UnknownKind { .. }) => "`ctl kinds` shows the kinds",
             Self::NameTaken { .. } => "choose another name, or `ctl replace` that block",
             Self::InUse { .. } => "unbind those edges first, or take the block out of them with `ctl extract`",

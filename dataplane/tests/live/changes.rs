@@ -130,7 +130,7 @@ fn every_refusal_has_its_code_and_leaves_the_graph_as_it_was() {
         ("parameter", vec![add("v", "vlan", &[])]),
         ("edge_exists", vec![bind("count.out -> slow")]),
         ("graph", vec![bind("rx:a -> slow")]),
-        ("graph", vec![bind("split -> nobody")]),
+        ("dangling", vec![bind("split -> nobody")]),
         ("graph", vec![bind("split.third -> slow")]),
         ("graph", vec![bind("split -> tx:c")]),
         ("graph", vec![bind("split.match -> split")]),
@@ -146,7 +146,7 @@ fn every_refusal_has_its_code_and_leaves_the_graph_as_it_was() {
         // The last of several spoils them all.
         ("unknown_block", vec![set("slow", "delay_us", 7), extract("slow"), extract("slow")]),
         ("too_many", vec![set("slow", "delay_us", 7); 1025]),
-        ("graph", vec![Operation::Apply { graph: GraphSpec::default().edge("rx:a", "nobody") }]),
+        ("dangling", vec![Operation::Apply { graph: GraphSpec::default().edge("rx:a", "nobody") }]),
     ];
     let events = plant.live.events();
     for (code, operations) in refusals {

@@ -119,11 +119,6 @@ impl Plant {
         self.workers[worker].control.report(PATIENCE).unwrap()
     }
 
-    /// Whether a worker answers within a moment.
-    pub(crate) fn responds(&self, worker: usize) -> bool {
-        self.workers[worker].control.report(Duration::from_millis(20)).is_ok()
-    }
-
     /// Repeats a change as long as a worker that was late keeps it from happening.
     pub(crate) fn patiently(&mut self, mut change: impl FnMut(&mut Self) -> Result<Change, ChangeError>) -> Change {
         let end = Instant::now() + DEADLINE;
