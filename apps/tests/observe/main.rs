@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod expectation;
+mod graph;
 mod metrics;
 mod scrape;
 mod top;
