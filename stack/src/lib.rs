@@ -71,6 +71,7 @@ mod reassembly;
 mod route;
 mod sockets;
 mod stack;
+pub mod tcp;
 pub mod testing;
 mod time;
 pub mod udp;
