@@ -15,16 +15,24 @@
 //!
 //! A new control is one file that implements [`CongestionControl`], and a line in [`CONTROLS`].
 
+mod bbr;
+mod cubic;
+mod hystart;
 pub mod pacing;
 mod rate_sample;
+mod reno;
 mod usage;
+mod window;
 
 use alloc::boxed::Box;
 use core::fmt::Debug;
 use core::time::Duration;
 
+pub use bbr::Bbr;
+pub use cubic::Cubic;
 pub use pacing::Pacer;
 pub use rate_sample::{RateSample, RateSampler, SendStamp};
+pub use reno::Reno;
 pub use usage::CwndUsage;
 
 use crate::time::Instant;
@@ -262,8 +270,8 @@ pub struct Control {
     pub build: fn(&Start) -> Box<dyn CongestionControl>,
 }
 
-/// Every control that comes with the stack.
-pub static CONTROLS: &[Control] = &[];
+/// Every control that comes with the stack; the first is the default.
+pub static CONTROLS: &[Control] = &[cubic::CUBIC, reno::RENO, bbr::BBR];
 
 /// The control called `name`, if there is one.
 pub fn control(name: &str) -> Option<&'static Control> {
