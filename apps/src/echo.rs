@@ -1,10 +1,11 @@
-//! `tailwater echo`: answer every datagram with itself.
+//! `tailwater echo`: answer every datagram, and every byte of a connection, with itself.
 
 use std::net::SocketAddr;
 
 use clap::Args as ClapArgs;
 use tailwater_dataplane::block::Registry;
 use tailwater_dataplane::service::{self, After, Datagram, Host, Io, Presence, Service};
+use tailwater_stack::tcp::ConnectionId;
 
 use crate::common::Common;
 use crate::hosting::{Hosting, explain};
@@ -17,6 +18,7 @@ Examples:
   tailwater echo --udp -i eth1 --listen 10.1.0.9:7 --address 10.1.0.9/24
                                                                as a host of its own beside the kernel's
   tailwater echo --udp -i eth1 --listen 10.1.0.1:7 --exclusive everything on eth1 is ours, ping included
+  tailwater echo --tcp -i eth1 --listen 0.0.0.0:7              connections: `nc HOST 7`; with --udp, too, both
 
 By default only the ports listened at are taken from the kernel, which goes on as before: ssh keeps working,
 addresses and routes are the kernel's and are followed live. Fragments carry no port and stay the kernel's, so
@@ -27,8 +29,11 @@ datagrams larger than the MTU need --exclusive or --address. On veth, let kernel
 #[derive(ClapArgs, Debug)]
 pub(crate) struct Args {
     /// Answer UDP datagrams
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "tcp")]
     udp: bool,
+    /// Answer on TCP connections: RFC 862
+    #[arg(long)]
+    tcp: bool,
     /// Address and port to listen at; `0.0.0.0` or `[::]` for all addresses. Give it again for further ones
     #[arg(long = "listen", value_name = "ADDR:PORT", required = true, value_parser = listener)]
     listeners: Vec<SocketAddr>,
@@ -39,7 +44,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
     let config = common.runtime_config(args.hosting.mode(), tailwater_xdp::Place::User)?;
     let host = Host::new(|_worker| Echo::default()).addresses(args.hosting.addresses());
-    let host = args.listeners.iter().fold(host, |host, &listener| host.listen_udp(listener));
+    let host = args.listeners.iter().fold(host, |host, &listener| {
+        let host = if args.udp { host.listen_udp(listener) } else { host };
+        if args.tcp { host.listen_tcp(listener) } else { host }
+    });
     let prepared = host.prepare(&config).map_err(explain)?;
     let plan = Plan {
         command: "echo",
@@ -60,11 +68,39 @@ struct Answering {
 impl Part for Answering {}
 
 /// Sends each datagram back in the frame that it came in: addresses and ports change places, the payload is not touched.
+/// What comes on a connection is sent back in the frames it came in, too; while the peer does not read, nothing is taken.
 #[derive(Default)]
 struct Echo {
     replies: u64,
     bytes: u64,
     loops_refused: u64,
+    connections: u64,
+    stream_bytes: u64,
+}
+
+impl Echo {
+    /// Sends back what has arrived, as far as there is room.
+    fn pump(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        while io.send_room(connection) > 0 {
+            match io.receive(connection) {
+                Ok(Some(text)) => {
+                    self.stream_bytes += text.total_len() as u64;
+                    if let Err((_, Some(text))) = io.send_frame(connection, text) {
+                        // There was room: the stack is out of buffers, and a stream with a hole is worth nothing.
+                        io.release(text);
+                        let _ = io.abort(connection);
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                // The peer has sent its last; so have we.
+                Err(_) => {
+                    let _ = io.shutdown(connection);
+                    return;
+                }
+            }
+        }
+    }
 }
 
 impl Service for Echo {
@@ -78,7 +114,21 @@ impl Service for Echo {
         After::Reply
     }
 
+    fn on_accepted(&mut self, _connection: ConnectionId, _remote: SocketAddr, _io: &mut Io<'_, '_>) {
+        self.connections += 1;
+    }
+
+    fn on_readable(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        self.pump(connection, io);
+    }
+
+    fn on_writable(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        self.pump(connection, io);
+    }
+
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        report("echo_connections", self.connections);
+        report("echo_stream_bytes", self.stream_bytes);
         report("echo_replies", self.replies);
         report("echo_bytes", self.bytes);
         report("echo_loops_refused", self.loops_refused);

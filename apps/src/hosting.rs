@@ -43,7 +43,7 @@ pub(crate) fn explain(error: HostError) -> anyhow::Error {
     match error {
         HostError::Runtime(error) => error_of_runtime(error),
         HostError::Reserve { .. } => {
-            let hint = "`ss -lunp` shows which program has the port; listen at another one or stop that program";
+            let hint = "`ss -lntup` shows which program has the port; listen at another one or stop that program";
             Failure::new(error.to_string(), hint).into()
         }
         HostError::OneInterface(_) => Failure::usage(error.to_string(), "give -i once with --address").into(),

@@ -131,6 +131,51 @@ drop_reasons! {
     /// No socket at the port.
     UdpPortClosed = "udp_port_closed",
 
+    /// Under twenty bytes.
+    TcpTruncated = "tcp_truncated",
+    /// Data offset under twenty bytes, or beyond the segment.
+    TcpHeaderLen = "tcp_header_len",
+    /// Checksum wrong.
+    TcpChecksum = "tcp_checksum",
+    /// To a group, or from no single host (RFC 9293 §3.9.2.3).
+    TcpGroup = "tcp_group",
+    /// No connection and no listener there.
+    TcpPortClosed = "tcp_port_closed",
+    /// The connection is over.
+    TcpClosed = "tcp_closed",
+    /// Neither SYN nor ACK where one has to be.
+    TcpAckMissing = "tcp_ack_missing",
+    /// Acknowledges what was never sent, or what nobody waits for any more (RFC 5961 §5).
+    TcpAckUnacceptable = "tcp_ack_unacceptable",
+    /// A reset that was obeyed, or is to nobody.
+    TcpReset = "tcp_reset",
+    /// A reset in the window but not at its edge (RFC 5961 §3).
+    TcpResetUnacceptable = "tcp_reset_unacceptable",
+    /// A SYN on a connection (RFC 5961 §4).
+    TcpSynUnexpected = "tcp_syn_unexpected",
+    /// Nothing of it lies in the receive window.
+    TcpOutOfWindow = "tcp_out_of_window",
+    /// Its timestamp is older than one already seen (RFC 7323 §5).
+    TcpPaws = "tcp_paws",
+    /// No timestamp, though timestamps were agreed (RFC 7323 §3.2).
+    TcpTimestampMissing = "tcp_timestamp_missing",
+    /// Text that had come before.
+    TcpDuplicate = "tcp_duplicate",
+    /// As many buffers are held as may be.
+    TcpMemory = "tcp_memory",
+    /// The listener's half-open connections are as many as may be.
+    TcpSynBacklogFull = "tcp_syn_backlog_full",
+    /// The listener's connections that wait to be accepted are as many as may be.
+    TcpAcceptQueueFull = "tcp_accept_queue_full",
+    /// The configured number of connections is open.
+    TcpConnectionsMax = "tcp_connections_max",
+    /// The layer above refused it.
+    TcpExtensionRefused = "tcp_extension_refused",
+    /// Received, and the connection ended before the application read it.
+    TcpUnread = "tcp_unread",
+    /// Written, and the connection ended before it left.
+    TcpUnsent = "tcp_unsent",
+
     /// Shorter than its header.
     IcmpTruncated = "icmp_truncated",
     /// Checksum wrong.

@@ -24,6 +24,20 @@ pub trait Env {
     /// the pool is empty.
     fn allocate(&mut self) -> Option<Self::Buffer>;
 
+    /// A second handle on the bytes of `kept`, to be sent while `kept` stays for a retransmission.
+    /// `None` if this kind of buffer cannot, or the pool does not allow; then they are copied. Only
+    /// what lies in front of the bytes is written while both live.
+    fn share(&mut self, kept: &mut Self::Buffer) -> Option<Self::Buffer> {
+        let _ = kept;
+        None
+    }
+
+    /// Whether a handle that was [`share`](Env::share)d is still out: a queue below reads the bytes.
+    fn is_shared(&self, kept: &Self::Buffer) -> bool {
+        let _ = kept;
+        false
+    }
+
     /// Sends a whole Ethernet frame without its check sequence.
     fn transmit(&mut self, interface: InterfaceId, frame: Self::Buffer);
 

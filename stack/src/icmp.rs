@@ -14,11 +14,11 @@ use crate::interface::Local;
 use crate::output::Outgoing;
 use crate::packet::{Packet, sum_pieces};
 use crate::stack::Stack;
-use crate::time::Instant;
+use crate::tcp::QuotedSegment;
 use crate::verdict::Verdict;
 use crate::wire::icmpv4::{self, Icmpv4Header};
 use crate::wire::icmpv6::{self, Icmpv6Header};
-use crate::wire::{ipv4, ipv6, ipv6_extension, protocol, udp};
+use crate::wire::{ipv4, ipv6, ipv6_extension, protocol, tcp, udp};
 
 /// The lower six bits of the traffic class: DSCP stays, ECN is not the receiver's to send back.
 const DSCP_MASK: u8 = 0xfc;
@@ -39,7 +39,7 @@ impl<B: Buffer> Stack<B> {
             (kind, code) if icmpv4::is_error(kind) => {
                 let why = undelivered_v4(kind, code, usize::from(sequence));
                 let matched = match quoted_v4(body).zip(why) {
-                    Some((quoted, why)) => self.on_error(&packet, quoted, why, env.now()),
+                    Some((quoted, why)) => self.on_error(&packet, quoted, why, env),
                     None => false,
                 };
                 self.end_error(matched, buffer, env)
@@ -65,7 +65,7 @@ impl<B: Buffer> Stack<B> {
             (kind, code) if icmpv6::is_error(kind) => {
                 let why = undelivered_v6(kind, code, header.value());
                 let matched = match quoted_v6(body).zip(why) {
-                    Some((quoted, why)) => self.on_error(&packet, quoted, why, env.now()),
+                    Some((quoted, why)) => self.on_error(&packet, quoted, why, env),
                     None => false,
                 };
                 self.end_error(matched, buffer, env)
@@ -118,9 +118,19 @@ impl<B: Buffer> Stack<B> {
 
     /// Hands an error to the socket or echo client whose packet it quotes; `false` if there is none
     /// (RFC 5927 §4.1: the quoted packet must be one we could have sent).
-    fn on_error(&mut self, packet: &Packet, quoted: Quoted<'_>, why: Undelivered, now: Instant) -> bool {
+    fn on_error<E: Env<Buffer = B>>(
+        &mut self,
+        packet: &Packet,
+        quoted: Quoted<'_>,
+        why: Undelivered,
+        env: &mut E,
+    ) -> bool {
         if !self.is_ours(quoted.source) || quoted.source != packet.destination {
             return false;
+        }
+        if quoted.protocol == protocol::TCP {
+            let segment = quoted.segment();
+            return segment.is_some_and(|segment| self.on_tcp_undelivered(&segment, packet.interface, why, env));
         }
         let from = packet.source;
         let event = match quoted.protocol {
@@ -141,7 +151,7 @@ impl<B: Buffer> Stack<B> {
         if let Undelivered::TooBig { mtu } = why {
             let link_mtu = self.interface(packet.interface).map_or(0, |i| i.station.config.mtu);
             let to = quoted.destination;
-            let Some(new) = self.path_mtus.reported(to, mtu, quoted.total_len, link_mtu, now) else {
+            let Some(new) = self.path_mtus.reported(to, mtu, quoted.total_len, link_mtu, env.now()) else {
                 return true;
             };
             event.set_mtu(new);
@@ -220,6 +230,12 @@ struct Quoted<'a> {
 }
 
 impl Quoted<'_> {
+    fn segment(&self) -> Option<QuotedSegment> {
+        let (local_port, remote_port, seq) = tcp::quoted(self.payload)?;
+        let (local, remote, total_len) = (self.source, self.destination, self.total_len);
+        Some(QuotedSegment { local, remote, local_port, remote_port, seq, total_len })
+    }
+
     /// Identifier and sequence number, if it was an echo request.
     fn echo_request(&self) -> Option<(u16, u16)> {
         let (header, _) = Icmpv4Header::ref_from_prefix(self.payload).ok()?;

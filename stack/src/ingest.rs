@@ -78,6 +78,7 @@ impl<B: Buffer> Stack<B> {
     /// The payload of a whole packet for us.
     pub(crate) fn on_payload<E: Env<Buffer = B>>(&mut self, packet: Packet, buffer: B, env: &mut E) -> Verdict<B> {
         match (packet.protocol, packet.source) {
+            (protocol::TCP, _) => self.on_tcp(packet, buffer, env),
             (protocol::UDP, _) => self.on_udp(packet, buffer, env),
             (protocol::ICMP, IpAddr::V4(_)) => self.on_icmpv4(packet, buffer, env),
             (protocol::ICMPV6, IpAddr::V6(_)) => self.on_icmpv6(packet, buffer, env),

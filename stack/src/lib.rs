@@ -8,6 +8,7 @@
 //! - [`Stack`]: the host. Frames go in by [`Stack::ingest`], which says what became of each
 //!   ([`Verdict`]); what the stack sends leaves through [`Env::transmit`]. Every packet ends exactly
 //!   once, and the [`Ledger`] proves it; every drop has one [`DropReason`].
+//! - [`tcp`]: connections; its front page lists what is where.
 //! - [`icmp_error`] and [`rate_limit`] also serve a router that stands in front of the stack.
 //! - [`testing`]: buffers from the heap and a cable between two stacks.
 //!
@@ -38,6 +39,38 @@
 //! let arrived = cable.run(&mut hosts); // ARP there and back, the request, the reply
 //! let [(0, Verdict::EchoReply(reply))] = &arrived[..] else { panic!("{arrived:?}") };
 //! assert_eq!(reply.payload(), b"hello");
+//! ```
+//!
+//! The same two, and one sends the other a line by TCP:
+//!
+//! ```
+//! # use tailwater_stack::testing::{Cable, mac};
+//! # use tailwater_stack::{Cidr, Config, InterfaceConfig, Stack};
+//! use tailwater_stack::tcp::{Connect, Listen, TcpError, TcpEvent};
+//! # let mut hosts = [1, 2].map(|n| {
+//! #     let mut stack = Stack::new(Config::default(), n);
+//! #     let port = stack.add_interface(InterfaceConfig::exclusive(mac(n as u8), 1500));
+//! #     stack.add_address(port, Cidr::new([192, 0, 2, n as u8], 24).unwrap()).unwrap();
+//! #     stack
+//! # });
+//! let mut cable = Cable::new();
+//!
+//! hosts[1].tcp_listen("0.0.0.0:7".parse()?, Listen::default()).unwrap();
+//! let connect = Connect::to("192.0.2.2:7".parse()?);
+//! let client = hosts[0].tcp_connect(connect, |_port| true, cable.end(0)).unwrap();
+//! cable.run(&mut hosts); // ARP there and back, SYN, SYN-ACK, ACK
+//! assert_eq!(hosts[0].tcp_poll(), Some(TcpEvent::Connected(client)));
+//! let Some(TcpEvent::Accepted { connection, .. }) = hosts[1].tcp_poll() else { panic!() };
+//!
+//! assert_eq!(hosts[0].tcp_send(client, b"hello\n", cable.end(0)), Ok(6));
+//! hosts[0].tcp_shutdown(client, cable.end(0)).unwrap();
+//! cable.run(&mut hosts);
+//! assert_eq!(hosts[1].tcp_poll(), Some(TcpEvent::Readable(connection)));
+//! let mut line = [0; 80];
+//! assert_eq!(hosts[1].tcp_read(connection, &mut line, cable.end(1)), Ok(6));
+//! assert_eq!(line[..6], *b"hello\n");
+//! assert_eq!(hosts[1].tcp_read(connection, &mut line, cable.end(1)), Err(TcpError::Finished));
+//! # Ok::<(), core::net::AddrParseError>(())
 //! ```
 
 #![no_std]
@@ -71,6 +104,7 @@ mod reassembly;
 mod route;
 mod sockets;
 mod stack;
+pub mod tcp;
 pub mod testing;
 mod time;
 pub mod udp;

@@ -32,11 +32,14 @@ pub(crate) struct Hop {
 pub(crate) struct RouteTable {
     /// Longest prefix first, so that the first match is the best.
     routes: Vec<Route>,
+    /// Counts changes: what was looked up before one may be out of date.
+    version: u32,
 }
 
 impl RouteTable {
     /// A route to the same prefix over the same interface is replaced.
     pub(crate) fn add(&mut self, route: Route) -> Result<(), RoutesFull> {
+        self.version = self.version.wrapping_add(1);
         let route = Route { prefix: route.prefix.network(), ..route };
         self.remove(route.prefix, route.interface);
         if self.routes.len() >= ROUTES_MAX {
@@ -49,6 +52,7 @@ impl RouteTable {
     }
 
     pub(crate) fn remove(&mut self, prefix: Cidr, interface: InterfaceId) -> bool {
+        self.version = self.version.wrapping_add(1);
         let prefix = prefix.network();
         let before = self.routes.len();
         self.routes.retain(|route| route.prefix != prefix || route.interface != interface);
@@ -56,6 +60,7 @@ impl RouteTable {
     }
 
     pub(crate) fn remove_interface(&mut self, interface: InterfaceId) {
+        self.version = self.version.wrapping_add(1);
         self.routes.retain(|route| route.interface != interface);
     }
 
@@ -65,6 +70,10 @@ impl RouteTable {
             .iter()
             .find(|route| route.prefix.contains(destination) && only.is_none_or(|id| id == route.interface))
             .map(|route| Hop { interface: route.interface, next: route.gateway.unwrap_or(destination) })
+    }
+
+    pub(crate) fn version(&self) -> u32 {
+        self.version
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {

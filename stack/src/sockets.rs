@@ -6,11 +6,10 @@ use core::net::{IpAddr, SocketAddr};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::tcp::{EPHEMERAL_COUNT, EPHEMERAL_FIRST};
+
 /// Sockets at one port; they are searched one by one.
 pub const SOCKETS_PER_PORT_MAX: usize = 64;
-/// RFC 6335 §6: the dynamic ports.
-const EPHEMERAL_FIRST: u16 = 49_152;
-const EPHEMERAL_COUNT: u16 = u16::MAX - EPHEMERAL_FIRST + 1;
 
 /// Names a UDP socket of one [`Stack`](crate::Stack); never used again after it was closed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -17,6 +17,7 @@ use crate::rate_limit::{RateLimit, TokenBucket};
 use crate::reassembly::{Gone, Reassembly, ReassemblyLimits};
 use crate::route::{Route, RouteTable, RoutesFull};
 use crate::sockets::UdpSockets;
+use crate::tcp::{Tcp, TcpConfig};
 use crate::time::{Instant, earliest};
 use crate::wire::ethernet::MacAddress;
 
@@ -24,7 +25,7 @@ use crate::wire::ethernet::MacAddress;
 pub const ECHO_IDENTS_MAX: usize = 64;
 
 /// Bounds and defaults of a [`Stack`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// TTL and hop limit of what we send.
     pub hop_limit: u8,
@@ -38,6 +39,7 @@ pub struct Config {
     pub sockets_max: usize,
     /// Events waiting for [`Stack::poll_event`].
     pub events_max: usize,
+    pub tcp: TcpConfig,
 }
 
 impl Default for Config {
@@ -50,11 +52,12 @@ impl Default for Config {
             path_mtus_max: 1_024,
             sockets_max: 65_536,
             events_max: 256,
+            tcp: TcpConfig::default(),
         }
     }
 }
 
-/// IP, ICMP, neighbours and UDP of one host or one worker of it, without any I/O.
+/// IP, ICMP, neighbours, UDP and TCP of one host or one worker of it, without any I/O.
 ///
 /// # Events in
 /// - [`ingest`](Self::ingest): a frame was received.
@@ -74,10 +77,15 @@ impl Default for Config {
 ///   [`udp_close`](Self::udp_close), [`udp_send`](Self::udp_send), [`udp_reply`](Self::udp_reply)
 /// - [`echo_open`](Self::echo_open), [`echo_request`](Self::echo_request),
 ///   [`echo_close`](Self::echo_close)
+/// - [`tcp_listen`](Self::tcp_listen), [`tcp_connect`](Self::tcp_connect),
+///   [`tcp_send`](Self::tcp_send), [`tcp_receive`](Self::tcp_receive), [`tcp_read`](Self::tcp_read),
+///   [`tcp_shutdown`](Self::tcp_shutdown), [`tcp_close`](Self::tcp_close),
+///   [`tcp_abort`](Self::tcp_abort)
 ///
 /// # Outputs
 /// - The [`Verdict`](crate::Verdict) of `ingest`: datagrams and echo replies, in place.
 /// - [`Env::transmit`], called by any of the above that takes an `env`.
+/// - [`tcp_poll`](Self::tcp_poll): what happened to connections; ask after each burst.
 /// - [`poll_event`](Self::poll_event): what else there is to tell; ask after each burst.
 /// - [`poll_timeout`](Self::poll_timeout): when to call `on_timeout`; ask after each burst.
 /// - [`ledger`](Self::ledger), [`held`](Self::held), [`neighbours`](Self::neighbours), …: state.
@@ -90,6 +98,7 @@ pub struct Stack<B: Buffer> {
     pub(crate) interfaces: Vec<Option<Interface<B>>>,
     pub(crate) routes: RouteTable,
     pub(crate) sockets: UdpSockets,
+    pub(crate) tcp: Tcp<B>,
     pub(crate) echo_idents: Vec<u16>,
     pub(crate) reassembly: Reassembly<B>,
     pub(crate) path_mtus: PathMtus,
@@ -124,6 +133,7 @@ impl<B: Buffer> Stack<B> {
             interfaces: Vec::new(),
             routes: RouteTable::default(),
             sockets: UdpSockets::new(config.sockets_max, seed),
+            tcp: Tcp::new(config.tcp, seed),
             echo_idents: Vec::new(),
             reassembly: Reassembly::new(config.reassembly),
             path_mtus: PathMtus::new(config.path_mtus_max, seed),
@@ -292,7 +302,8 @@ impl<B: Buffer> Stack<B> {
     /// When [`on_timeout`](Self::on_timeout) has something to do; `None`: not before another event.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let neighbours = self.interfaces.iter().flatten().map(|i| i.neighbours.next_deadline());
-        neighbours.fold(self.reassembly.next_deadline(), earliest)
+        let own = earliest(self.reassembly.next_deadline(), self.tcp.next_deadline());
+        neighbours.fold(own, earliest)
     }
 
     /// Does what is due. Calling it early is harmless.
@@ -311,6 +322,7 @@ impl<B: Buffer> Stack<B> {
             });
         }
         self.expire_fragments(env);
+        self.on_tcp_timeout(env);
     }
 
     // ---- outputs ----------------------------------------------------------------------------
@@ -328,10 +340,10 @@ impl<B: Buffer> Stack<B> {
         &self.ledger
     }
 
-    /// Packets inside: fragments, and what waits for neighbours.
+    /// Packets inside: fragments, what waits for neighbours, what TCP keeps.
     pub fn held(&self) -> usize {
         let waiting: usize = self.interfaces.iter().flatten().map(|i| i.neighbours.pending_len()).sum();
-        waiting + self.reassembly.buffers()
+        waiting + self.reassembly.buffers() + self.tcp.held()
     }
 
     /// Known neighbours of an interface, in no order.

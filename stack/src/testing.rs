@@ -2,6 +2,7 @@
 //! cable between two stacks on a virtual clock.
 
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct VecBuffer {
     further: Vec<VecBuffer>,
     chains: bool,
     absorbed: usize,
+    /// Counted once by each handle on the same bytes.
+    handles: Arc<()>,
 }
 
 impl Default for VecBuffer {
@@ -54,6 +57,7 @@ impl VecBuffer {
             further: Vec::new(),
             chains: true,
             absorbed: 0,
+            handles: Arc::new(()),
         }
     }
 
@@ -80,6 +84,16 @@ impl VecBuffer {
     /// Everything, in one piece.
     pub fn to_vec(&self) -> Vec<u8> {
         self.segments().flatten().copied().collect()
+    }
+
+    /// Another handle. Heap memory cannot be written in two places at once without unsafe code, so the
+    /// bytes are copied; that both live is known all the same.
+    fn share(&self) -> Self {
+        self.clone()
+    }
+
+    fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.handles) > 1
     }
 
     /// Frames this was made of: one, and those that were chained to it.
@@ -232,6 +246,15 @@ impl Env for TestEnv {
         self.pool = self.pool.checked_sub(1)?;
         self.allocated += 1;
         Some(VecBuffer::with_capacity(self.buffer_len))
+    }
+
+    fn share(&mut self, kept: &mut VecBuffer) -> Option<VecBuffer> {
+        self.allocated += kept.frames();
+        Some(kept.share())
+    }
+
+    fn is_shared(&self, kept: &VecBuffer) -> bool {
+        kept.is_shared()
     }
 
     fn transmit(&mut self, interface: InterfaceId, frame: VecBuffer) {

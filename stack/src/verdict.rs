@@ -18,7 +18,7 @@ pub enum Verdict<B> {
     EchoReply(EchoReply<B>),
     /// Turned into its answer and sent back, or queued to be.
     Answered,
-    /// A fragment that waits for the others.
+    /// A fragment that waits for the others, or TCP text that waits for the application.
     Held,
     /// Did its work inside the stack.
     Consumed,

@@ -12,3 +12,4 @@ mod echo;
 mod peers;
 mod ping;
 mod shared;
+mod tcp;

@@ -25,7 +25,12 @@ pub(crate) struct Echo {
 
 impl Echo {
     pub(crate) fn start(lab: &Lab, words: &str) -> Self {
-        let mut process = tailwater(lab.dut(), &format!("echo --udp -j -i d0 {words}")).spawn().unwrap();
+        Self::start_for(lab, "--udp", words)
+    }
+
+    /// For `--tcp`, `--udp` or both.
+    pub(crate) fn start_for(lab: &Lab, transports: &str, words: &str) -> Self {
+        let mut process = tailwater(lab.dut(), &format!("echo {transports} -j -i d0 {words}")).spawn().unwrap();
         process.wait_for(r#""ready""#, |line| line.contains(r#""event":"ready""#), DEADLINE).unwrap();
         Self { process }
     }
@@ -112,6 +117,11 @@ impl Random {
     /// A payload of 0 to `max` bytes.
     pub(crate) fn payload(&mut self, max: usize) -> Vec<u8> {
         let len = self.next() as usize % (max + 1);
+        self.exactly(len)
+    }
+
+    /// A payload of `len` bytes.
+    pub(crate) fn exactly(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next() as u8).collect()
     }
 }

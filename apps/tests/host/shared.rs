@@ -61,7 +61,7 @@ fn port_in_use_is_refused_before_anything_is_attached() {
     let output = tailwater(lab.dut(), "echo --udp -i d0 --listen 10.1.0.1:7000").output(DEADLINE).unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("10.1.0.1:7000") && said.contains("ss -lunp"), "{said}");
+    assert!(said.contains("10.1.0.1:7000") && said.contains("ss -lntup"), "{said}");
 }
 
 #[test]

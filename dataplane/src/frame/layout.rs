@@ -14,6 +14,10 @@
 pub(super) const CHAINED: u8 = 1;
 /// The chunk has 4096 bytes, not 2048.
 pub(super) const LARGE_CHUNK: u8 = 2;
+/// One of two handles on the chunk: see [`sharing`](super::sharing).
+pub(super) const SHARED: u8 = 4;
+/// Of the two, the one that is sent.
+pub(super) const LENT: u8 = 8;
 
 const HEAD_SHIFT: u32 = 16;
 const PORT_SHIFT: u32 = 32;

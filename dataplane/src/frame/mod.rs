@@ -9,6 +9,7 @@ mod layout;
 pub(crate) mod owner;
 mod pool;
 mod region;
+mod sharing;
 
 pub use batch::Batch;
 pub use pool::Pool;
@@ -77,13 +78,14 @@ impl Frame {
         }
     }
 
-    /// The bytes of the first segment, to write.
+    /// The bytes of the first segment, to write; only the headers while another handle holds the payload.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and `&mut self` makes the access exclusive.
+        // SAFETY: as in `bytes`, and `&mut self` makes the access exclusive; of a shared chunk these are the bytes that
+        // the other handle does not reach.
         #[allow(unsafe_code)]
         unsafe {
-            std::slice::from_raw_parts_mut(self.data.as_ptr(), self.layout.len())
+            std::slice::from_raw_parts_mut(self.data.as_ptr(), self.writable_len())
         }
     }
 
@@ -114,13 +116,13 @@ impl Frame {
     /// Free bytes in front of the packet.
     #[inline]
     pub fn headroom(&self) -> usize {
-        self.layout.head() - region::HEADER_LEN
+        self.claimable()
     }
 
     /// Free bytes behind the first segment.
     #[inline]
     pub fn tailroom(&self) -> usize {
-        self.chunk_len() - self.layout.head() - self.layout.len()
+        if self.is_shared() { 0 } else { self.chunk_len() - self.layout.head() - self.layout.len() }
     }
 
     /// Index of the port that the frame came in by.
@@ -341,7 +343,7 @@ impl Frame {
 
     /// As [`append`](Self::append), with another bound.
     pub(crate) fn append_within(&mut self, segments_max: usize, other: Frame) -> Result<(), Frame> {
-        if self.segment_count() + other.segment_count() > segments_max {
+        if self.segment_count() + other.segment_count() > segments_max || self.is_shared() || other.is_shared() {
             return Err(other);
         }
         let total = self.total_len() + other.total_len();
@@ -434,7 +436,8 @@ impl Frame {
     /// Notes who holds the frame now (debug builds; free in release builds).
     #[inline]
     pub(crate) fn set_owner(&mut self, owner: u16) {
-        if cfg!(debug_assertions) {
+        // Of a shared chunk the header is nobody's to write.
+        if cfg!(debug_assertions) && !self.is_shared() {
             self.header_mut().owner = owner;
         }
     }

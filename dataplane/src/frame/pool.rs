@@ -112,9 +112,18 @@ impl Pool {
         }
     }
 
-    /// Gives ownership of a chunk to the pool.
+    /// A second handle on a frame's packet, to be sent while `kept` stays. `None` if there is one already, or the packet
+    /// is in several chunks. While both live, only what is in front of the packet can be written, through the second.
+    pub fn share(&mut self, kept: &mut Frame) -> Option<Frame> {
+        kept.lend(&self.region)
+    }
+
+    /// Gives ownership of a chunk to the pool; or one of two handles on it up.
     #[inline]
     pub(crate) fn put_chunk(&mut self, chunk: u32) {
+        if !self.region.retire(chunk) {
+            return;
+        }
         if self.cache.len() >= CACHE_MAX {
             self.spill();
         }

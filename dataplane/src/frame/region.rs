@@ -12,12 +12,13 @@
 //! The kernel never touches the first 64 bytes (they are the UMEM's user headroom), writes received packets at
 //! `DATA_OFFSET` and accepts packets for transmission anywhere in the chunk.
 //!
-//! Invariant: each chunk has exactly one owner at any time: the depot, a pool's cache, one ring, or one [`Frame`].
+//! Invariant: each chunk has exactly one owner at any time: the depot, a pool's cache, one ring, or one [`Frame`]; or two,
+//! by the rules of [`sharing`](super::sharing), of which the last to go counts.
 //! Ownership of a chunk is what makes access to its bytes exclusive; every `unsafe` here rests on that.
 
 use std::num::NonZeroU32;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
@@ -123,6 +124,8 @@ pub struct Region {
     /// Single chunks: frames dropped outside a pool's reach, and what the depot had no slot for.
     strays: SegQueue<u32>,
     strayed: AtomicU64,
+    /// A frame was shared at some time: see `sharing`.
+    shares: AtomicBool,
     /// Chunks that a closed port left in a transmit ring: unsent, or given back without the ring saying so.
     unsettled: SegQueue<u32>,
 }
@@ -196,6 +199,7 @@ impl Region {
             depot,
             strays: SegQueue::new(),
             strayed: AtomicU64::new(0),
+            shares: AtomicBool::new(false),
             unsettled: SegQueue::new(),
         });
         let all: Vec<u32> = (0..chunks as u32).rev().collect();
@@ -226,6 +230,18 @@ impl Region {
     /// Largest segment that fits a chunk behind the standard headroom, in bytes.
     pub fn segment_max(&self) -> usize {
         self.chunk_len - DATA_OFFSET
+    }
+
+    /// Whether a chunk may have two handles.
+    #[inline]
+    pub(super) fn shares(&self) -> bool {
+        self.shares.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_sharing(&self) {
+        if !self.shares() {
+            self.shares.store(true, Ordering::Release);
+        }
     }
 
     /// Frames that were dropped where no pool was at hand. They came home, but somebody forgot them.
@@ -341,7 +357,11 @@ impl Region {
             region.strayed.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(owner = super::owner::name(frame.owner()), "frame dropped outside its pool");
         }
-        frame.for_each_chunk(&region, |chunk| region.strays.push(chunk));
+        frame.for_each_chunk(&region, |chunk| {
+            if region.retire(chunk) {
+                region.strays.push(chunk);
+            }
+        });
     }
 
     fn contains(&self, ptr: NonNull<u8>) -> bool {

@@ -1,14 +1,15 @@
 //! `stack`: a host's stack with a service on top. One instance per worker serves all interfaces: frames come with the
 //! number of the port that they came in by, and leave for the port that they name (`tx:*`).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tailwater_stack::tcp::{Listen, TcpEvent};
 use tailwater_stack::wire::{arp, ethernet, icmpv6, ipv6, protocol};
 use tailwater_stack::{Event, Instant, InterfaceId, Route, Stack, Verdict};
 
 use super::entropy::Entropy;
 use super::env::{DrainEnv, WorkerEnv};
+use super::listener::{Listener, Transport};
 use super::mailbox::{Mailbox, Questions, Update};
 use super::{After, Io, Service};
 use crate::block::{Block, BuildError, Context, ImportError, Kind, PacketType, Pin, State};
@@ -16,7 +17,7 @@ use crate::frame::{Batch, Frame};
 
 pub(crate) const KIND: Kind = Kind {
     name: "stack",
-    summary: "IP, ICMP and UDP of this host, with the command's service; needs `service::Host`",
+    summary: "IP, ICMP, UDP and TCP of this host, with the command's service; needs `service::Host`",
     input: PacketType::Ethernet,
     outputs: &[Pin { name: "out", carries: PacketType::Ethernet }],
     polled: true,
@@ -44,7 +45,7 @@ pub(super) struct Parts {
     pub(super) stack: tailwater_stack::Config,
     /// In port order, so that port n is interface n of the stack.
     pub(super) interfaces: Vec<tailwater_stack::InterfaceConfig>,
-    pub(super) listeners: Vec<SocketAddr>,
+    pub(super) listeners: Vec<Listener>,
     /// By worker.
     pub(super) mailboxes: Arc<[Mailbox]>,
     /// Who resolves neighbours, if the stack does not.
@@ -58,6 +59,17 @@ impl Assembly {
             Ok(Box::new(block) as Box<dyn Block>)
         };
         Self { build: Box::new(build) }
+    }
+}
+
+impl Listener {
+    fn open(self, stack: &mut Stack<Frame>) -> Result<(), BuildError> {
+        let Self { transport, at } = self;
+        let opened = match transport {
+            Transport::Udp => stack.udp_bind(at, None).map(drop).map_err(|error| format!("{error:?}")),
+            Transport::Tcp => stack.tcp_listen(at, Listen::default()).map(drop).map_err(|error| format!("{error:?}")),
+        };
+        opened.map_err(|error| BuildError::Other(format!("cannot listen on {self}: {error}")))
     }
 }
 
@@ -95,8 +107,7 @@ impl<S: Service> StackBlock<S> {
             stack.add_interface(interface);
         }
         for listener in listeners {
-            let bound = stack.udp_bind(listener, None);
-            bound.map_err(|error| BuildError::Other(format!("cannot listen on UDP {listener}: {error:?}")))?;
+            listener.open(&mut stack)?;
         }
         Ok(Self {
             shares_answers: worker == 0 && mailboxes.len() > 1 && questions.is_none(),
@@ -194,6 +205,20 @@ impl<S: Service> StackBlock<S> {
         self.updates_refused += u64::from(!taken);
     }
 
+    /// What happened to a connection, to the service.
+    #[inline]
+    fn tell(&mut self, event: TcpEvent, context: &mut Context<'_>) {
+        let io = &mut Io::new(&mut self.stack, context, &mut self.entropy, self.worker);
+        let service = &mut self.service;
+        match event {
+            TcpEvent::Accepted { connection, remote, .. } => service.on_accepted(connection, remote, io),
+            TcpEvent::Connected(connection) => service.on_connected(connection, io),
+            TcpEvent::Readable(connection) => service.on_readable(connection, io),
+            TcpEvent::Writable(connection) => service.on_writable(connection, io),
+            TcpEvent::Closed(connection, reason) => service.on_closed(connection, reason, io),
+        }
+    }
+
     /// After the packets: events out, and the stack's books into the worker's.
     #[inline]
     fn settle(&mut self, context: &mut Context<'_>) {
@@ -206,6 +231,10 @@ impl<S: Service> StackBlock<S> {
                     self.service.on_event(&event, &mut io);
                 }
             }
+        }
+        // Each event is of something that happened since; what a callback does brings none by itself.
+        while let Some(event) = self.stack.tcp_poll() {
+            self.tell(event, context);
         }
         let ledger = self.stack.ledger();
         let now = Booked { originated: ledger.originated, ended: ledger.delivered + ledger.consumed };
@@ -257,6 +286,7 @@ impl<S: Service + 'static> Block for StackBlock<S> {
 
     fn drain(&mut self, batch: &mut Batch) {
         let mut env = DrainEnv { frames: batch };
+        self.stack.tcp_forget_all(&mut env);
         // Interfaces are numbered from 0 on, one for each port.
         for port in 0..=u32::from(u16::MAX) {
             if self.stack.held() == 0 {
@@ -275,6 +305,26 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         report("transmitted", ledger.transmitted);
         report("consumed", ledger.consumed);
         report("events_lost", self.stack.events_lost());
+        let tcp = self.stack.tcp_counters();
+        report("tcp_segments_in", tcp.segments_in);
+        report("tcp_segments_out", tcp.segments_out);
+        report("tcp_segments_resent", tcp.segments_resent);
+        report("tcp_bytes_in", tcp.bytes_in);
+        report("tcp_bytes_out", tcp.bytes_out);
+        report("tcp_active_opens", tcp.active_opens);
+        report("tcp_passive_opens", tcp.passive_opens);
+        report("tcp_failed", tcp.failed);
+        report("tcp_resets_out", tcp.resets_out);
+        report("tcp_timeouts", tcp.timeouts);
+        report("tcp_recoveries", tcp.recoveries);
+        report("tcp_loss_probes", tcp.loss_probes);
+        report("tcp_spurious", tcp.spurious);
+        report("tcp_challenge_acks", tcp.challenge_acks);
+        report("tcp_syn_cookies_sent", tcp.syn_cookies_sent);
+        report("tcp_syn_cookies_accepted", tcp.syn_cookies_accepted);
+        report("tcp_connections_max_hit", tcp.connections_max_hit);
+        report("tcp_buffers_max_hit", tcp.buffers_max_hit);
+        report("tcp_no_buffer", tcp.no_buffer);
         report("updates_refused", self.updates_refused);
         report("answers_lost", self.answers_lost);
         self.service.counters(report);

@@ -34,6 +34,16 @@ impl Env for WorkerEnv<'_, '_> {
     }
 
     #[inline]
+    fn share(&mut self, kept: &mut Frame) -> Option<Frame> {
+        self.context.pool.share(kept)
+    }
+
+    #[inline]
+    fn is_shared(&self, kept: &Frame) -> bool {
+        kept.is_shared()
+    }
+
+    #[inline]
     fn transmit(&mut self, interface: InterfaceId, frame: Frame) {
         let fitting = if frame.is_chained() { fit_for_port(frame, self.context.pool) } else { Ok(frame) };
         match fitting {

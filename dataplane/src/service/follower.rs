@@ -4,7 +4,7 @@
 //! A thread of its own, which sleeps until the kernel or a worker has something to say.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,8 +14,9 @@ use tailwater_netlink::{
     Address, Control, Event, Limits, Mirror, Neighbour, NeighbourState, Prefix, Route, RouteKind, TABLE_MAIN,
 };
 use tailwater_stack::{Cidr, InterfaceId, MacAddress};
-use tailwater_xdp::{Shared, Transport};
+use tailwater_xdp::Shared;
 
+use super::listener::Listener;
 use super::mailbox::{Mailbox, Questions, Update};
 
 /// Changes that wait for a worker whose mailbox is full. A worker that takes nothing for so long hangs; later changes
@@ -45,7 +46,7 @@ pub(super) struct Follower {
     /// Neighbours that workers asked for, newest last.
     kept: VecDeque<(InterfaceId, IpAddr)>,
     keep_at: Instant,
-    listeners: Vec<SocketAddr>,
+    listeners: Vec<Listener>,
     /// Where listeners are registered, once packets may come.
     shared: Option<Shared>,
     /// Addresses that listeners at the unspecified address are registered for.
@@ -59,7 +60,7 @@ impl Follower {
         resolves: bool,
         mailboxes: Arc<[Mailbox]>,
         questions: Arc<Questions>,
-        listeners: Vec<SocketAddr>,
+        listeners: Vec<Listener>,
     ) -> Result<Self, tailwater_netlink::Error> {
         let limits = Limits { tables: vec![TABLE_MAIN], routes_max: ROUTES_MAX, ..Limits::default() };
         let mut follower = Self {
@@ -94,8 +95,8 @@ impl Follower {
 
     /// Registers the listeners, and from now on keeps them in step with the addresses.
     pub(super) fn register(&mut self, shared: Shared) -> Result<(), tailwater_xdp::Error> {
-        for listener in self.listeners.iter().filter(|listener| !listener.ip().is_unspecified()) {
-            shared.listeners().insert(Transport::Udp, *listener)?;
+        for listener in self.listeners.iter().filter(|listener| !listener.at.ip().is_unspecified()) {
+            shared.listeners().insert(listener.transport, listener.at)?;
         }
         self.shared = Some(shared);
         let addresses: BTreeSet<IpAddr> = self.addresses().collect();
@@ -277,7 +278,7 @@ impl Follower {
         let Some(shared) = &self.shared else { return Ok(()) };
         if self.registered.insert(address) {
             for listener in wildcards(&self.listeners, address) {
-                shared.listeners().insert(Transport::Udp, listener)?;
+                shared.listeners().insert(listener.transport, listener.at)?;
             }
         }
         Ok(())
@@ -287,7 +288,7 @@ impl Follower {
         let Some(shared) = &self.shared else { return };
         if self.registered.remove(&address) {
             for listener in wildcards(&self.listeners, address) {
-                if let Err(error) = shared.listeners().remove(Transport::Udp, listener) {
+                if let Err(error) = shared.listeners().remove(listener.transport, listener.at) {
                     tracing::warn!(%error, %listener, "cannot leave a listener to the kernel again");
                 }
             }
@@ -321,11 +322,8 @@ impl Follower {
 }
 
 /// Listeners at the unspecified address, as seen at `address`.
-fn wildcards(listeners: &[SocketAddr], address: IpAddr) -> impl Iterator<Item = SocketAddr> {
-    let any = listeners
-        .iter()
-        .filter(move |listener| listener.ip().is_unspecified() && listener.is_ipv4() == address.is_ipv4());
-    any.map(move |listener| SocketAddr::new(address, listener.port()))
+fn wildcards(listeners: &[Listener], address: IpAddr) -> impl Iterator<Item = Listener> {
+    listeners.iter().filter_map(move |listener| listener.seen_at(address))
 }
 
 /// RFC 4862 §5.4: not before duplicate address detection has finished, and never if it found another owner.

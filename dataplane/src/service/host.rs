@@ -10,6 +10,7 @@ use tailwater_xdp::{Indirection, Mode};
 
 use super::block::{Assembly, Parts};
 use super::follower::Follower;
+use super::listener::{Listener, Transport};
 use super::mailbox::{Mailbox, Questions, UPDATES_MAX, Update};
 use super::reservation::Reservation;
 use super::{Presence, Service};
@@ -41,8 +42,8 @@ pub enum Addresses {
 pub enum HostError {
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    #[error("cannot reserve UDP port {at} in the kernel: {error}")]
-    Reserve { at: SocketAddr, error: std::io::Error },
+    #[error("cannot reserve {port} in the kernel: {error}")]
+    Reserve { port: String, error: std::io::Error },
     #[error("{0} addresses and routers are more than the {UPDATES_MAX} that fit")]
     TooMany(usize),
     #[error("addresses of our own need exactly one interface, not {0}")]
@@ -75,7 +76,7 @@ impl From<tailwater_xdp::Error> for HostError {
 /// | exclusive | everything that comes in is ours, under the kernel's addresses | everything that comes in is ours |
 pub struct Host<S> {
     addresses: Addresses,
-    listeners: Vec<SocketAddr>,
+    listeners: Vec<Listener>,
     stack: Config,
     service: Arc<dyn Fn(usize) -> S + Send + Sync>,
 }
@@ -94,7 +95,13 @@ impl<S: Service + 'static> Host<S> {
 
     /// Takes datagrams to this address and port; `0.0.0.0` and `[::]` stand for all addresses of their family.
     pub fn listen_udp(mut self, at: SocketAddr) -> Self {
-        self.listeners.push(at);
+        self.listeners.push(Listener { transport: Transport::Udp, at });
+        self
+    }
+
+    /// Takes connections to this address and port, likewise.
+    pub fn listen_tcp(mut self, at: SocketAddr) -> Self {
+        self.listeners.push(Listener { transport: Transport::Tcp, at });
         self
     }
 
@@ -249,11 +256,12 @@ fn mac(link: &Link) -> Result<MacAddress, HostError> {
     link.mac.as_slice().try_into().map(MacAddress).map_err(|_| HostError::NoMac(link.name.clone()))
 }
 
-fn reserve(listeners: &[SocketAddr], notes: &mut Vec<String>) -> Result<Vec<Reservation>, HostError> {
+fn reserve(listeners: &[Listener], notes: &mut Vec<String>) -> Result<Vec<Reservation>, HostError> {
     let mut reservations = Vec::new();
-    for &at in listeners {
-        let reservation = Reservation::udp(at).map_err(|error| HostError::Reserve { at, error: error.into() })?;
-        notes.push(format!("UDP port {at} is reserved in the kernel"));
+    for &listener in listeners {
+        let refused = |error: rustix::io::Errno| HostError::Reserve { port: listener.to_string(), error: error.into() };
+        let reservation = Reservation::of(listener).map_err(refused)?;
+        notes.push(format!("{listener} is reserved in the kernel"));
         reservations.push(reservation);
     }
     Ok(reservations)

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
+use tailwater_stack::tcp::{Connect, ConnectError, ConnectionId, TcpError, TcpSnapshot};
 use tailwater_stack::udp::BindError;
-use tailwater_stack::{DropReason, EchoRequest, Sent, SocketId, Stack};
+use tailwater_stack::{DropReason, EchoRequest, Instant, Sent, SocketId, Stack};
 
 use super::entropy::Entropy;
 use super::env::WorkerEnv;
@@ -63,6 +64,81 @@ impl<'a, 'c> Io<'a, 'c> {
     ) -> Result<Sent, DropReason> {
         let payload = self.payload(len, write)?;
         self.stack.udp_send(socket, to, payload, &mut self.env)
+    }
+
+    /// Opens a connection; [`on_connected`](super::Service::on_connected) or
+    /// [`on_closed`](super::Service::on_closed) says how it went. The XDP program knows nothing of it: in shared mode
+    /// with the kernel's addresses the answers go to the kernel, and with several workers perhaps to another one, unless
+    /// the local port is chosen for it.
+    pub fn connect(&mut self, connect: Connect<Frame>) -> Result<ConnectionId, ConnectError> {
+        self.stack.tcp_connect(connect, |_| true, &mut self.env)
+    }
+
+    /// Sends bytes on a connection, as many as there is room for; returns how many.
+    pub fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<usize, TcpError> {
+        self.stack.tcp_send(connection, bytes, &mut self.env)
+    }
+
+    /// Sends `len` bytes, written by `write` straight into the frames they leave in: it is called with the offset and the
+    /// room of each piece, in order. Returns how many there was room for.
+    pub fn send_with(
+        &mut self,
+        connection: ConnectionId,
+        len: usize,
+        write: impl FnMut(usize, &mut [u8]),
+    ) -> Result<usize, TcpError> {
+        self.stack.tcp_send_with(connection, len, write, &mut self.env)
+    }
+
+    /// Sends the bytes of a frame, for instance of one that was received. It comes back with the error.
+    pub fn send_frame(&mut self, connection: ConnectionId, text: Frame) -> Result<(), (TcpError, Option<Frame>)> {
+        self.stack.tcp_send_buffer(connection, text, &mut self.env)
+    }
+
+    /// Bytes that [`send`](Self::send) would take; after a 0, [`on_writable`](super::Service::on_writable) follows.
+    pub fn send_room(&mut self, connection: ConnectionId) -> usize {
+        self.stack.tcp_send_room(connection)
+    }
+
+    /// The next text that has arrived, in the frame that it came in; give that back by [`release`](Self::release) or
+    /// [`send_frame`](Self::send_frame). `None`: nothing there; [`TcpError::Finished`]: nothing will come.
+    pub fn receive(&mut self, connection: ConnectionId) -> Result<Option<Frame>, TcpError> {
+        self.stack.tcp_receive(connection, &mut self.env)
+    }
+
+    /// Copies what has arrived; returns how many bytes.
+    pub fn read(&mut self, connection: ConnectionId, to: &mut [u8]) -> Result<usize, TcpError> {
+        self.stack.tcp_read(connection, to, &mut self.env)
+    }
+
+    /// Takes a received frame back.
+    pub fn release(&mut self, frame: Frame) {
+        self.env.context.pool.release(frame);
+    }
+
+    /// Ends our side of a connection, behind everything sent. Reading goes on.
+    pub fn shutdown(&mut self, connection: ConnectionId) -> Result<(), TcpError> {
+        self.stack.tcp_shutdown(connection, &mut self.env)
+    }
+
+    /// Lets go of a connection: what was sent still arrives, and no callback follows.
+    pub fn close(&mut self, connection: ConnectionId) -> Result<(), TcpError> {
+        self.stack.tcp_close(connection, &mut self.env)
+    }
+
+    /// Resets a connection; no callback follows.
+    pub fn abort(&mut self, connection: ConnectionId) -> Result<(), TcpError> {
+        self.stack.tcp_abort(connection, &mut self.env)
+    }
+
+    /// Holds small segments back while others are unacknowledged, or not.
+    pub fn set_nagle(&mut self, connection: ConnectionId, nagle: bool) -> Result<(), TcpError> {
+        self.stack.tcp_set_nagle(connection, nagle, &mut self.env)
+    }
+
+    /// Everything about a connection.
+    pub fn snapshot(&self, connection: ConnectionId) -> Option<TcpSnapshot> {
+        self.stack.tcp_snapshot(connection, Instant::from_nanos(self.now_ns()))
     }
 
     /// Takes replies to echo requests with this identifier from now on; `false` if it is taken.

@@ -48,6 +48,7 @@ mod env;
 mod follower;
 mod host;
 mod io;
+mod listener;
 mod mailbox;
 mod presence;
 mod reservation;
@@ -57,6 +58,9 @@ pub use host::{Addresses, Host, HostError, Prepared, graph};
 pub use io::Io;
 pub use presence::Presence;
 
+use std::net::SocketAddr;
+
+use tailwater_stack::tcp::{CloseReason, ConnectionId};
 use tailwater_stack::{EchoReply, Event};
 
 use crate::frame::Frame;
@@ -76,8 +80,9 @@ pub enum After {
 /// An application inside a worker. All calls happen in the worker's turn and must not block: what a call takes is added
 /// to the delay of every packet of this worker.
 ///
-/// For now there are datagrams and echo; connections add their callbacks (accepted, readable, writable, closed) beside
-/// these, each with an empty default, and each with the same [`Io`].
+/// A connection belongs to one worker, as its packets do. What arrives on it waits until the service takes it with
+/// [`Io::receive`], and while it waits the peer's window shrinks; what the service sends waits until it is acknowledged,
+/// and when too much does, [`Io::send`] takes less and [`on_writable`](Self::on_writable) says when to go on.
 pub trait Service: Send {
     /// The worker has started; the stack knows its addresses.
     fn on_start(&mut self, io: &mut Io<'_, '_>) {
@@ -88,6 +93,32 @@ pub trait Service: Send {
     fn on_datagram(&mut self, datagram: &mut Datagram, io: &mut Io<'_, '_>) -> After {
         let _ = (datagram, io);
         After::Release
+    }
+
+    /// A peer has connected to a TCP port that the service listens at.
+    fn on_accepted(&mut self, connection: ConnectionId, remote: SocketAddr, io: &mut Io<'_, '_>) {
+        let _ = (connection, remote, io);
+    }
+
+    /// A connection of [`Io::connect`] is there.
+    fn on_connected(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        let _ = (connection, io);
+    }
+
+    /// There is text to read, or the end of it: take it with [`Io::receive`], now or later. Called again only when more
+    /// has arrived.
+    fn on_readable(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        let _ = (connection, io);
+    }
+
+    /// There is room to send again, after there was none.
+    fn on_writable(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        let _ = (connection, io);
+    }
+
+    /// The connection is over; its number means nothing any more. If it ended well, everything was read before.
+    fn on_closed(&mut self, connection: ConnectionId, reason: CloseReason, io: &mut Io<'_, '_>) {
+        let _ = (connection, reason, io);
     }
 
     /// An answer to an echo request of [`Io::echo_request`].

@@ -4,25 +4,31 @@
 //! held by a plain socket that nobody reads. What the program leaves to the kernel (fragments, which carry no port) ends
 //! there, in a queue of the smallest size.
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
 
+use super::listener::{Listener, Transport};
+
 /// Bytes of receive queue asked for; the kernel raises it to its minimum.
 const QUEUE_BYTES: usize = 1;
 
-/// A UDP port of the kernel's, held until dropped.
+/// A port of the kernel's, held until dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
     _socket: OwnedFd,
 }
 
 impl Reservation {
-    /// Takes `at`, an address that need not be configured yet. The unspecified IPv6 address leaves IPv4 alone.
-    pub(super) fn udp(at: SocketAddr) -> rustix::io::Result<Self> {
+    /// Takes the port at an address that need not be configured yet. The unspecified IPv6 address leaves IPv4 alone.
+    /// A TCP socket that is bound and does not listen accepts nobody: the kernel resets what reaches it.
+    pub(super) fn of(Listener { transport, at }: Listener) -> rustix::io::Result<Self> {
         let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(ipproto::UDP))?;
+        let (kind, protocol) = match transport {
+            Transport::Udp => (SocketType::DGRAM, ipproto::UDP),
+            Transport::Tcp => (SocketType::STREAM, ipproto::TCP),
+        };
+        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol))?;
         if at.is_ipv6() {
             sockopt::set_ipv6_v6only(&socket, true)?;
             sockopt::set_ipv6_freebind(&socket, true)?;
@@ -38,12 +44,25 @@ impl Reservation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::UdpSocket;
+    use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+    fn reserve(transport: Transport, at: SocketAddr) -> Reservation {
+        Reservation::of(Listener { transport, at }).unwrap()
+    }
+
+    #[test]
+    fn reserved_tcp_port_is_refused_to_others_until_it_is_given_back() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let reservation = reserve(Transport::Tcp, free);
+        assert_eq!(TcpListener::bind(free).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        drop(reservation);
+        TcpListener::bind(free).unwrap();
+    }
 
     #[test]
     fn reserved_port_is_refused_to_others_until_it_is_given_back() {
         let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let reservation = Reservation::udp(free).unwrap();
+        let reservation = reserve(Transport::Udp, free);
         assert_eq!(UdpSocket::bind(free).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
         drop(reservation);
         UdpSocket::bind(free).unwrap();
@@ -51,6 +70,7 @@ mod tests {
 
     #[test]
     fn address_that_is_not_there_yet_can_be_reserved() {
-        Reservation::udp("192.0.2.77:7".parse().unwrap()).unwrap();
+        reserve(Transport::Udp, "192.0.2.77:7".parse().unwrap());
+        reserve(Transport::Tcp, "192.0.2.77:7".parse().unwrap());
     }
 }

@@ -1,4 +1,4 @@
-//! Two stacks ping each other and echo datagrams, in a program with no operating system around it.
+//! Two stacks ping each other, echo datagrams and open a connection, in a program with no operating system around it.
 //!
 //! The only system call is the one that ends it: 0 if all went well. The memory functions, which compilers call on any
 //! machine, are defined here; everything else has to come out of `core`, `alloc` and the stack.
@@ -18,6 +18,7 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use tailwater_stack::testing::{Cable, VecBuffer, mac};
+use tailwater_stack::tcp::{Connect, Listen, TcpEvent};
 use tailwater_stack::{Cidr, Config, EchoRequest, InterfaceConfig, Stack, Verdict};
 
 /// Gives memory once and never takes it back.
@@ -48,7 +49,7 @@ static MEMORY: Bump = Bump { memory: UnsafeCell::new([0; 64 << 20]), used: Atomi
 global_asm!(".globl _start", "_start:", "xor ebp, ebp", "and rsp, -16", "call {main}", "ud2", main = sym main);
 
 extern "C" fn main() -> ! {
-    exit(if ping_and_echo().is_some() { 0 } else { 1 })
+    exit(if ping_and_echo().and_then(|()| connect()).is_some() { 0 } else { 1 })
 }
 
 fn host(n: u8) -> Option<Stack<VecBuffer>> {
@@ -78,6 +79,20 @@ fn ping_and_echo() -> Option<()> {
     hosts[1].udp_reply(datagram, cable.end(1)).ok()?;
     let (0, Verdict::Datagram(echoed)) = cable.run(&mut hosts).pop()? else { return None };
     (echoed.payload_len() == 4000 && hosts.iter().all(|host| host.ledger().is_balanced(host.held()))).then_some(())
+}
+
+fn connect() -> Option<()> {
+    let mut hosts = [host(1)?, host(2)?];
+    let mut cable = Cable::new();
+    hosts[1].tcp_listen("[::]:7".parse().ok()?, Listen::default()).ok()?;
+    let to = Connect::to("[2001:db8::2]:7".parse().ok()?);
+    let client = hosts[0].tcp_connect(to, |_| true, cable.end(0)).ok()?;
+    cable.run(&mut hosts);
+    let TcpEvent::Accepted { connection, .. } = hosts[1].tcp_poll()? else { return None };
+    (hosts[0].tcp_send(client, &[42; 4000], cable.end(0)) == Ok(4000)).then_some(())?;
+    cable.run(&mut hosts);
+    let mut got = [0; 5000];
+    (hosts[1].tcp_read(connection, &mut got, cable.end(1)) == Ok(4000)).then_some(())
 }
 
 fn exit(status: i32) -> ! {

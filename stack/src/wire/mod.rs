@@ -17,6 +17,7 @@ pub mod ipv6;
 pub mod ipv6_extension;
 pub mod ndp;
 pub mod tcp;
+pub mod tcp_option;
 pub mod udp;
 pub mod vlan;
 

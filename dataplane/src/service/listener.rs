@@ -1,0 +1,32 @@
+//! Where a service listens.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+pub(super) use tailwater_xdp::Transport;
+
+/// A port of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listener {
+    pub(super) transport: Transport,
+    /// `0.0.0.0` and `[::]` stand for all addresses of their family.
+    pub(super) at: SocketAddr,
+}
+
+impl Listener {
+    /// The same as seen at `address`, if it listens there.
+    pub(super) fn seen_at(self, address: IpAddr) -> Option<Self> {
+        let any = self.at.ip().is_unspecified() && self.at.is_ipv4() == address.is_ipv4();
+        any.then(|| Self { at: SocketAddr::new(address, self.at.port()), ..self })
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.transport {
+            Transport::Tcp => "TCP",
+            Transport::Udp => "UDP",
+        };
+        write!(f, "{name} {}", self.at)
+    }
+}

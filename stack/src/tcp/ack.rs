@@ -1,0 +1,289 @@
+//! Acknowledgements: what they say of our segments (RFC 9293 §3.10.7.4, fifth; RFC 2018 §5;
+//! RFC 2883 §4), of the round trip (RFC 6298) and of the peer's window.
+
+use core::time::Duration;
+
+use super::congestion::{Ack, pacing};
+use super::isn::timestamp;
+use super::recovery::Phase;
+use super::seg::Seg;
+use super::seq::SeqNum;
+use super::tcb::{Cx, Tcb};
+use super::timers::Timer;
+use crate::buffer::Buffer;
+use crate::env::Env;
+use crate::time::Instant;
+use crate::wire::tcp::flag;
+use crate::wire::tcp_option::SackBlock;
+
+/// What one acknowledgement brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Delivery {
+    /// Bytes by which `snd_una` moved.
+    pub(super) acked: u32,
+    /// Bytes newly known to have arrived.
+    pub(super) delivered: u32,
+    /// Round-trip times of the segments sent first and last, among those sent once.
+    oldest: Option<Duration>,
+    newest: Option<Duration>,
+    /// Something that was sent once has arrived, of what was sent before the time-out.
+    pub(super) original: bool,
+    /// Something that was sent again is acknowledged.
+    pub(super) resent_acked: bool,
+    /// The peer reports text that came twice.
+    pub(super) dsack: bool,
+    pub(super) window_moved: bool,
+}
+
+impl<B: Buffer> Tcb<B> {
+    /// An acceptable acknowledgement, between `snd_una` and `snd_nxt`, or an old one.
+    pub(super) fn on_ack<E: Env<Buffer = B>>(&mut self, seg: &Seg, cx: &mut Cx<'_, B, E>) {
+        let in_flight_before = self.in_flight();
+        let mut delivery = Delivery { window_moved: self.update_send_window(seg), ..Delivery::default() };
+        self.take_acknowledged(seg, &mut delivery, cx);
+        self.take_sacked(seg, &mut delivery, cx);
+        self.sample_round_trip(seg, &delivery, cx);
+        if self.queue.sent_count() == 0 && delivery.acked == 0 && !seg.has(flag::ECE) {
+            return;
+        }
+        self.on_probe_ack(seg, delivery.dsack, cx);
+        self.recover(seg, &delivery, cx);
+        let ecn_echo = self.ecn.ok && seg.has(flag::ECE);
+        if ecn_echo {
+            self.on_ecn_echo(cx.now);
+        }
+        self.tell_congestion_control(&delivery, in_flight_before, ecn_echo, cx);
+        if delivery.acked > 0 {
+            self.on_progress(cx);
+        }
+        self.rearm_after_ack(&delivery, cx.now);
+    }
+
+    /// SND.UNA moves on, and what lies before it is forgotten.
+    fn take_acknowledged<E: Env<Buffer = B>>(&mut self, seg: &Seg, delivery: &mut Delivery, cx: &mut Cx<'_, B, E>) {
+        if !seg.ack.after(self.snd_una) {
+            return;
+        }
+        delivery.acked = seg.ack.since(self.snd_una);
+        self.snd_una = seg.ack;
+        while let Some(segment) = self.queue.pop_acknowledged(seg.ack) {
+            if !segment.sacked {
+                self.deliver(seg, &segment, segment.seq_len(), delivery, cx.now);
+            }
+            delivery.resent_acked |= segment.ever_resent();
+            if let Some(payload) = segment.payload {
+                cx.release(payload);
+            }
+        }
+        let cut = self.queue.trim_acknowledged(seg.ack);
+        if cut > 0 {
+            self.cut_first(cut, cx);
+            delivery.delivered += cut;
+        }
+    }
+
+    /// Part of a segment was acknowledged.
+    fn cut_first<E: Env<Buffer = B>>(&mut self, n: u32, cx: &mut Cx<'_, B, E>) {
+        let Some(payload) = self.queue.get_mut(0).and_then(|first| first.payload.take()) else { return };
+        let cut = cx.cut_front(payload, n as usize);
+        let lost = cut.is_none();
+        if let Some(first) = self.queue.get_mut(0) {
+            first.payload = cut;
+        }
+        // Without its bytes the connection cannot go on.
+        if lost {
+            self.give_up(super::event::CloseReason::TimedOut, cx);
+        }
+    }
+
+    /// A segment has arrived, for all that is known.
+    fn deliver(
+        &mut self,
+        seg: &Seg,
+        segment: &super::send_queue::Segment<B>,
+        len: u32,
+        delivery: &mut Delivery,
+        now: Instant,
+    ) {
+        delivery.delivered += len;
+        let Some(stamp) = segment.stamp else { return };
+        self.sampler.on_delivered(now, &stamp, len);
+        self.rack.on_delivered(segment, now, self.rtt.min(), self.echo_predates(seg, stamp.sent_at));
+        if segment.ever_resent() {
+            return;
+        }
+        delivery.original |= self.recovery_covers(segment.end());
+        let rtt = now.since(stamp.sent_at);
+        delivery.oldest = Some(delivery.oldest.map_or(rtt, |oldest| oldest.max(rtt)));
+        delivery.newest = Some(delivery.newest.map_or(rtt, |newest| newest.min(rtt)));
+    }
+
+    /// Whether the echoed timestamp is from before `sent_at`.
+    fn echo_predates(&self, seg: &Seg, sent_at: Instant) -> bool {
+        let sent_ts = timestamp(self.ts_offset, sent_at);
+        let echo = seg.options.timestamps.filter(|_| self.timestamps_ok).map(|ts| ts.echo);
+        echo.is_some_and(|echo| SeqNum(echo).before(SeqNum(sent_ts)))
+    }
+
+    /// RFC 2018 §5, RFC 2883 §4.
+    fn take_sacked<E: Env<Buffer = B>>(&mut self, seg: &Seg, delivery: &mut Delivery, cx: &mut Cx<'_, B, E>) {
+        if !self.sack_ok || seg.options.sack.is_empty() {
+            return;
+        }
+        let blocks = seg.options.sack.as_slice();
+        let duplicate = is_dsack(seg.ack, blocks);
+        if duplicate {
+            delivery.dsack = true;
+            self.rack.on_dsack(self.snd_una, self.snd_nxt);
+            self.on_needless_resend();
+        }
+        for block in blocks.iter().skip(usize::from(duplicate)) {
+            self.take_block(seg, *block, delivery, cx.now);
+        }
+    }
+
+    fn take_block(&mut self, seg: &Seg, block: SackBlock, delivery: &mut Delivery, now: Instant) {
+        let (left, right) = (SeqNum(block.left), SeqNum(block.right));
+        // What lies outside of what is sent and unacknowledged is old, or made up.
+        let sane = left.before(right) && left.at_or_after(self.snd_una) && right.at_or_before(self.snd_nxt);
+        if !sane {
+            return;
+        }
+        let mut at = self.queue.first_from(left);
+        while let Some(segment) = self.queue.sent_at(at).filter(|segment| segment.end().at_or_before(right)) {
+            if !segment.sacked {
+                let seq_len = segment.seq_len();
+                // Out of the queue for the moment, for its marks and the connection's both change.
+                let view = segment.without_payload();
+                self.queue.mark_sacked(at);
+                self.deliver(seg, &view, seq_len, delivery, now);
+            }
+            at += 1;
+        }
+    }
+
+    /// RFC 9293 §3.10.7.4: SND.WND, SND.WL1, SND.WL2. Whether the window changed.
+    fn update_send_window(&mut self, seg: &Seg) -> bool {
+        if seg.ack.before(self.snd_una) {
+            return false;
+        }
+        let newer = self.snd_wl1.before(seg.seq) || (self.snd_wl1 == seg.seq && self.snd_wl2.at_or_before(seg.ack));
+        if !newer {
+            return false;
+        }
+        let window = u32::from(seg.wnd) << self.snd_wscale;
+        let moved = window != self.snd_wnd;
+        (self.snd_wnd, self.snd_wl1, self.snd_wl2) = (window, seg.seq, seg.ack);
+        self.snd_wnd_max = self.snd_wnd_max.max(window);
+        if window > 0 {
+            if self.timers.is_armed(Timer::Persist) {
+                self.rtt.reset_backoff();
+            }
+            self.timers.disarm(Timer::Persist);
+        }
+        moved
+    }
+
+    /// RFC 6298 §3 (Karn): of what was sent once; by timestamps of what was sent again (RFC 7323 §4).
+    fn sample_round_trip<E: Env<Buffer = B>>(&mut self, seg: &Seg, delivery: &Delivery, cx: &Cx<'_, B, E>) {
+        if let Some(oldest) = delivery.oldest {
+            self.rtt.on_sample(oldest);
+            if let Some(newest) = delivery.newest {
+                self.rtt.on_least(newest);
+            }
+            return;
+        }
+        let echo = seg.options.timestamps.filter(|_| self.timestamps_ok && delivery.acked > 0).map(|ts| ts.echo);
+        if let Some(echo) = echo.filter(|&echo| echo != 0) {
+            let ticks = self.now_ts(cx).wrapping_sub(echo);
+            // More than a minute is no echo of ours, less than a tick no measure.
+            if (1..60_000).contains(&ticks) {
+                self.rtt.on_sample(Duration::from_millis(ticks.into()));
+            }
+        }
+    }
+
+    fn tell_congestion_control<E: Env<Buffer = B>>(
+        &mut self,
+        delivery: &Delivery,
+        in_flight_before: u32,
+        ecn_echo: bool,
+        cx: &Cx<'_, B, E>,
+    ) {
+        let rate = self.sampler.sample(self.rtt.min());
+        if delivery.delivered == 0 && !ecn_echo {
+            return;
+        }
+        let in_flight = self.in_flight();
+        let ack = Ack {
+            now: cx.now,
+            acked: delivery.acked,
+            delivered: delivery.delivered,
+            delivered_total: self.sampler.delivered(),
+            rtt: delivery.newest,
+            srtt: self.rtt.srtt(),
+            min_rtt: self.rtt.min(),
+            in_flight_before,
+            in_flight,
+            cwnd_limited: self.usage.limited(self.congestion.cwnd(), self.congestion.ssthresh()),
+            ecn_echo,
+            in_recovery: self.recovery.phase == Phase::Recovery,
+            rate,
+        };
+        self.congestion.on_ack(&ack);
+        if ack.round_start() {
+            self.usage.on_round_start(in_flight);
+        }
+        self.pacer.set_rate(self.pacing_rate());
+    }
+
+    /// Bytes per second; 0: unlimited.
+    pub(super) fn pacing_rate(&self) -> u64 {
+        match self.congestion.pacing_rate() {
+            Some(rate) => rate,
+            None if self.options.pacing => {
+                pacing::window_rate(self.congestion.cwnd(), self.congestion.ssthresh(), self.rtt.srtt())
+            }
+            None => 0,
+        }
+    }
+
+    /// New data is acknowledged: the path is alive.
+    fn on_progress<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
+        self.rtt.reset_backoff();
+        self.waiting_since = (self.queue.sent_count() > 0).then_some(cx.now);
+        self.confirm_neighbour(cx);
+        if self.write_blocked && self.queue.bytes() <= self.options.send_buffer_max / 2 {
+            self.write_blocked = false;
+            self.news.writable = true;
+        }
+    }
+
+    /// RFC 6298 §5.2, §5.3; RFC 8985 §7.2.
+    fn rearm_after_ack(&mut self, delivery: &Delivery, now: Instant) {
+        if self.queue.sent_count() == 0 {
+            self.timers.disarm(Timer::Retransmit);
+            self.timers.disarm(Timer::LossProbe);
+            self.timers.disarm(Timer::Reorder);
+            return;
+        }
+        if delivery.acked > 0 || !self.timers.is_armed(Timer::Retransmit) {
+            self.timers.arm(Timer::Retransmit, now + self.rtt.rto());
+        }
+        if delivery.delivered > 0 {
+            self.schedule_probe(now);
+        }
+    }
+}
+
+/// RFC 2883 §4: the first block is below the acknowledgement, or within the second.
+fn is_dsack(ack: SeqNum, blocks: &[SackBlock]) -> bool {
+    match blocks {
+        [first, ..] if SeqNum(first.right).at_or_before(ack) => true,
+        [first, second, ..] => {
+            SeqNum(first.left).at_or_after(SeqNum(second.left))
+                && SeqNum(first.right).at_or_before(SeqNum(second.right))
+        }
+        _ => false,
+    }
+}

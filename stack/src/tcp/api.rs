@@ -1,0 +1,280 @@
+//! What an application does with TCP: methods of [`Stack`].
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::net::SocketAddr;
+
+use super::congestion::{Control, Start, exchange};
+use super::counters::TcpCounters;
+use super::event::{CloseReason, ConnectionId, ListenerId, TcpEvent};
+use super::extension::Extend;
+use super::listen::{Listen, ListenError};
+use super::snapshot::TcpSnapshot;
+use super::state::State;
+
+use crate::buffer::Buffer;
+use crate::env::Env;
+use crate::stack::Stack;
+
+/// Why a connection does not do what it is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TcpError {
+    /// There is no such connection (any more).
+    Unknown,
+    /// It was shut down for sending.
+    Shutdown,
+    /// The peer has closed: everything was read.
+    Finished,
+    /// The send buffer is full; [`TcpEvent::Writable`] follows.
+    Blocked,
+}
+
+impl<B: Buffer> Stack<B> {
+    // ---- listening --------------------------------------------------------------------------
+
+    /// Takes connections at `at` (address or unspecified for any of its family).
+    pub fn tcp_listen(&mut self, at: SocketAddr, how: Listen) -> Result<ListenerId, ListenError> {
+        self.tcp.listeners.open(at, how)
+    }
+
+    /// Puts a layer above the connections that the listener takes from now on, but for those that come
+    /// back by a cookie: of these nothing was kept.
+    pub fn tcp_extend(&mut self, listener: ListenerId, extend: Box<Extend<B>>) {
+        self.tcp.extenders.retain(|(of, _)| *of != listener);
+        self.tcp.extenders.push((listener, extend));
+    }
+
+    /// Takes no more; connections that were not accepted are reset. Whether there was one.
+    pub fn tcp_unlisten<E: Env<Buffer = B>>(&mut self, listener: ListenerId, env: &mut E) -> bool {
+        let closed = self.tcp.listeners.close(listener);
+        self.tcp.extenders.retain(|(of, _)| *of != listener);
+        for index in 0..self.tcp.table.slots_len() {
+            if self.tcp.table.peek(index).is_some_and(|tcb| tcb.listener == Some(listener)) {
+                self.with(index, env, |tcb, cx| {
+                    tcb.orphan = true;
+                    tcb.give_up(CloseReason::Reset, cx);
+                });
+            }
+        }
+        closed
+    }
+
+    // ---- sending ----------------------------------------------------------------------------
+
+    /// Takes bytes to be sent, as many as the send buffer has room for; returns how many. If not all,
+    /// [`TcpEvent::Writable`] follows. They are copied once, into the buffers that they leave from.
+    pub fn tcp_send<E: Env<Buffer = B>>(
+        &mut self,
+        id: ConnectionId,
+        bytes: &[u8],
+        env: &mut E,
+    ) -> Result<usize, TcpError> {
+        self.tcp_send_with(id, bytes.len(), |at, room| room.copy_from_slice(&bytes[at..at + room.len()]), env)
+    }
+
+    /// As [`tcp_send`](Self::tcp_send), with `write` called with offset and room of each piece, in
+    /// order.
+    pub fn tcp_send_with<E: Env<Buffer = B>>(
+        &mut self,
+        id: ConnectionId,
+        len: usize,
+        write: impl FnMut(usize, &mut [u8]),
+        env: &mut E,
+    ) -> Result<usize, TcpError> {
+        self.with_id(id, env, |tcb, cx| tcb.write(len, write, cx)).unwrap_or(Err(TcpError::Unknown))
+    }
+
+    /// Sends what lies in a buffer, nothing but text: without a copy if it has
+    /// [`HEADROOM`](crate::HEADROOM) and is no longer than a segment. A received buffer can be sent
+    /// on so. It comes back with the error.
+    pub fn tcp_send_buffer<E: Env<Buffer = B>>(
+        &mut self,
+        id: ConnectionId,
+        text: B,
+        env: &mut E,
+    ) -> Result<(), (TcpError, Option<B>)> {
+        let mut given = Some(text);
+        let sent = self.with_id(id, env, |tcb, cx| match given.take() {
+            Some(text) => tcb.write_buffer(text, cx),
+            None => Ok(()),
+        });
+        sent.unwrap_or_else(|| Err((TcpError::Unknown, given)))
+    }
+
+    /// Bytes that [`tcp_send`](Self::tcp_send) would take; after a 0, [`TcpEvent::Writable`] follows
+    /// when there is room.
+    pub fn tcp_send_room(&mut self, id: ConnectionId) -> usize {
+        let Some(tcb) = self.tcp.table.get_mut(id) else { return 0 };
+        let room = tcb.options.send_buffer_max.saturating_sub(tcb.queue.bytes()) as usize;
+        tcb.write_blocked |= room == 0;
+        room
+    }
+
+    /// Ends our side, behind everything written: the peer reads the end. Reading goes on.
+    pub fn tcp_shutdown<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) -> Result<(), TcpError> {
+        self.with_id(id, env, |tcb, cx| tcb.shutdown(cx)).ok_or(TcpError::Unknown)
+    }
+
+    // ---- receiving --------------------------------------------------------------------------
+
+    /// The next text, in the buffer that it arrived in, with what was in front of it as headroom; the
+    /// buffer is the caller's to give back to the pool. `None`: nothing has arrived.
+    pub fn tcp_receive<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) -> Result<Option<B>, TcpError> {
+        let received = self.with_id(id, env, |tcb, cx| {
+            let Some(text) = tcb.received.pop() else { return tcb.nothing_to_read() };
+            cx.let_go();
+            cx.stack.ledger.delivered += 1;
+            tcb.on_read(text.len() as u32, cx);
+            Ok(Some(text))
+        });
+        received.unwrap_or(Err(TcpError::Unknown))
+    }
+
+    /// Copies what has arrived; returns how many bytes. 0: nothing has arrived, or no room is given.
+    pub fn tcp_read<E: Env<Buffer = B>>(
+        &mut self,
+        id: ConnectionId,
+        to: &mut [u8],
+        env: &mut E,
+    ) -> Result<usize, TcpError> {
+        self.with_id(id, env, |tcb, cx| tcb.read(to, cx)).unwrap_or(Err(TcpError::Unknown))
+    }
+
+    /// Bytes that wait to be read.
+    pub fn tcp_readable(&self, id: ConnectionId) -> usize {
+        self.tcp.table.get(id).map_or(0, |tcb| tcb.received.ready_bytes() as usize)
+    }
+
+    // ---- the end ----------------------------------------------------------------------------
+
+    /// Lets go of a connection: what was written is still sent, what arrives from now on makes it be
+    /// reset. It has no more events.
+    pub fn tcp_close<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) -> Result<(), TcpError> {
+        self.with_id(id, env, |tcb, cx| tcb.let_go(cx)).ok_or(TcpError::Unknown)
+    }
+
+    /// Ends a connection at once, by a reset (RFC 9293 §3.10.5). It has no more events.
+    pub fn tcp_abort<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) -> Result<(), TcpError> {
+        let aborted = self.with_id(id, env, |tcb, cx| {
+            tcb.orphan = true;
+            tcb.give_up(CloseReason::Reset, cx);
+        });
+        aborted.ok_or(TcpError::Unknown)
+    }
+
+    // ---- events and state -------------------------------------------------------------------
+
+    /// What else there is to tell; ask until there is none.
+    pub fn tcp_poll(&mut self) -> Option<TcpEvent> {
+        while let Some(&id) = self.tcp.line.front() {
+            if let Some(event) = self.next_event(id) {
+                return Some(event);
+            }
+            self.tcp.line.pop_front();
+        }
+        None
+    }
+
+    fn next_event(&mut self, id: ConnectionId) -> Option<TcpEvent> {
+        let tcb = self.tcp.table.get_mut(id)?;
+        if core::mem::take(&mut tcb.news.accepted) {
+            let (listener, flow) = (tcb.listener.take()?, tcb.flow);
+            self.tcp.listeners.on_accepted(listener);
+            let remote = flow.remote_addr(flow.zone.map_or(0, |zone| self.scope_of(zone)));
+            return Some(TcpEvent::Accepted { listener, connection: id, remote });
+        }
+        let news = &mut tcb.news;
+        if core::mem::take(&mut news.connected) {
+            return Some(TcpEvent::Connected(id));
+        }
+        if core::mem::take(&mut news.readable) && news.closed.is_none_or(|reason| reason == CloseReason::Finished) {
+            return Some(TcpEvent::Readable(id));
+        }
+        if core::mem::take(&mut news.writable) && news.closed.is_none() {
+            return Some(TcpEvent::Writable(id));
+        }
+        let closed = news.closed.take();
+        news.queued = false;
+        let reason = closed?;
+        self.forget(id);
+        Some(TcpEvent::Closed(id, reason))
+    }
+
+    /// The application knows of the end.
+    fn forget(&mut self, id: ConnectionId) {
+        let Some(tcb) = self.tcp.table.get_mut(id) else { return };
+        tcb.orphan = true;
+        if tcb.state == State::Closed && self.tcp.table.take(id.index).is_some() {
+            self.tcp.table.vacate(id.index);
+        }
+    }
+
+    /// Everything about a connection.
+    pub fn tcp_snapshot(&self, id: ConnectionId, now: crate::Instant) -> Option<TcpSnapshot> {
+        let tcb = self.tcp.table.get(id)?;
+        Some(tcb.snapshot(tcb.flow.zone.map_or(0, |zone| self.scope_of(zone)), now))
+    }
+
+    /// Forgets every connection without a word to its peer, and gives their buffers back.
+    pub fn tcp_forget_all<E: Env<Buffer = B>>(&mut self, env: &mut E) {
+        for index in 0..self.tcp.table.slots_len() {
+            self.with(index, env, |tcb, cx| {
+                tcb.orphan = true;
+                tcb.fail(CloseReason::Reset, cx);
+            });
+        }
+    }
+
+    /// Every connection, in no order.
+    pub fn tcp_connections(&self, now: crate::Instant) -> impl Iterator<Item = TcpSnapshot> {
+        self.tcp.table.iter().map(move |tcb| tcb.snapshot(tcb.flow.zone.map_or(0, |zone| self.scope_of(zone)), now))
+    }
+
+    /// Every listener: where, and how many connections are half open and wait.
+    pub fn tcp_listeners(&self) -> impl Iterator<Item = (ListenerId, SocketAddr, usize, usize)> {
+        self.tcp.listeners.iter().map(|listener| (listener.id, listener.at(), listener.half_open(), listener.waiting()))
+    }
+
+    pub fn tcp_counters(&self) -> &TcpCounters {
+        &self.tcp.counters
+    }
+
+    /// Holds small segments back, or not (RFC 9293 §3.7.4).
+    pub fn tcp_set_nagle<E: Env<Buffer = B>>(
+        &mut self,
+        id: ConnectionId,
+        nagle: bool,
+        env: &mut E,
+    ) -> Result<(), TcpError> {
+        let set = self.with_id(id, env, |tcb, cx| {
+            Arc::make_mut(&mut tcb.options).nagle = nagle;
+            tcb.output(cx);
+        });
+        set.ok_or(TcpError::Unknown)
+    }
+
+    /// Puts another congestion control in place of the connection's.
+    pub fn tcp_set_congestion_control<E: Env<Buffer = B>>(
+        &mut self,
+        id: ConnectionId,
+        control: &'static Control,
+        env: &mut E,
+    ) -> Result<(), TcpError> {
+        let set = self.with_id(id, env, |tcb, cx| {
+            let path = Start {
+                srtt: tcb.rtt.srtt(),
+                min_rtt: tcb.rtt.min(),
+                delivered: tcb.sampler.delivered(),
+                ..Start::new(cx.now, tcb.smss, cx.env.random())
+            };
+            exchange(&mut tcb.congestion, control, &path);
+            Arc::make_mut(&mut tcb.options).congestion_control = control;
+            tcb.output(cx);
+        });
+        set.ok_or(TcpError::Unknown)
+    }
+
+    fn scope_of(&self, zone: crate::InterfaceId) -> u32 {
+        self.interface(zone).map_or(0, |interface| interface.station.config.scope_id)
+    }
+}

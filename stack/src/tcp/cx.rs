@@ -1,0 +1,133 @@
+//! Buffers of a connection: where they come from and go to, and how one is sent and kept at once.
+
+use super::tcb::Cx;
+use crate::buffer::{Buffer, HEADROOM};
+use crate::drop_reason::DropReason;
+use crate::env::Env;
+
+impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
+    pub(super) fn allocate(&mut self) -> Option<B> {
+        let buffer = self.stack.ledger.allocate(self.env);
+        self.stack.tcp.counters.no_buffer += u64::from(buffer.is_none());
+        buffer
+    }
+
+    /// A connection keeps a buffer; `false` if the stack holds as many as it may.
+    pub(super) fn may_hold(&mut self) -> bool {
+        let tcp = &mut self.stack.tcp;
+        let room = tcp.held < tcp.config.buffers_max;
+        tcp.counters.buffers_max_hit += u64::from(!room);
+        room
+    }
+
+    pub(super) fn hold(&mut self) {
+        self.stack.tcp.held += 1;
+    }
+
+    pub(super) fn let_go(&mut self) {
+        self.stack.tcp.held = self.stack.tcp.held.saturating_sub(1);
+    }
+
+    /// A kept buffer has served its purpose.
+    pub(super) fn release(&mut self, buffer: B) {
+        self.let_go();
+        self.stack.ledger.release(self.env, buffer);
+    }
+
+    /// A kept buffer is thrown away.
+    pub(super) fn discard(&mut self, buffer: B, reason: DropReason) {
+        self.let_go();
+        self.stack.ledger.discard(self.env, buffer, reason);
+    }
+
+    /// The bytes of `kept` to be sent, while it stays: in the same buffer if nobody below is reading it
+    /// and its kind allows, else in a copy.
+    pub(super) fn lend(&mut self, kept: &mut B) -> Option<B> {
+        let same = !self.env.is_shared(kept) && kept.headroom() >= HEADROOM;
+        let shared = if same { self.env.share(kept) } else { None };
+        match shared {
+            Some(shared) => {
+                self.stack.ledger.originated += 1;
+                Some(shared)
+            }
+            None => self.copy(kept, 0, kept.len()),
+        }
+    }
+
+    /// A copy of `len` bytes from `offset` on.
+    pub(super) fn copy(&mut self, from: &B, offset: usize, len: usize) -> Option<B> {
+        self.fill(len, |at, room| from.read_at(offset + at, room).is_ok())
+    }
+
+    /// A buffer, of several segments if it takes them, with `len` bytes that `write` puts in, by
+    /// offset and room.
+    pub(super) fn fill(&mut self, len: usize, mut write: impl FnMut(usize, &mut [u8]) -> bool) -> Option<B> {
+        let mut whole: Option<B> = None;
+        let mut offset = 0;
+        while offset < len {
+            let part = self.allocate().map(|mut part| {
+                let n = part.tailroom().min(len - offset);
+                let written = n > 0 && part.append(n).is_ok_and(|room| write(offset, room));
+                (part, n, written)
+            });
+            let joined = match (part, whole.take()) {
+                (None, whole) => Err((whole, None)),
+                (Some((part, _, false)), whole) => Err((whole, Some(part))),
+                (Some((part, n, true)), None) => Ok((part, n)),
+                (Some((part, n, true)), Some(mut first)) => match first.chain(part) {
+                    Ok(()) => {
+                        self.stack.ledger.consumed += 1;
+                        Ok((first, n))
+                    }
+                    Err(part) => Err((Some(first), Some(part))),
+                },
+            };
+            match joined {
+                Ok((joined, n)) => {
+                    whole = Some(joined);
+                    offset += n;
+                }
+                Err((first, second)) => {
+                    for part in first.into_iter().chain(second) {
+                        self.stack.ledger.discard(self.env, part, DropReason::NoBuffer);
+                    }
+                    return None;
+                }
+            }
+        }
+        whole
+    }
+
+    /// Adds `len` bytes in further segments; how many, all or none.
+    pub(super) fn extend(&mut self, kept: &mut B, len: usize, mut write: impl FnMut(usize, &mut [u8])) -> usize {
+        let filled = self.fill(len, |at, room| {
+            write(at, room);
+            true
+        });
+        let Some(part) = filled else { return 0 };
+        match kept.chain(part) {
+            Ok(()) => {
+                self.stack.ledger.consumed += 1;
+                len
+            }
+            Err(part) => {
+                self.stack.ledger.release(self.env, part);
+                0
+            }
+        }
+    }
+
+    /// A kept buffer without its first `n` bytes: cut, or copied where they end in a further segment
+    /// or somebody below reads it still. `None` if no buffer was free; then it is gone.
+    pub(super) fn cut_front(&mut self, mut buffer: B, n: usize) -> Option<B> {
+        if n == 0 || buffer.trim_front(n).is_ok() {
+            return Some(buffer);
+        }
+        let rest = self.copy(&buffer, n, buffer.len().saturating_sub(n));
+        self.stack.ledger.release(self.env, buffer);
+        if rest.is_none() {
+            self.let_go();
+        }
+        rest
+    }
+}

@@ -1,0 +1,103 @@
+//! From a packet to its connection, and around each piece of work on one.
+
+use alloc::boxed::Box;
+
+use super::event::ConnectionId;
+use super::seg::Seg;
+use super::state::State;
+use super::tcb::{Cx, Tcb};
+use crate::buffer::Buffer;
+use crate::drop_reason::DropReason;
+use crate::env::Env;
+use crate::packet::Packet;
+use crate::stack::Stack;
+use crate::verdict::Verdict;
+
+impl<B: Buffer> Stack<B> {
+    pub(crate) fn on_tcp<E: Env<Buffer = B>>(&mut self, packet: Packet, buffer: B, env: &mut E) -> Verdict<B> {
+        self.tcp.counters.segments_in += 1;
+        // RFC 9293 §3.9.2.3, MUST-57: not to or from a group.
+        if !packet.is_unicast() || packet.source.is_unspecified() {
+            return self.drop_packet(buffer, DropReason::TcpGroup, env);
+        }
+        let seg = match Seg::admit(&packet, &buffer) {
+            Ok(seg) => seg,
+            Err(reason) => return self.drop_packet(buffer, reason, env),
+        };
+        let Some(index) = self.tcp.table.find(&seg.flow) else {
+            return self.on_segment_closed(&seg, buffer, env);
+        };
+        if self.tcp.table.peek(index).is_some_and(|tcb| tcb.yields_to(&seg)) {
+            return self.reopen(index, &seg, buffer, env);
+        }
+        let mut given = Some(buffer);
+        let verdict = self.with(index, env, |tcb, cx| given.take().map(|buffer| tcb.on_segment(&seg, buffer, cx)));
+        match (verdict.flatten(), given) {
+            (Some(verdict), _) => verdict,
+            (None, Some(buffer)) => self.drop_packet(buffer, DropReason::TcpClosed, env),
+            (None, None) => Verdict::Consumed,
+        }
+    }
+
+    /// Works on a connection: takes it out, puts it back, arms its timers, queues its news, forgets it
+    /// if it is over.
+    pub(super) fn with<E: Env<Buffer = B>, R>(
+        &mut self,
+        index: u32,
+        env: &mut E,
+        work: impl FnOnce(&mut Tcb<B>, &mut Cx<'_, B, E>) -> R,
+    ) -> Option<R> {
+        let mut tcb = self.tcp.table.take(index)?;
+        let was = tcb.state;
+        let now = env.now();
+        let mut cx = Cx { stack: self, env, now };
+        let result = work(&mut tcb, &mut cx);
+        if tcb.state == State::Closed && was != State::Closed {
+            tcb.on_closed(&mut cx);
+            self.tcp.table.unbind(&tcb.flow, index);
+            self.tcp.time_waits -= usize::from(was == State::TimeWait);
+            if let Some(listener) = tcb.listener.filter(|_| was == State::SynReceived) {
+                self.tcp.listeners.on_half_open_gone(listener);
+            }
+        }
+        self.settle(index, tcb);
+        Some(result)
+    }
+
+    /// As [`with`](Self::with), for whoever holds the connection.
+    pub(super) fn with_id<E: Env<Buffer = B>, R>(
+        &mut self,
+        id: ConnectionId,
+        env: &mut E,
+        work: impl FnOnce(&mut Tcb<B>, &mut Cx<'_, B, E>) -> R,
+    ) -> Option<R> {
+        self.tcp.table.get(id).filter(|tcb| !tcb.orphan && tcb.listener.is_none())?;
+        self.with(id.index, env, work)
+    }
+
+    fn settle(&mut self, index: u32, mut tcb: Box<Tcb<B>>) {
+        let tcp = &mut self.tcp;
+        let tells = !tcb.orphan && (tcb.listener.is_none() || tcb.news.accepted);
+        let told = !tells || (tcb.news.closed.is_none() && tcb.received.ready_bytes() == 0);
+        if tcb.state == State::Closed && told {
+            tcp.wheel.schedule(index, None);
+            tcp.table.vacate(index);
+            return;
+        }
+        if tells && tcb.news.any() && !tcb.news.queued {
+            tcb.news.queued = true;
+            tcp.line.push_back(tcb.id);
+        }
+        tcp.wheel.schedule(index, tcb.timers.next());
+        tcp.table.put(index, tcb);
+    }
+
+    /// What is due on the wheel.
+    pub(crate) fn on_tcp_timeout<E: Env<Buffer = B>>(&mut self, env: &mut E) {
+        let now = env.now();
+        // Each pass takes an entry off the wheel; those armed on the way are later than now.
+        while let Some(index) = self.tcp.wheel.expire(now) {
+            self.with(index, env, |tcb, cx| tcb.on_timeout(cx));
+        }
+    }
+}

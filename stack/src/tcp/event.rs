@@ -1,0 +1,65 @@
+//! What a connection has to tell. Nothing is lost: each connection keeps its own news, and stands in
+//! line once, so the line is no longer than there are connections.
+
+use core::net::SocketAddr;
+
+/// Names a connection of one [`Stack`](crate::Stack); not used again after it was closed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+/// Names a listener of one [`Stack`](crate::Stack); not used again after it was closed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ListenerId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TcpEvent {
+    /// A peer has connected to a listener. The connection is the application's from here on.
+    Accepted { listener: ListenerId, connection: ConnectionId, remote: SocketAddr },
+    /// [`tcp_connect`](crate::Stack::tcp_connect) has succeeded.
+    Connected(ConnectionId),
+    /// There is something to read: text, or the end of it. Comes again after more has arrived.
+    Readable(ConnectionId),
+    /// There is room again, after [`tcp_send`](crate::Stack::tcp_send) took less than it was given.
+    Writable(ConnectionId),
+    /// The connection is over, and forgotten with this. If it ended well, everything was read before.
+    Closed(ConnectionId, CloseReason),
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseReason {
+    /// Both ends have closed, and all has been acknowledged.
+    Finished,
+    /// The peer reset it.
+    Reset,
+    /// The peer refused it.
+    Refused,
+    /// The peer did not answer.
+    TimedOut,
+    /// An ICMP error told that the peer cannot be reached, while connecting (RFC 5927 §5).
+    Unreachable,
+}
+
+/// News of one connection that have not been told.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct News {
+    pub(super) accepted: bool,
+    pub(super) connected: bool,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    pub(super) closed: Option<CloseReason>,
+    /// Stands in line.
+    pub(super) queued: bool,
+}
+
+impl News {
+    pub(super) fn any(&self) -> bool {
+        self.accepted || self.connected || self.readable || self.writable || self.closed.is_some()
+    }
+}

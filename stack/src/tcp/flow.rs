@@ -1,0 +1,34 @@
+//! What tells one connection from another: the two sockets (RFC 9293 §3.3.1).
+
+use core::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+use crate::interface::InterfaceId;
+
+/// Addresses and ports of a connection, seen from here.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Flow {
+    pub(super) local: IpAddr,
+    pub(super) remote: IpAddr,
+    pub(super) local_port: u16,
+    pub(super) remote_port: u16,
+    /// The interface, where addresses are only unique there (RFC 4007 §6).
+    pub(super) zone: Option<InterfaceId>,
+}
+
+impl Flow {
+    /// `scope_id`: what the zone is called in socket addresses.
+    pub(super) fn local_addr(&self, scope_id: u32) -> SocketAddr {
+        socket_addr(self.local, self.local_port, scope_id)
+    }
+
+    pub(super) fn remote_addr(&self, scope_id: u32) -> SocketAddr {
+        socket_addr(self.remote, self.remote_port, scope_id)
+    }
+}
+
+fn socket_addr(ip: IpAddr, port: u16, scope_id: u32) -> SocketAddr {
+    match ip {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => SocketAddrV6::new(v6, port, 0, scope_id).into(),
+        _ => SocketAddr::new(ip, port),
+    }
+}

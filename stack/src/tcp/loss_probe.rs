@@ -1,0 +1,108 @@
+//! Tail loss probe (RFC 8985 §7): where no acknowledgements come that could show a loss, one segment
+//! is sent to draw one, well before the retransmission timer.
+
+use core::time::Duration;
+
+use super::congestion::{Cause, Congestion};
+use super::recovery::Phase;
+use super::rto::{INITIAL, MIN};
+use super::seg::Seg;
+use super::seq::SeqNum;
+use super::tcb::{Cx, Tcb};
+use super::timers::Timer;
+use crate::buffer::Buffer;
+use crate::env::Env;
+use crate::time::Instant;
+
+/// RFC 8985 §7.2, TLP.max_ack_delay: as long as a peer delays the acknowledgement of one segment.
+const MAX_ACK_DELAY: Duration = MIN;
+/// Timers of a worker are not finer than this.
+const GRANULARITY: Duration = Duration::from_millis(2);
+
+/// TLP.end_seq and TLP.is_retrans.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LossProbe {
+    out: Option<Out>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Out {
+    end_seq: SeqNum,
+    resent: bool,
+}
+
+impl LossProbe {
+    pub(super) fn is_out(&self) -> bool {
+        self.out.is_some()
+    }
+
+    pub(super) fn end(&mut self) {
+        self.out = None;
+    }
+}
+
+impl<B: Buffer> Tcb<B> {
+    /// RFC 8985 §7.2: after new data or an acknowledgement.
+    pub(super) fn schedule_probe(&mut self, now: Instant) {
+        let wanted = self.sack_ok
+            && self.recovery.phase == Phase::Open
+            && self.queue.sacked() == 0
+            && self.queue.lost() == 0
+            && self.queue.sent_count() > 0
+            && !self.probe.is_out();
+        if !wanted {
+            self.timers.disarm(Timer::LossProbe);
+            return;
+        }
+        let pto = self.probe_timeout();
+        match self.timers.get(Timer::Retransmit) {
+            Some(rto) if rto <= now + pto => self.timers.disarm(Timer::LossProbe),
+            _ => self.timers.arm(Timer::LossProbe, now + pto),
+        }
+    }
+
+    fn probe_timeout(&self) -> Duration {
+        let Some(srtt) = self.rtt.srtt() else { return INITIAL };
+        let lone = self.queue.sent_count() == 1;
+        srtt * 2 + if lone { MAX_ACK_DELAY } else { GRANULARITY }
+    }
+
+    /// RFC 8985 §7.3: the probe timer expired.
+    pub(super) fn on_probe_timeout<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
+        let Some(last) = self.queue.sent_count().checked_sub(1) else { return };
+        if self.probe.is_out() {
+            return;
+        }
+        let fresh = self.send_beyond_cwnd(cx);
+        if !fresh {
+            self.resend(last, cx);
+        }
+        self.probe.out = Some(Out { end_seq: self.snd_nxt, resent: !fresh });
+        cx.stack.tcp.counters.loss_probes += 1;
+        self.timers.arm(Timer::Retransmit, cx.now + self.rtt.rto());
+    }
+
+    /// RFC 8985 §7.4: what an acknowledgement tells of the probe.
+    pub(super) fn on_probe_ack<E: Env<Buffer = B>>(&mut self, seg: &Seg, dsack: bool, cx: &mut Cx<'_, B, E>) {
+        let Some(out) = self.probe.out else { return };
+        if seg.ack.before(out.end_seq) {
+            return;
+        }
+        if !out.resent || (seg.ack == out.end_seq && dsack) {
+            self.probe.end();
+        } else if seg.ack.after(out.end_seq) {
+            // The probe repaired a loss that nothing else would have shown: the window shrinks as for
+            // any other.
+            self.probe.end();
+            if self.recovery.phase == Phase::Open {
+                let (flight_size, in_flight) = (self.flight_size(), self.in_flight());
+                let congestion = Congestion { now: cx.now, cause: Cause::Loss, flight_size, in_flight };
+                self.congestion.on_congestion(&congestion);
+                self.note_reduction();
+                self.congestion.on_recovered(cx.now);
+            }
+        } else if seg.len() == 0 && seg.options.sack.is_empty() && self.queue.sent_count() == 0 {
+            self.probe.end();
+        }
+    }
+}

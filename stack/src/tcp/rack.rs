@@ -1,0 +1,168 @@
+//! RACK: loss by time (RFC 8985 §6). A segment is lost if one that was sent sufficiently later has
+//! arrived, whatever lies between them in the sequence space.
+
+use core::time::Duration;
+
+use super::send_queue::{Segment, SendQueue};
+use super::seq::SeqNum;
+use crate::buffer::Buffer;
+use crate::time::Instant;
+
+/// RFC 8985 §6.2 step 4: round trips that a window widened by D-SACK stays so.
+const REO_WND_PERSIST: u8 = 16;
+/// RFC 8985 §6.2 step 4: without reordering seen, so many segments SACKed stand for a loss.
+const DUP_THRESH: u32 = 3;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rack {
+    /// Of the segment sent last among those that have arrived: when, up to where, how long it took.
+    xmit_ts: Instant,
+    end_seq: SeqNum,
+    rtt_ns: u64,
+    /// The highest sequence number that has arrived.
+    fack: SeqNum,
+    reordering_seen: bool,
+    /// Quarters of the least round-trip time that reordering is given.
+    reo_wnd_mult: u8,
+    reo_wnd_persist: u8,
+    /// End of the round trip in which a D-SACK has had its effect.
+    dsack_round: Option<SeqNum>,
+}
+
+impl Rack {
+    pub(super) fn new(iss: SeqNum) -> Self {
+        Self {
+            xmit_ts: Instant::ZERO,
+            end_seq: iss,
+            rtt_ns: 0,
+            fack: iss,
+            reordering_seen: false,
+            reo_wnd_mult: 1,
+            reo_wnd_persist: 0,
+            dsack_round: None,
+        }
+    }
+
+    fn rtt(&self) -> Duration {
+        Duration::from_nanos(self.rtt_ns)
+    }
+
+    pub(super) fn reordering_seen(&self) -> bool {
+        self.reordering_seen
+    }
+
+    /// Steps 1 to 3: a segment has arrived. `echo_predates`: the acknowledgement echoes a timestamp
+    /// from before its last sending.
+    pub(super) fn on_delivered<B>(
+        &mut self,
+        segment: &Segment<B>,
+        now: Instant,
+        min_rtt: Option<Duration>,
+        echo_predates: bool,
+    ) {
+        self.detect_reordering(segment);
+        let Some(stamp) = segment.stamp else { return };
+        let rtt = now.since(stamp.sent_at);
+        // Step 2: which of its sendings has arrived? Not the last, if that is too short a time ago.
+        if segment.ever_resent() && (echo_predates || min_rtt.is_some_and(|min| rtt < min)) {
+            return;
+        }
+        if sent_after(stamp.sent_at, segment.end(), self.xmit_ts, self.end_seq) {
+            self.rtt_ns = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
+            self.xmit_ts = stamp.sent_at;
+            self.end_seq = segment.end();
+        }
+    }
+
+    fn detect_reordering<B>(&mut self, segment: &Segment<B>) {
+        if segment.end().after(self.fack) {
+            self.fack = segment.end();
+        } else if segment.end().before(self.fack) && !segment.ever_resent() {
+            self.reordering_seen = true;
+        }
+    }
+
+    /// Step 4: a D-SACK says that a retransmission was needless, so reordering is given more time.
+    pub(super) fn on_dsack(&mut self, snd_una: SeqNum, snd_nxt: SeqNum) {
+        if self.dsack_round.is_some_and(|round| snd_una.before(round)) {
+            return;
+        }
+        self.dsack_round = Some(snd_nxt);
+        self.reo_wnd_mult = self.reo_wnd_mult.saturating_add(1);
+        self.reo_wnd_persist = REO_WND_PERSIST;
+    }
+
+    /// Step 4: an episode of recovery is over.
+    pub(super) fn on_recovered(&mut self) {
+        self.reo_wnd_persist = self.reo_wnd_persist.saturating_sub(1);
+        if self.reo_wnd_persist == 0 {
+            self.reo_wnd_mult = 1;
+        }
+    }
+
+    fn reo_wnd(&self, timing: &Timing) -> Duration {
+        if !self.reordering_seen && (timing.recovering || timing.sacked >= DUP_THRESH * timing.smss) {
+            return Duration::ZERO;
+        }
+        let quarter = timing.min_rtt.unwrap_or_default() / 4;
+        (quarter * u32::from(self.reo_wnd_mult)).min(timing.srtt.unwrap_or(quarter))
+    }
+
+    /// Step 5: the next segment from `at` on that is to be judged lost. `wait` becomes how long the
+    /// last of the others has still to be waited for.
+    pub(super) fn next_loss<B: Buffer>(
+        &self,
+        queue: &SendQueue<B>,
+        timing: &Timing,
+        at: &mut usize,
+        wait: &mut Option<Duration>,
+    ) -> Option<usize> {
+        let reo_wnd = self.reo_wnd(timing);
+        while let Some(segment) = queue.sent_at(*at) {
+            let here = *at;
+            *at += 1;
+            let Some(stamp) = segment.stamp else { continue };
+            if !sent_after(self.xmit_ts, self.end_seq, stamp.sent_at, segment.end()) {
+                // Segments sent once lie in the order of their sending: none behind is earlier.
+                if !segment.ever_resent() {
+                    return None;
+                }
+                continue;
+            }
+            if segment.sacked || (segment.lost && !segment.resent) {
+                continue;
+            }
+            let deadline = stamp.sent_at + self.rtt() + reo_wnd;
+            if deadline <= timing.now {
+                return Some(here);
+            }
+            let remaining = deadline.since(timing.now);
+            *wait = Some(wait.map_or(remaining, |longest| longest.max(remaining)));
+        }
+        None
+    }
+
+    /// RFC 8985 §6.3: at a time-out, whether a segment has been out for longer than reordering
+    /// would explain.
+    pub(super) fn is_overdue<B>(&self, segment: &Segment<B>, timing: &Timing) -> bool {
+        let deadline = |sent_at: Instant| sent_at + self.rtt() + self.reo_wnd(timing);
+        segment.stamp.is_none_or(|stamp| deadline(stamp.sent_at) <= timing.now)
+    }
+}
+
+/// What the connection knows when losses are looked for.
+pub(super) struct Timing {
+    pub(super) now: Instant,
+    pub(super) srtt: Option<Duration>,
+    pub(super) min_rtt: Option<Duration>,
+    /// Bytes SACKed.
+    pub(super) sacked: u32,
+    pub(super) smss: u32,
+    /// In fast recovery, or after a time-out.
+    pub(super) recovering: bool,
+}
+
+/// RFC 8985 §5.2: by time, then by sequence number.
+fn sent_after(time: Instant, end: SeqNum, other_time: Instant, other_end: SeqNum) -> bool {
+    time > other_time || (time == other_time && end.after(other_end))
+}

@@ -1,0 +1,104 @@
+//! The window offered to the peer: never taken back, never in small pieces (RFC 9293 §3.8.6.2.2), and
+//! as large as the path needs (dynamic right-sizing, Fisk and Feng 2001; RFC 7323 §2).
+
+use core::time::Duration;
+
+use super::tcb::{Cx, Tcb};
+use crate::buffer::Buffer;
+use crate::env::Env;
+use crate::time::Instant;
+use crate::wire::tcp_option::WINDOW_SCALE_MAX;
+
+/// Taken for a round trip before one is measured, and at least.
+const ROUND_TRIP_DEFAULT: Duration = Duration::from_millis(100);
+const ROUND_TRIP_MIN: Duration = Duration::from_millis(1);
+
+/// How fast the application reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tuning {
+    /// Bytes read since the round trip began.
+    read: u32,
+    /// Most bytes read in a round trip so far.
+    read_max: u32,
+    /// `ZERO`: nothing was read yet.
+    began_at: Instant,
+}
+
+/// RFC 7323 §2.3: the least shift with which the whole buffer can be offered.
+pub(super) fn scale_for(buffer_max: u32) -> u8 {
+    (0..WINDOW_SCALE_MAX).find(|&shift| buffer_max >> shift <= u32::from(u16::MAX)).unwrap_or(WINDOW_SCALE_MAX)
+}
+
+impl<B: Buffer> Tcb<B> {
+    /// RCV.WND: what the peer may still send.
+    #[inline]
+    pub(super) fn rcv_wnd(&self) -> u32 {
+        self.rcv_adv.distance(self.rcv_nxt).max(0) as u32
+    }
+
+    /// Bytes for which there is room from `rcv_nxt` on. Early text lies among them.
+    fn room(&self) -> u32 {
+        let limit = self.extension.as_ref().and_then(|extension| extension.receive_window());
+        let room = limit.unwrap_or_else(|| self.receive_buffer.saturating_sub(self.received.ready_bytes()));
+        room.min(u32::from(u16::MAX) << self.rcv_wscale)
+    }
+
+    /// By how much the right edge could move on, if that is worth telling.
+    fn window_gain(&self) -> u32 {
+        let edge = self.rcv_nxt + self.room();
+        let gain = edge.distance(self.rcv_adv).max(0) as u32;
+        // RFC 9293 §3.8.6.2.2: at least half of the buffer, or a full segment.
+        if gain >= (self.receive_buffer / 2).min(self.rcv_mss) { gain } else { 0 }
+    }
+
+    /// The window field of a segment that leaves now.
+    pub(super) fn window_out(&mut self) -> u16 {
+        self.rcv_adv += self.window_gain();
+        // RFC 7323 §2.3: rounded up, for the edge must not move back.
+        let units = self.rcv_wnd().div_ceil(1 << self.rcv_wscale).min(u16::MAX.into());
+        self.rcv_adv = self.rcv_adv.later(self.rcv_nxt + (units << self.rcv_wscale));
+        units as u16
+    }
+
+    /// The window field of a SYN is not scaled (RFC 7323 §2.2).
+    pub(super) fn window_of_syn(&mut self) -> u16 {
+        let window = self.room().min(u16::MAX.into());
+        self.rcv_adv = self.rcv_nxt + window;
+        window as u16
+    }
+
+    /// The application has read `n` bytes: lets the buffer grow with its pace, and tells the peer if
+    /// the window opens noticeably.
+    pub(super) fn on_read<E: Env<Buffer = B>>(&mut self, n: u32, cx: &mut Cx<'_, B, E>) {
+        self.tune(n, cx.now);
+        self.end();
+        if !self.state.takes_text() {
+            return;
+        }
+        let gain = self.window_gain();
+        if gain >= (2 * self.rcv_mss).max(self.rcv_wnd()).min(self.receive_buffer / 2).max(1) {
+            self.ack_now = true;
+            self.output(cx);
+        }
+    }
+
+    /// Twice of what is read in a round trip: the peer can then double its rate in the next.
+    fn tune(&mut self, n: u32, now: Instant) {
+        if self.tuning.began_at == Instant::ZERO {
+            self.tuning.began_at = now;
+        }
+        self.tuning.read = self.tuning.read.saturating_add(n);
+        let round_trip = self.rtt.srtt().unwrap_or(ROUND_TRIP_DEFAULT).max(ROUND_TRIP_MIN);
+        if now.since(self.tuning.began_at) < round_trip {
+            return;
+        }
+        let read = core::mem::take(&mut self.tuning.read);
+        self.tuning.began_at = now;
+        if read > self.tuning.read_max {
+            self.tuning.read_max = read;
+            let wanted = read.saturating_mul(2).saturating_add(16 * self.rcv_mss);
+            let max = self.options.receive_buffer_max.max(self.options.receive_buffer);
+            self.receive_buffer = self.receive_buffer.max(wanted.min(max));
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! What the application has written and the peer has not acknowledged: the retransmission queue and
+//! what is yet to be sent, in the buffers that it leaves from.
+//!
+//! ```text
+//!     sent (in flight, or lost)             not sent
+//!   +-------+-------+-------+-------+    +-------+-------+
+//!   |   0   |   1   |   2   |   3   |    |   4   |   5   |  one buffer each: payload only,
+//!   +-------+-------+-------+-------+    +-------+-------+  headers are written in front as it leaves
+//!   ^ snd_una                       ^ snd_nxt            ^ end
+//! ```
+//! Each segment keeps the marks of SACK and RACK (the scoreboard of RFC 6675 §3), and the queue their
+//! sums in bytes:
+//!
+//! ```text
+//! in flight = sent - sacked - lost + resent          (RFC 6675 §4: pipe)
+//! ```
+
+use alloc::collections::VecDeque;
+
+use super::congestion::SendStamp;
+use super::seq::SeqNum;
+use crate::buffer::Buffer;
+
+/// One segment, as it was or will be sent.
+#[derive(Debug)]
+pub(super) struct Segment<B> {
+    pub(super) seq: SeqNum,
+    /// Bytes of payload.
+    pub(super) len: u32,
+    /// `None`: only a FIN.
+    pub(super) payload: Option<B>,
+    pub(super) fin: bool,
+    /// The end of what the application wrote at once (RFC 9293 §3.9.1.2).
+    pub(super) push: bool,
+    /// The peer has it, by SACK.
+    pub(super) sacked: bool,
+    /// Judged lost.
+    pub(super) lost: bool,
+    /// Lost, and in flight again.
+    pub(super) resent: bool,
+    /// Times it was sent.
+    pub(super) transmits: u8,
+    /// Of its last sending.
+    pub(super) stamp: Option<SendStamp>,
+}
+
+impl<B> Segment<B> {
+    /// Sequence numbers that it takes.
+    #[inline]
+    pub(super) fn seq_len(&self) -> u32 {
+        self.len + u32::from(self.fin)
+    }
+
+    /// The first sequence number behind it.
+    #[inline]
+    pub(super) fn end(&self) -> SeqNum {
+        self.seq + self.seq_len()
+    }
+
+    pub(super) fn ever_resent(&self) -> bool {
+        self.transmits > 1
+    }
+
+    /// What it says of itself.
+    pub(super) fn without_payload(&self) -> Self {
+        Self { payload: None, ..*self }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct SendQueue<B> {
+    segments: VecDeque<Segment<B>>,
+    /// How many at the front have been sent.
+    sent: usize,
+    /// First sequence number behind everything.
+    end: SeqNum,
+    /// Bytes of payload, sent or not.
+    bytes: u32,
+    sacked: u32,
+    lost: u32,
+    resent: u32,
+    fin: bool,
+}
+
+impl<B: Buffer> SendQueue<B> {
+    pub(super) fn new(start: SeqNum) -> Self {
+        Self { segments: VecDeque::new(), sent: 0, end: start, bytes: 0, sacked: 0, lost: 0, resent: 0, fin: false }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Bytes of payload, sent or not.
+    pub(super) fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    /// Whether the last segment ends in a FIN.
+    pub(super) fn has_fin(&self) -> bool {
+        self.fin
+    }
+
+    pub(super) fn sent_count(&self) -> usize {
+        self.sent
+    }
+
+    pub(super) fn sacked(&self) -> u32 {
+        self.sacked
+    }
+
+    pub(super) fn lost(&self) -> u32 {
+        self.lost
+    }
+
+    /// Bytes judged lost that are not in flight again.
+    pub(super) fn to_resend(&self) -> u32 {
+        self.lost - self.resent
+    }
+
+    /// Bytes in flight, of the `sent` between `snd_una` and `snd_nxt`.
+    pub(super) fn in_flight(&self, sent: u32) -> u32 {
+        (sent + self.resent).saturating_sub(self.sacked + self.lost)
+    }
+
+    pub(super) fn sent_segments(&self) -> impl DoubleEndedIterator<Item = &Segment<B>> {
+        self.segments.range(..self.sent)
+    }
+
+    /// The segment at `at`, if it was sent.
+    pub(super) fn sent_at(&self, at: usize) -> Option<&Segment<B>> {
+        self.segments.get(at).filter(|_| at < self.sent)
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<&Segment<B>> {
+        self.segments.get(at)
+    }
+
+    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Segment<B>> {
+        self.segments.get_mut(at)
+    }
+
+    // ---- writing ----------------------------------------------------------------------------
+
+    /// The last segment, if it has not been sent and may grow.
+    pub(super) fn growing(&mut self) -> Option<&mut Segment<B>> {
+        if self.fin || self.segments.len() == self.sent {
+            return None;
+        }
+        self.segments.back_mut()
+    }
+
+    /// `n` bytes were added to the last segment.
+    pub(super) fn grew(&mut self, n: u32) {
+        if let Some(last) = self.segments.back_mut() {
+            last.len += n;
+            self.end += n;
+            self.bytes += n;
+        }
+    }
+
+    pub(super) fn push(&mut self, payload: B) {
+        let len = payload.len() as u32;
+        self.append(Some(payload), len, false);
+    }
+
+    /// Ends the stream: nothing can be written after.
+    pub(super) fn push_fin(&mut self) {
+        match self.growing() {
+            Some(last) => last.fin = true,
+            None => self.append(None, 0, true),
+        }
+        if let Some(last) = self.segments.back() {
+            self.end = last.end();
+        }
+        self.fin = true;
+    }
+
+    pub(super) fn mark_push(&mut self) {
+        if let Some(last) = self.segments.back_mut() {
+            last.push = true;
+        }
+    }
+
+    fn append(&mut self, payload: Option<B>, len: u32, fin: bool) {
+        let segment = Segment {
+            seq: self.end,
+            len,
+            payload,
+            fin,
+            push: false,
+            sacked: false,
+            lost: false,
+            resent: false,
+            transmits: 0,
+            stamp: None,
+        };
+        self.end = segment.end();
+        self.bytes += len;
+        self.segments.push_back(segment);
+    }
+
+    // ---- sending ----------------------------------------------------------------------------
+
+    pub(super) fn next_unsent(&self) -> Option<&Segment<B>> {
+        self.segments.get(self.sent)
+    }
+
+    /// Whether nothing is queued behind the segment.
+    pub(super) fn is_last(&self, segment: &Segment<B>) -> bool {
+        segment.end() == self.end
+    }
+
+    /// Bytes of payload that were never sent.
+    pub(super) fn unsent_bytes(&self, snd_nxt: SeqNum) -> u32 {
+        self.end.since(snd_nxt).saturating_sub(u32::from(self.fin && self.next_unsent().is_some()))
+    }
+
+    /// The next unsent segment, which is about to leave for the first time.
+    pub(super) fn take_unsent(&mut self) -> usize {
+        let at = self.sent;
+        self.sent += 1;
+        at
+    }
+
+    /// Notes that a segment left.
+    pub(super) fn note_sent(&mut self, at: usize, stamp: SendStamp) {
+        let Some(segment) = self.segments.get_mut(at) else { return };
+        segment.transmits = segment.transmits.saturating_add(1);
+        segment.stamp = Some(stamp);
+        if segment.lost && !segment.resent {
+            segment.resent = true;
+            self.resent += segment.seq_len();
+        }
+    }
+
+    /// The first segment that is judged lost and not in flight again.
+    pub(super) fn next_to_resend(&self) -> Option<usize> {
+        if self.to_resend() == 0 {
+            return None;
+        }
+        self.sent_segments().position(|segment| segment.lost && !segment.resent)
+    }
+
+    /// Cuts a segment in two behind `len` bytes of payload; `tail` holds the rest.
+    pub(super) fn split(&mut self, at: usize, len: u32, tail: B) {
+        let Some(first) = self.segments.get_mut(at) else { return };
+        let tail_len = first.len - len;
+        let second = Segment {
+            seq: first.seq + len,
+            len: tail_len,
+            payload: Some(tail),
+            fin: core::mem::take(&mut first.fin),
+            push: core::mem::take(&mut first.push),
+            sacked: first.sacked,
+            lost: first.lost,
+            resent: first.resent,
+            transmits: first.transmits,
+            stamp: first.stamp,
+        };
+        first.len = len;
+        if let Some(payload) = &mut first.payload {
+            payload.truncate(len as usize);
+        }
+        self.segments.insert(at + 1, second);
+        if at < self.sent {
+            self.sent += 1;
+        }
+    }
+
+    // ---- acknowledgement --------------------------------------------------------------------
+
+    /// Takes out the first segment if everything of it lies before `una`.
+    pub(super) fn pop_acknowledged(&mut self, una: SeqNum) -> Option<Segment<B>> {
+        if self.sent == 0 || self.segments.front()?.end().after(una) {
+            return None;
+        }
+        let segment = self.segments.pop_front()?;
+        self.sent -= 1;
+        self.bytes -= segment.len;
+        self.unmark(&segment);
+        Some(segment)
+    }
+
+    /// Bytes of the first segment that lie before `una`, and are taken off its sums. The caller cuts
+    /// its payload.
+    pub(super) fn trim_acknowledged(&mut self, una: SeqNum) -> u32 {
+        let Some(first) = self.segments.front_mut().filter(|first| first.seq.before(una)) else { return 0 };
+        let n = una.since(first.seq).min(first.len);
+        first.seq += n;
+        first.len -= n;
+        let (sacked, lost, resent) = (first.sacked, first.lost, first.resent);
+        self.bytes -= n;
+        self.sacked -= if sacked { n } else { 0 };
+        self.lost -= if lost { n } else { 0 };
+        self.resent -= if resent { n } else { 0 };
+        n
+    }
+
+    fn unmark(&mut self, segment: &Segment<B>) {
+        let len = segment.seq_len();
+        self.sacked -= if segment.sacked { len } else { 0 };
+        self.lost -= if segment.lost { len } else { 0 };
+        self.resent -= if segment.resent { len } else { 0 };
+    }
+
+    /// Index of the first sent segment that does not begin before `seq`.
+    pub(super) fn first_from(&self, seq: SeqNum) -> usize {
+        self.segments.partition_point(|segment| segment.seq.before(seq)).min(self.sent)
+    }
+
+    pub(super) fn mark_sacked(&mut self, at: usize) {
+        let Some(segment) = self.segments.get_mut(at) else { return };
+        let len = segment.seq_len();
+        let (lost, resent) = (core::mem::take(&mut segment.lost), core::mem::take(&mut segment.resent));
+        segment.sacked = true;
+        self.sacked += len;
+        self.lost -= if lost { len } else { 0 };
+        self.resent -= if resent { len } else { 0 };
+    }
+
+    /// Judges a segment lost, also one that was in flight again.
+    pub(super) fn mark_lost(&mut self, at: usize) {
+        let Some(segment) = self.segments.get_mut(at).filter(|segment| !segment.sacked) else { return };
+        let len = segment.seq_len();
+        let resent = core::mem::take(&mut segment.resent);
+        let newly = !core::mem::replace(&mut segment.lost, true);
+        self.lost += if newly { len } else { 0 };
+        self.resent -= if resent { len } else { 0 };
+    }
+
+    /// Nothing was lost after all.
+    pub(super) fn forget_losses(&mut self) {
+        for segment in self.segments.range_mut(..self.sent) {
+            segment.lost = false;
+            segment.resent = false;
+        }
+        self.lost = 0;
+        self.resent = 0;
+    }
+
+    /// The peer may have thrown away what it had selectively acknowledged (RFC 2018 §8).
+    pub(super) fn forget_sacks(&mut self) {
+        for segment in self.segments.range_mut(..self.sent) {
+            segment.sacked = false;
+        }
+        self.sacked = 0;
+    }
+
+    /// Everything, and whether it was ever sent, for whoever takes the connection apart.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (B, bool)> {
+        self.sent = 0;
+        (self.bytes, self.sacked, self.lost, self.resent) = (0, 0, 0, 0);
+        let segments = core::mem::take(&mut self.segments).into_iter();
+        segments.filter_map(|segment| Some((segment.payload?, segment.transmits > 0)))
+    }
+}

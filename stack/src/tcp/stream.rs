@@ -1,0 +1,145 @@
+//! Between the application and the queues: what it writes, reads, and lets go of.
+
+use super::api::TcpError;
+use super::event::CloseReason;
+use super::state::State;
+use super::tcb::{Cx, Tcb};
+use crate::buffer::Buffer;
+use crate::drop_reason::DropReason;
+use crate::env::Env;
+
+impl<B: Buffer> Tcb<B> {
+    fn may_write(&self) -> Result<(), TcpError> {
+        if self.state.may_send() && !self.queue.has_fin() { Ok(()) } else { Err(TcpError::Shutdown) }
+    }
+
+    /// Queues text in segments as large as the path takes, and sends what may leave.
+    pub(super) fn write<E: Env<Buffer = B>>(
+        &mut self,
+        len: usize,
+        mut write: impl FnMut(usize, &mut [u8]),
+        cx: &mut Cx<'_, B, E>,
+    ) -> Result<usize, TcpError> {
+        self.may_write()?;
+        let room = self.options.send_buffer_max.saturating_sub(self.queue.bytes()) as usize;
+        let granted = len.min(room);
+        let mut done = self.grow_last(granted, &mut write, cx);
+        while done < granted && cx.may_hold() {
+            let n = (granted - done).min(self.smss as usize);
+            let filled = cx.fill(n, |at, room| {
+                write(done + at, room);
+                true
+            });
+            let Some(text) = filled else { break };
+            cx.hold();
+            self.queue.push(text);
+            done += n;
+        }
+        if done > 0 {
+            self.queue.mark_push();
+        }
+        self.write_blocked |= done < len;
+        self.output(cx);
+        Ok(done)
+    }
+
+    /// Adds to the last segment, if that is not full and not sent.
+    fn grow_last<E: Env<Buffer = B>>(
+        &mut self,
+        granted: usize,
+        write: &mut impl FnMut(usize, &mut [u8]),
+        cx: &mut Cx<'_, B, E>,
+    ) -> usize {
+        let smss = self.smss;
+        let Some(last) = self.queue.growing() else { return 0 };
+        let wanted = (smss.saturating_sub(last.len) as usize).min(granted);
+        let Some(payload) = last.payload.as_mut().filter(|payload| !cx.env.is_shared(payload)) else { return 0 };
+        let mut n = wanted.min(payload.tailroom());
+        match payload.append(n) {
+            Ok(room) if n > 0 => write(0, room),
+            _ => n = 0,
+        }
+        n += cx.extend(payload, wanted - n, |at, room| write(n + at, room));
+        self.queue.grew(n as u32);
+        n
+    }
+
+    pub(super) fn write_buffer<E: Env<Buffer = B>>(
+        &mut self,
+        text: B,
+        cx: &mut Cx<'_, B, E>,
+    ) -> Result<(), (TcpError, Option<B>)> {
+        if let Err(error) = self.may_write() {
+            return Err((error, Some(text)));
+        }
+        let full = self.queue.bytes() >= self.options.send_buffer_max || !cx.may_hold();
+        self.write_blocked |= full;
+        if full {
+            return Err((TcpError::Blocked, Some(text)));
+        }
+        cx.stack.ledger.originated += 1;
+        if text.is_empty() {
+            cx.stack.ledger.release(cx.env, text);
+            return Ok(());
+        }
+        // What is longer than a segment is cut as it leaves.
+        cx.hold();
+        self.queue.push(text);
+        self.queue.mark_push();
+        self.output(cx);
+        Ok(())
+    }
+
+    pub(super) fn nothing_to_read<T>(&mut self) -> Result<Option<T>, TcpError> {
+        if !self.peer_finished {
+            return Ok(None);
+        }
+        self.end();
+        Err(TcpError::Finished)
+    }
+
+    pub(super) fn read<E: Env<Buffer = B>>(&mut self, to: &mut [u8], cx: &mut Cx<'_, B, E>) -> Result<usize, TcpError> {
+        if self.received.ready_bytes() == 0 {
+            return self.nothing_to_read::<B>().map(|_| 0);
+        }
+        let mut done = 0;
+        // Each pass fills the room, or takes a text out.
+        while let Some(text) = self.received.front().filter(|_| done < to.len()) {
+            let n = text.len().min(to.len() - done);
+            let Some(room) = to.get_mut(done..done + n) else { break };
+            if text.read_at(0, room).is_err() {
+                break;
+            }
+            let whole = n == text.len();
+            if whole || !self.received.trim_front(n) {
+                let Some(text) = self.received.pop() else { break };
+                if whole {
+                    cx.let_go();
+                    cx.stack.ledger.delivered += 1;
+                    cx.env.release(text);
+                } else if let Some(rest) = cx.cut_front(text, n) {
+                    self.received.unpop(rest);
+                }
+            }
+            done += n;
+        }
+        self.on_read(done as u32, cx);
+        Ok(done)
+    }
+
+    /// The application is gone.
+    pub(super) fn let_go<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
+        self.orphan = true;
+        let unread = self.received.ready_bytes() > 0;
+        match self.state {
+            // RFC 9293 §3.10.4, RFC 2525 §2.17: data that nobody will read is told by a reset.
+            _ if unread && self.state != State::TimeWait => self.give_up(CloseReason::Reset, cx),
+            State::SynSent => self.fail(CloseReason::Reset, cx),
+            State::FinWait2 => self.enter_fin_wait_2(cx.now),
+            _ => self.shutdown(cx),
+        }
+        for text in self.received.drain() {
+            cx.discard(text, DropReason::TcpUnread);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What is not to be believed: RFC 9293 §3.4, RFC 5961, RFC 7323 §5, RFC 5927.
+
+use std::time::Duration;
+
+use tailwater_stack::tcp::CloseReason;
+use tailwater_stack::{DropReason, Verdict};
+
+use crate::script::*;
+
+#[test]
+fn text_outside_of_the_window_is_acknowledged_and_dropped() {
+    let mut host = Host::new();
+    let (_, first) = host.accept();
+    let window = 65_535;
+    for seq in [1_001 + window, 1_001u32.wrapping_sub(10)] {
+        assert_eq!(host.refusal(&seg(ACK, seq, first).text(b"x")), DropReason::TcpOutOfWindow);
+        assert_eq!(host.expect().ack, 1_001);
+    }
+}
+
+#[test]
+fn a_reset_counts_only_at_exactly_rcv_nxt() {
+    // RFC 5961 §3.2.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    // Outside: silently dropped.
+    host.get(&seg(RST, 900, 0));
+    host.expect_nothing();
+    // Inside, but not at the edge: challenged.
+    assert_eq!(host.refusal(&seg(RST, 1_002, 0)), DropReason::TcpResetUnacceptable);
+    let challenge = host.expect();
+    assert_eq!((challenge.flags, challenge.seq, challenge.ack), (ACK, first, 1_001));
+    assert_eq!(host.state(id), "ESTABLISHED");
+    host.get(&seg(RST, 1_001, 0));
+    assert_eq!(host.closed(), Some(CloseReason::Reset));
+}
+
+#[test]
+fn a_syn_on_a_connection_is_challenged() {
+    // RFC 5961 §4.2.
+    let mut host = Host::new();
+    let (id, _) = host.accept();
+    assert_eq!(host.refusal(&seg(SYN, 2_000, 0)), DropReason::TcpSynUnexpected);
+    assert_eq!(host.expect().ack, 1_001);
+    assert_eq!(host.state(id), "ESTABLISHED");
+}
+
+#[test]
+fn acknowledgements_of_the_future_and_the_far_past_are_challenged() {
+    // RFC 5961 §5.2.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    for ack in [first + 1, first.wrapping_sub(70_000)] {
+        assert_eq!(host.refusal(&seg(ACK, 1_001, ack).text(b"injected")), DropReason::TcpAckUnacceptable);
+        assert_eq!(host.expect().ack, 1_001);
+    }
+    assert_eq!(host.read(id), b"");
+    // One that is merely old is only old.
+    host.get(&seg(ACK, 1_001, first.wrapping_sub(100)).text(b"fine"));
+    assert_eq!(host.read(id), b"fine");
+}
+
+#[test]
+fn challenges_are_limited_for_the_whole_stack() {
+    // RFC 5961 §7.
+    let mut host = Host::new();
+    host.accept();
+    for _ in 0..300 {
+        host.get(&seg(SYN, 2_000, 0));
+    }
+    let sent = host.all().len();
+    assert_eq!(sent, 100);
+    assert_eq!(host.stack.tcp_counters().challenge_acks_withheld, 200);
+}
+
+#[test]
+fn segments_without_an_acknowledgement_are_dropped() {
+    // RFC 9293 §3.10.7.4, fifth.
+    let mut host = Host::new();
+    let (id, _) = host.accept();
+    assert_eq!(host.refusal(&seg(0, 1_001, 0).text(b"x")), DropReason::TcpAckMissing);
+    assert_eq!(host.read(id), b"");
+}
+
+fn refusal_of(host: &mut Host, frame: &[u8]) -> DropReason {
+    match host.frame(frame) {
+        Verdict::Discarded(reason) => reason,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn corrupt_and_cut_segments_are_named() {
+    let mut host = Host::new();
+    host.accept();
+    let mut corrupt = seg(ACK, 1_001, 0).text(b"xyz").frame(PORT);
+    *corrupt.last_mut().unwrap() ^= 1;
+    assert_eq!(refusal_of(&mut host, &corrupt), DropReason::TcpChecksum);
+    let mut long = seg(ACK, 1_001, 0).frame(PORT);
+    long[14 + 20 + 12] = 0xf0;
+    assert_eq!(refusal_of(&mut host, &long), DropReason::TcpHeaderLen);
+    let mut short = seg(ACK, 1_001, 0).frame(PORT);
+    short[14 + 20 + 12] = 0x40;
+    assert_eq!(refusal_of(&mut host, &short), DropReason::TcpHeaderLen);
+}
+
+fn with_timestamps(host: &mut Host) -> (tailwater_stack::tcp::ConnectionId, u32, u32) {
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0).ts(5_000, 0);
+    syn.mss = Some(1_000);
+    let (id, first) = host.accept_with(&syn);
+    host.send(id, b"?");
+    let echo = host.expect().timestamps.unwrap().0;
+    (id, first + 1, echo)
+}
+
+#[test]
+fn an_old_timestamp_is_acknowledged_and_dropped() {
+    // RFC 7323 §5.3.
+    let mut host = Host::new();
+    let (id, first, echo) = with_timestamps(&mut host);
+    host.get(&seg(ACK, 1_001, first).ts(5_010, echo).text(b"new"));
+    host.all();
+    assert_eq!(host.refusal(&seg(ACK, 1_004, first).ts(5_009, echo).text(b"old")), DropReason::TcpPaws);
+    assert_eq!(host.expect().ack, 1_004);
+    assert_eq!(host.read(id), b"new");
+    // After 24 days of silence it would say nothing any more (§5.5).
+    host.wait(Duration::from_secs(25 * 24 * 3_600));
+    host.all();
+    host.get(&seg(ACK, 1_004, first).ts(5_009, echo).text(b"old"));
+    assert_eq!(host.read(id), b"old");
+}
+
+#[test]
+fn the_timestamp_echoed_is_that_of_the_last_segment_that_moved_the_acknowledgement() {
+    // RFC 7323 §4.3.
+    let mut host = Host::new();
+    let (_, first, echo) = with_timestamps(&mut host);
+    host.get(&seg(ACK, 1_001, first).ts(5_001, echo).text(&[1; 1_000]));
+    host.get(&seg(ACK, 2_001, first).ts(5_002, echo).text(&[1; 1_000]));
+    let acks = host.all();
+    assert_eq!(acks.last().unwrap().timestamps.unwrap().1, 5_002);
+    // A gap: the timestamp of what came before it is echoed.
+    host.get(&seg(ACK, 4_001, first).ts(5_009, echo).text(&[1; 1_000]));
+    assert_eq!(host.expect().timestamps.unwrap().1, 5_002);
+}
+
+#[test]
+fn a_segment_without_timestamps_is_dropped_once_they_are_agreed() {
+    // RFC 7323 §3.2; resets excepted.
+    let mut host = Host::new();
+    let (id, first, _) = with_timestamps(&mut host);
+    assert_eq!(host.refusal(&seg(ACK, 1_001, first).text(b"x")), DropReason::TcpTimestampMissing);
+    host.get(&seg(RST, 1_001, 0));
+    assert_eq!(host.state(id), "gone");
+}
+
+fn icmp_about(host: &mut Host, kind: u8, code: u8, mtu: u16, quoted: &[u8]) {
+    let mut body = vec![kind, code, 0, 0, 0, 0];
+    body.extend(mtu.to_be_bytes());
+    body.extend(&quoted[14..14 + 28]);
+    smoltcp::wire::Icmpv4Packet::new_unchecked(&mut body).fill_checksum();
+    let header =
+        etherparse::Ipv4Header::new(body.len() as u16, 64, etherparse::IpNumber::ICMP, PEER.octets(), OURS.octets())
+            .unwrap();
+    let mut header = header;
+    header.header_checksum = header.calc_header_checksum();
+    let macs = [tailwater_stack::testing::mac(1).0, tailwater_stack::testing::mac(2).0].concat();
+    let frame = [&macs[..], &[8, 0], &header.to_bytes(), &body].concat();
+    let _ = host.frame(&frame);
+}
+
+#[test]
+fn a_hard_icmp_error_ends_an_attempt_but_not_a_connection() {
+    // RFC 5927 §5.2.
+    let mut host = Host::new();
+    let id = host.connect();
+    let syn = host.env.sent().unwrap();
+    icmp_about(&mut host, 3, 3, 0, &syn);
+    assert_eq!(host.closed(), Some(CloseReason::Unreachable));
+    assert_eq!(host.state(id), "gone");
+
+    let mut host = Host::new();
+    let (id, _) = host.accept();
+    host.send(id, b"data");
+    let sent = host.env.sent().unwrap();
+    icmp_about(&mut host, 3, 3, 0, &sent);
+    assert_eq!(host.state(id), "ESTABLISHED");
+}
+
+#[test]
+fn an_icmp_error_about_what_is_not_in_flight_is_ignored() {
+    // RFC 5927 §4.1.
+    let mut host = Host::new();
+    let (id, _) = host.accept();
+    host.send(id, &[0; 900]);
+    let mut sent = host.env.sent().unwrap();
+    sent[14 + 20 + 4] ^= 0x40;
+    icmp_about(&mut host, 3, 4, 600, &sent);
+    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().path_mtu, 1_500);
+    assert_eq!(host.stack.ledger().discarded(DropReason::IcmpErrorUnmatched), 1);
+}
+
+#[test]
+fn packet_too_big_makes_segments_smaller_and_sends_them_again_at_once() {
+    // RFC 1191 §6.4, RFC 8201 §4.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    let text = bytes(0, 1_000);
+    host.send(id, &text);
+    let sent = host.env.sent().unwrap();
+    icmp_about(&mut host, 3, 4, 600, &sent);
+    let again = host.expect();
+    assert_eq!((again.seq, again.text.len()), (first, 560));
+    assert_eq!(again.text, text[..560]);
+    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().smss, 560);
+    host.get(&seg(ACK, 1_001, first + 560));
+    assert_eq!(host.expect().text, text[560..]);
+    host.get(&seg(ACK, 1_001, first + 1_000));
+}
+
+#[test]
+fn urgent_text_is_text() {
+    // RFC 6093 §6: see DEVIATIONS.md.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(ACK | URG | PSH, 1_001, first).text(b"urgent"));
+    assert_eq!(host.read(id), b"urgent");
+}

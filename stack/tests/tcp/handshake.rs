@@ -1,0 +1,452 @@
+//! Connections come up (RFC 9293 §3.5) and go down (§3.6).
+
+use std::time::Duration;
+
+use tailwater_stack::tcp::{
+    CloseReason, Connect, ConnectError, Listen, ListenError, SynCookies, TcpConfig, TcpError, TcpEvent,
+};
+use tailwater_stack::{Config, DropReason};
+
+use crate::script::*;
+
+#[test]
+fn a_syn_to_a_listener_is_answered_and_its_ack_makes_a_connection() {
+    let mut host = Host::new();
+    let (id, _) = host.accept();
+    assert_eq!(host.state(id), "ESTABLISHED");
+    host.expect_nothing();
+}
+
+#[test]
+fn a_syn_to_a_closed_port_is_reset_at_its_end() {
+    // RFC 9293 §3.10.7.1: ACK off: <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>.
+    let mut host = Host::new();
+    host.get(&seg(SYN, 1_000, 0));
+    let reset = host.expect();
+    assert_eq!((reset.flags, reset.seq, reset.ack), (RST | ACK, 0, 1_001));
+    // ACK on: <SEQ=SEG.ACK><CTL=RST>.
+    host.get(&seg(ACK, 1_000, 77));
+    let reset = host.expect();
+    assert_eq!((reset.flags, reset.seq), (RST, 77));
+    // A reset is never answered.
+    host.get(&seg(RST, 1_000, 0));
+    host.expect_nothing();
+}
+
+#[test]
+fn options_are_answered_only_if_they_were_asked_for() {
+    // RFC 7323 §1.3, RFC 2018 §2.
+    let mut host = Host::new();
+    host.listen();
+    host.get(&seg(SYN, 1_000, 0));
+    let bare = host.expect();
+    assert_eq!((bare.mss, bare.scale, bare.sack_permitted, bare.timestamps), (Some(1_460), None, false, None));
+    let mut syn = seg(SYN, 1_000, 0).ts(5, 0).via(5_001);
+    (syn.scale, syn.sack_permitted) = (Some(3), true);
+    host.get(&syn);
+    let full = host.expect();
+    assert!(full.scale.is_some() && full.sack_permitted);
+    assert_eq!(full.timestamps.unwrap().1, 5);
+}
+
+#[test]
+fn connecting_sends_a_syn_with_every_option_and_acknowledges_the_answer() {
+    let mut host = Host::new();
+    let id = host.connect();
+    let syn = host.expect();
+    assert_eq!((syn.flags & !(ECE | CWR), syn.mss), (SYN, Some(1_460)));
+    assert!(syn.scale.is_some() && syn.sack_permitted && syn.timestamps.is_some());
+    assert_eq!(host.state(id), "SYN-SENT");
+    host.get(&seg(SYN | ACK, 1_000, syn.seq + 1));
+    let ack = host.expect();
+    assert_eq!((ack.flags, ack.seq, ack.ack), (ACK, syn.seq + 1, 1_001));
+    assert_eq!(host.events, [TcpEvent::Connected(id)]);
+    assert_eq!(host.state(id), "ESTABLISHED");
+}
+
+#[test]
+fn a_syn_sent_is_reset_only_by_an_acceptable_acknowledgement() {
+    // RFC 9293 §3.10.7.3.
+    let mut host = Host::new();
+    let id = host.connect();
+    let syn = host.expect();
+    host.get(&seg(RST, 1_000, 0));
+    host.get(&seg(RST | ACK, 1_000, syn.seq + 2));
+    assert_eq!(host.state(id), "SYN-SENT");
+    // A wrong acknowledgement is answered by a reset at it.
+    host.get(&seg(SYN | ACK, 1_000, syn.seq + 2));
+    let reset = host.expect();
+    assert_eq!((reset.flags, reset.seq), (RST, syn.seq + 2));
+    host.get(&seg(RST | ACK, 0, syn.seq + 1));
+    assert_eq!(host.closed(), Some(CloseReason::Refused));
+    assert_eq!(host.state(id), "gone");
+}
+
+#[test]
+fn a_syn_is_sent_again_with_growing_pauses_and_then_given_up() {
+    // RFC 9293 §3.8.3; RFC 6298 §5.5.
+    let mut host = Host::new();
+    host.connect();
+    assert!(host.expect().has(SYN));
+    for seconds in [1, 2, 4, 8, 16, 32] {
+        host.wait(Duration::from_millis(seconds * 1_000 - 10));
+        host.expect_nothing();
+        host.wait_ms(11);
+        let again = host.expect();
+        assert!(again.has(SYN) && !again.has(ECE), "asks for ECN only once (RFC 3168 §6.1.1.1)");
+    }
+    host.wait(Duration::from_secs(130));
+    assert_eq!(host.closed(), Some(CloseReason::TimedOut));
+}
+
+#[test]
+fn two_syns_that_cross_make_one_connection() {
+    // RFC 9293 §3.5, figure 8.
+    let mut host = Host::new();
+    let id = host.connect();
+    let syn = host.expect();
+    host.get(&seg(SYN, 1_000, 0));
+    let answer = host.expect();
+    assert_eq!((answer.flags, answer.seq, answer.ack), (SYN | ACK, syn.seq, 1_001));
+    assert_eq!(host.state(id), "SYN-RECEIVED");
+    host.get(&seg(SYN | ACK, 1_000, syn.seq + 1));
+    assert_eq!(host.state(id), "ESTABLISHED");
+    assert_eq!(host.events, [TcpEvent::Connected(id)]);
+}
+
+#[test]
+fn a_lost_syn_ack_is_sent_again_on_time_out_and_on_the_syn() {
+    let mut host = Host::new();
+    host.listen();
+    let syn = seg(SYN, 1_000, 0);
+    host.get(&syn);
+    let first = host.expect();
+    host.get(&syn);
+    assert_eq!(host.expect(), first);
+    host.wait_ms(1_001);
+    assert_eq!(host.expect(), first);
+}
+
+#[test]
+fn a_half_open_connection_is_forgotten_when_nobody_completes_it() {
+    let mut host = Host::new();
+    host.listen();
+    host.get(&seg(SYN, 1_000, 0));
+    host.wait(Duration::from_secs(120));
+    assert!(host.all().len() == 6, "SYN,ACK and five repetitions");
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+    assert_eq!(host.stack.tcp_listeners().map(|(_, _, half_open, _)| half_open).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn a_reset_in_syn_received_returns_to_listening() {
+    let mut host = Host::new();
+    host.listen();
+    host.get(&seg(SYN, 1_000, 0));
+    host.expect();
+    host.get(&seg(RST, 1_001, 0));
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+    assert_eq!(host.events, []);
+}
+
+#[test]
+fn closing_first_goes_through_fin_wait_and_time_wait() {
+    // RFC 9293 §3.6, figure 12.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.shutdown(id);
+    let fin = host.expect();
+    assert_eq!((fin.flags & !PSH, fin.seq), (FIN | ACK, first));
+    assert_eq!(host.state(id), "FIN-WAIT-1");
+    host.get(&seg(ACK, 1_001, first + 1));
+    assert_eq!(host.state(id), "FIN-WAIT-2");
+    // Half closed: text still comes in.
+    host.get(&seg(ACK, 1_001, first + 1).text(b"late"));
+    assert_eq!(host.read(id), b"late");
+    host.all();
+    host.get(&seg(FIN | ACK, 1_005, first + 1));
+    assert_eq!(host.expect().ack, 1_006);
+    assert_eq!(host.closed(), Some(CloseReason::Finished));
+    // The application is gone, the connection waits.
+    let waiting: Vec<_> = host.stack.tcp_connections(host.env.now).map(|c| c.state.name()).collect();
+    assert_eq!(waiting, ["TIME-WAIT"]);
+    // The peer's FIN again: acknowledged, and the time starts again.
+    host.wait(Duration::from_secs(40));
+    host.get(&seg(FIN | ACK, 1_005, first + 1));
+    assert_eq!(host.expect().ack, 1_006);
+    host.wait(Duration::from_secs(59));
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 1);
+    host.wait(Duration::from_secs(2));
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+}
+
+#[test]
+fn closing_second_goes_through_close_wait_and_last_ack() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(FIN | ACK, 1_001, first));
+    assert_eq!(host.expect().ack, 1_002);
+    assert_eq!(host.state(id), "CLOSE-WAIT");
+    assert_eq!(host.events, [TcpEvent::Readable(id)]);
+    assert_eq!(host.stack.tcp_receive(id, &mut host.env).unwrap_err(), TcpError::Finished);
+    // The other direction is open.
+    assert_eq!(host.send(id, b"bye"), 3);
+    assert_eq!(host.expect().text, b"bye");
+    host.shutdown(id);
+    assert!(host.expect().has(FIN));
+    assert_eq!(host.state(id), "LAST-ACK");
+    host.get(&seg(ACK, 1_002, first + 4));
+    assert_eq!(host.closed(), Some(CloseReason::Finished));
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+}
+
+#[test]
+fn closing_at_once_goes_through_closing() {
+    // RFC 9293 §3.6, figure 13.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.shutdown(id);
+    host.expect();
+    host.get(&seg(FIN | ACK, 1_001, first));
+    assert_eq!(host.state(id), "CLOSING");
+    assert_eq!(host.expect().ack, 1_002);
+    host.get(&seg(ACK, 1_002, first + 1));
+    assert_eq!(host.closed(), Some(CloseReason::Finished));
+    let waiting: Vec<_> = host.stack.tcp_connections(host.env.now).map(|c| c.state.name()).collect();
+    assert_eq!(waiting, ["TIME-WAIT"]);
+}
+
+#[test]
+fn a_fin_rides_on_the_last_text() {
+    let mut host = Host::new();
+    let (id, _) = host.accept();
+    host.send(id, &[1; 1_000]);
+    host.all();
+    // Held back by Nagle, then joined by the FIN.
+    host.send(id, b"small");
+    host.send(id, b"er");
+    host.all();
+    host.shutdown(id);
+    let rest = host.all();
+    assert!(rest.last().unwrap().has(FIN), "{rest:?}");
+}
+
+#[test]
+fn aborting_resets_the_peer_and_forgets_everything() {
+    // RFC 9293 §3.10.5.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.send(id, b"never mind");
+    host.all();
+    host.stack.tcp_abort(id, &mut host.env).unwrap();
+    let reset = host.expect();
+    assert_eq!((reset.flags, reset.seq), (RST | ACK, first + 10));
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+    assert_eq!(host.stack.tcp_send(id, b"x", &mut host.env), Err(TcpError::Unknown));
+}
+
+#[test]
+fn letting_go_with_text_unread_resets_the_peer() {
+    // RFC 2525 §2.17.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(ACK, 1_001, first).text(b"unread"));
+    host.all();
+    host.stack.tcp_close(id, &mut host.env).unwrap();
+    assert!(host.expect().has(RST));
+    assert_eq!(host.stack.ledger().discarded(DropReason::TcpUnread), 1);
+}
+
+#[test]
+fn text_for_nobody_resets_the_peer() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.stack.tcp_close(id, &mut host.env).unwrap();
+    assert!(host.expect().has(FIN));
+    host.get(&seg(ACK, 1_001, first + 1));
+    host.get(&seg(ACK, 1_001, first + 1).text(b"anybody?"));
+    assert!(host.expect().has(RST));
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+}
+
+#[test]
+fn fin_wait_2_without_an_application_ends_after_a_minute() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.stack.tcp_close(id, &mut host.env).unwrap();
+    host.get(&seg(ACK, 1_001, first + 1));
+    host.wait(Duration::from_secs(61));
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+}
+
+#[test]
+fn time_wait_is_reused_by_a_syn_that_is_surely_new() {
+    // RFC 6191 §2; RFC 9293 §3.10.7.4.
+    let mut host = Host::new();
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0).ts(100, 0);
+    syn.mss = Some(1_000);
+    let (id, first) = host.accept_with(&syn);
+    host.shutdown(id);
+    let echo = host.expect().timestamps.unwrap().0;
+    host.get(&seg(FIN | ACK, 1_001, first + 1).ts(101, echo));
+    host.all();
+    // An old duplicate is not.
+    host.get(&seg(SYN, 1_000, 0).ts(100, 0));
+    assert!(!host.all().iter().any(|s| s.has(SYN)));
+    host.get(&seg(SYN, 900, 0).ts(102, 0));
+    let answer = host.expect();
+    assert!(answer.has(SYN | ACK), "{answer:?}");
+    assert!((answer.seq.wrapping_sub(first) as i32) > 65_535, "numbers are behind the old ones");
+}
+
+#[test]
+fn a_reset_does_not_end_time_wait() {
+    // RFC 1337 §3, F1.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.shutdown(id);
+    host.get(&seg(FIN | ACK, 1_001, first + 1));
+    host.all();
+    host.get(&seg(RST, 1_002, 0));
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 1);
+}
+
+#[test]
+fn listeners_are_told_apart_by_address_and_a_second_is_refused() {
+    let mut host = Host::new();
+    let any = host.stack.tcp_listen("0.0.0.0:80".parse().unwrap(), Listen::default()).unwrap();
+    let own = host.stack.tcp_listen("192.0.2.1:80".parse().unwrap(), Listen::default()).unwrap();
+    let again = host.stack.tcp_listen("0.0.0.0:80".parse().unwrap(), Listen::default());
+    assert_eq!(again, Err(ListenError::InUse));
+    host.get(&seg(SYN, 1_000, 0));
+    let answer = host.expect();
+    host.get(&seg(ACK, 1_001, answer.seq + 1));
+    assert!(matches!(host.events[..], [TcpEvent::Accepted { listener, .. }] if listener == own));
+    assert!(host.stack.tcp_unlisten(own, &mut host.env));
+    assert!(host.stack.tcp_unlisten(any, &mut host.env));
+    host.get(&seg(SYN, 1_000, 0).via(6_000));
+    assert!(host.expect().has(RST));
+}
+
+fn with_tcp(change: impl FnOnce(&mut TcpConfig)) -> Host {
+    let mut config = Config::default();
+    change(&mut config.tcp);
+    Host::with(config)
+}
+
+#[test]
+fn a_full_syn_backlog_is_answered_by_cookies_that_keep_nothing() {
+    // RFC 4987 §3.6.
+    let mut host = Host::new();
+    let how = Listen { syn_backlog_max: 2, ..Listen::default() };
+    host.stack.tcp_listen("0.0.0.0:80".parse().unwrap(), how).unwrap();
+    for port in 1..=2 {
+        host.get(&seg(SYN, 1_000, 0).via(port));
+    }
+    host.all();
+    let mut syn = seg(SYN, 1_000, 0).ts(9, 0);
+    (syn.mss, syn.scale, syn.sack_permitted) = (Some(1_400), Some(4), true);
+    host.get(&syn);
+    let answer = host.expect();
+    assert!(answer.has(SYN | ACK) && answer.scale.is_some() && answer.sack_permitted);
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 2);
+    // A guess is refused.
+    host.get(&seg(ACK, 1_001, answer.seq + 2).ts(9, answer.timestamps.unwrap().0));
+    assert!(host.expect().has(RST));
+    // The cookie is worth a connection with what was agreed.
+    host.get(&seg(ACK, 1_001, answer.seq + 1).ts(9, answer.timestamps.unwrap().0).text(b"hello"));
+    let [TcpEvent::Accepted { connection, .. }, TcpEvent::Readable(_)] = host.events[..] else {
+        panic!("{:?}", host.events)
+    };
+    let snapshot = host.stack.tcp_snapshot(connection, host.env.now).unwrap();
+    assert_eq!((snapshot.smss, snapshot.sack, snapshot.timestamps), (1_388, true, true));
+    assert_eq!(snapshot.window_scale.map(|(_, theirs)| theirs), Some(4));
+    assert_eq!(host.read(connection), b"hello");
+    assert_eq!(host.stack.tcp_counters().syn_cookies_accepted, 1);
+}
+
+#[test]
+fn a_stale_cookie_is_refused() {
+    let mut host = with_tcp(|tcp| tcp.syn_cookies = SynCookies::Always);
+    host.listen();
+    host.get(&seg(SYN, 1_000, 0));
+    let answer = host.expect();
+    host.wait(Duration::from_secs(200));
+    // Another keeps cookies in use.
+    host.get(&seg(SYN, 1_000, 0).via(9));
+    host.all();
+    host.get(&seg(ACK, 1_001, answer.seq + 1));
+    assert!(host.expect().has(RST));
+}
+
+#[test]
+fn without_cookies_a_full_backlog_drops_syns_by_name() {
+    let mut host = with_tcp(|tcp| tcp.syn_cookies = SynCookies::Never);
+    let how = Listen { syn_backlog_max: 1, ..Listen::default() };
+    host.stack.tcp_listen("0.0.0.0:80".parse().unwrap(), how).unwrap();
+    host.get(&seg(SYN, 1_000, 0).via(1));
+    assert_eq!(host.refusal(&seg(SYN, 1_000, 0).via(2)), DropReason::TcpSynBacklogFull);
+}
+
+#[test]
+fn a_full_accept_queue_drops_the_last_step_so_that_the_peer_repeats_it() {
+    let mut host = Host::new();
+    let how = Listen { backlog_max: 0, ..Listen::default() };
+    host.stack.tcp_listen("0.0.0.0:80".parse().unwrap(), how).unwrap();
+    assert_eq!(host.refusal(&seg(SYN, 1_000, 0)), DropReason::TcpAcceptQueueFull);
+}
+
+#[test]
+fn connections_are_bounded_and_counted() {
+    let mut host = with_tcp(|tcp| (tcp.connections_max, tcp.syn_cookies) = (1, SynCookies::Never));
+    host.connect();
+    let more = host.stack.tcp_connect(Connect::to((PEER, 9).into()), |_| true, &mut host.env);
+    assert_eq!(more.unwrap_err(), ConnectError::Full);
+    assert_eq!(host.stack.tcp_counters().connections_max_hit, 1);
+}
+
+#[test]
+fn impossible_peers_are_refused() {
+    let mut host = Host::new();
+    for remote in ["0.0.0.0:80", "192.0.2.2:0", "224.0.0.1:80", "255.255.255.255:80"] {
+        let refused = host.stack.tcp_connect(Connect::to(remote.parse().unwrap()), |_| true, &mut host.env);
+        assert_eq!(refused.unwrap_err(), ConnectError::Address, "{remote}");
+    }
+    let refused = host.stack.tcp_connect(Connect::to("203.0.113.1:80".parse().unwrap()), |_| true, &mut host.env);
+    assert_eq!(refused.unwrap_err(), ConnectError::NoRoute);
+}
+
+#[test]
+fn ports_are_only_those_that_the_caller_accepts() {
+    // RFC 6056; a worker takes ports whose replies hash to it.
+    let mut host = Host::new();
+    let mut used = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        let connect = Connect::to((PEER, 9).into());
+        let id = host.stack.tcp_connect(connect, |port| port % 4 == 1, &mut host.env).unwrap();
+        let port = host.stack.tcp_snapshot(id, host.env.now).unwrap().local.port();
+        assert!(port >= 49_152 && port % 4 == 1 && used.insert(port));
+    }
+    let none = host.stack.tcp_connect(Connect::to((PEER, 9).into()), |_| false, &mut host.env);
+    assert_eq!(none.unwrap_err(), ConnectError::NoPort);
+}
+
+#[test]
+fn first_numbers_differ_by_flow_and_grow_with_time() {
+    // RFC 6528 §3.
+    let mut host = Host::new();
+    host.listen();
+    let first = |host: &mut Host, port| {
+        host.get(&seg(SYN, 1_000, 0).via(port));
+        let seq = host.expect().seq;
+        host.get(&seg(RST, 1_001, 0).via(port));
+        seq
+    };
+    let [one, two] = [first(&mut host, 1), first(&mut host, 2)];
+    assert!(one.abs_diff(two) > 1_000);
+    host.wait_ms(100);
+    let later = first(&mut host, 1);
+    let grown = later.wrapping_sub(one);
+    assert!((20_000..30_000).contains(&grown), "a step every 4 µs: {grown}");
+}

@@ -1,0 +1,22 @@
+//! TCP as its peers see it, on a virtual clock.
+//!
+//! | module | peer | asks |
+//! |---|---|---|
+//! | `script` and its users | frames by etherparse, read by smoltcp | does one segment do what the RFC says |
+//! | `pair` and its users | another stack of ours, over a wire with faults | do bytes arrive, does recovery recover |
+//! | `smoltcp_peer` | smoltcp | does it work with somebody else's TCP |
+
+// Helpers fail a test as asserts do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+
+mod pair;
+mod script;
+
+mod acceptability;
+mod extension;
+mod handshake;
+mod receiving;
+mod recovery;
+mod sending;
+mod smoltcp_peer;
+mod transfer;

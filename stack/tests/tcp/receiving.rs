@@ -1,0 +1,272 @@
+//! What is acknowledged when, and what window is offered: RFC 5681 §4.2, RFC 9293 §3.8.6, RFC 2018, RFC 2883.
+
+use std::time::Duration;
+
+use tailwater_stack::tcp::{TcpConfig, TcpEvent};
+use tailwater_stack::{Config, DropReason};
+
+use crate::script::*;
+
+#[test]
+fn a_lone_small_segment_is_acknowledged_late() {
+    // RFC 9293 §3.8.6.3: within 500 ms.
+    let mut host = Host::new();
+    let (_, first) = host.accept();
+    host.get(&seg(ACK | PSH, 1_001, first).text(b"hi"));
+    host.expect_nothing();
+    host.wait_ms(39);
+    host.expect_nothing();
+    host.wait_ms(2);
+    assert_eq!(host.expect().ack, 1_003);
+}
+
+#[test]
+fn the_answer_carries_the_acknowledgement() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(ACK | PSH, 1_001, first).text(b"ping"));
+    assert_eq!(host.read(id), b"ping");
+    host.send(id, b"pong");
+    let answer = host.expect();
+    assert_eq!((answer.text.as_slice(), answer.ack), (&b"pong"[..], 1_005));
+    host.wait_ms(60);
+    host.expect_nothing();
+    host.get(&seg(ACK, 1_005, first + 4));
+}
+
+#[test]
+fn every_second_full_segment_is_acknowledged_at_once() {
+    // RFC 5681 §4.2.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    let mut seq = 1_001;
+    for n in 0..40 {
+        host.get(&seg(ACK, seq, first).text(&[0; 1_000]));
+        seq += 1_000;
+        host.read(id);
+        let acked = host.all().iter().any(|ack| ack.ack == seq);
+        // The first sixteen one by one.
+        assert!(n < 16 || acked == (n % 2 == 1), "segment {n}");
+        assert!(n >= 16 || acked, "segment {n}");
+    }
+}
+
+#[test]
+fn a_gap_is_told_at_once_and_filled_at_once() {
+    // RFC 5681 §4.2; RFC 2018 §4: the block that changed last comes first.
+    let mut host = Host::new();
+    let (id, first) = host.accept_sack();
+    host.get(&seg(ACK, 2_001, first).text(&bytes(1_000, 1_000)));
+    let ack = host.expect();
+    assert_eq!((ack.ack, ack.sack), (1_001, vec![(2_001, 3_001)]));
+    host.get(&seg(ACK, 5_001, first).text(&bytes(4_000, 1_000)));
+    assert_eq!(host.expect().sack, [(5_001, 6_001), (2_001, 3_001)]);
+    host.get(&seg(ACK, 3_001, first).text(&bytes(2_000, 1_000)));
+    assert_eq!(host.expect().sack, [(2_001, 4_001), (5_001, 6_001)]);
+    assert_eq!(host.read(id), b"");
+    host.get(&seg(ACK, 1_001, first).text(&bytes(0, 1_000)));
+    let ack = host.expect();
+    assert_eq!((ack.ack, ack.sack), (4_001, vec![(5_001, 6_001)]));
+    host.get(&seg(ACK, 4_001, first).text(&bytes(3_000, 1_000)));
+    let ack = host.expect();
+    assert_eq!((ack.ack, ack.sack), (6_001, vec![]));
+    assert_eq!(host.read(id), bytes(0, 5_000));
+}
+
+#[test]
+fn text_that_came_twice_is_told_once() {
+    // RFC 2883 §4.
+    let mut host = Host::new();
+    let (id, first) = host.accept_sack();
+    let segment = seg(ACK, 1_001, first).text(&bytes(0, 1_000));
+    host.get(&segment);
+    host.all();
+    assert_eq!(host.refusal(&segment), DropReason::TcpOutOfWindow);
+    assert_eq!(host.expect().sack, [(1_001, 2_001)]);
+    // Early text that came twice: below the block that holds it (§4.1.2).
+    let early = seg(ACK, 3_001, first).text(&bytes(2_000, 1_000));
+    host.get(&early);
+    assert_eq!(host.expect().sack, [(3_001, 4_001)]);
+    assert_eq!(host.refusal(&early), DropReason::TcpDuplicate);
+    assert_eq!(host.expect().sack, [(3_001, 4_001), (3_001, 4_001)]);
+    host.read(id);
+}
+
+#[test]
+fn overlapping_texts_are_put_together_byte_for_byte() {
+    let mut host = Host::new();
+    let (id, first) = host.accept_sack();
+    let piece = |from: usize, n: usize| seg(ACK, 1_001 + from as u32, first).text(&bytes(from, n));
+    for (from, n) in [(500, 200), (900, 100), (450, 500), (100, 1_000), (0, 150), (100, 400)] {
+        host.get(&piece(from, n));
+    }
+    assert_eq!(host.read(id), bytes(0, 1_100));
+    host.all();
+}
+
+#[test]
+fn any_order_of_overlapping_pieces_yields_the_stream() {
+    use proptest::prelude::*;
+    proptest!(ProptestConfig::with_cases(200), |(pieces in proptest::collection::vec((0usize..3_000, 1usize..900), 1..60))| {
+        let mut host = Host::new();
+        let (id, first) = host.accept_sack();
+        let mut there = vec![false; 4_000];
+        for &(from, n) in &pieces {
+            host.get(&seg(ACK, 1_001 + from as u32, first).text(&bytes(from, n)));
+            there[from..from + n].fill(true);
+            let acks = host.all();
+            for (left, right) in acks.iter().flat_map(|ack| ack.sack.clone()) {
+                for at in left..right {
+                    prop_assert!(there[(at - 1_001) as usize], "reported what never came");
+                }
+            }
+            host.assert_books();
+        }
+        let whole = there.iter().position(|there| !there).unwrap();
+        prop_assert_eq!(host.read(id), bytes(0, whole));
+    });
+}
+
+#[test]
+fn a_fin_beyond_a_gap_waits_for_the_text_before_it() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(FIN | ACK, 1_101, first));
+    assert_eq!(host.expect().ack, 1_001);
+    assert_eq!(host.state(id), "ESTABLISHED");
+    host.get(&seg(ACK, 1_001, first).text(&[7; 100]));
+    assert_eq!(host.expect().ack, 1_102);
+    assert_eq!(host.state(id), "CLOSE-WAIT");
+    assert_eq!(host.read(id), [7; 100]);
+}
+
+#[test]
+fn the_window_shrinks_with_what_waits_and_never_moves_back() {
+    let mut config = Config::default();
+    (config.tcp.connection.receive_buffer, config.tcp.connection.receive_buffer_max) = (65_535, 65_535);
+    let mut host = Host::with(config);
+    let (id, first) = host.accept();
+    let edge = |segment: &Segment| segment.ack + u32::from(segment.window);
+    let mut highest = 1_001 + 65_535;
+    let mut seq = 1_001;
+    for _ in 0..62 {
+        host.get(&seg(ACK, seq, first).text(&[0; 1_000]));
+        seq += 1_000;
+        for ack in host.all() {
+            assert!(edge(&ack) >= highest, "the right edge moved back");
+            highest = edge(&ack);
+        }
+    }
+    // The application reads: the window opens, and says so.
+    assert_eq!(host.read(id).len(), 62_000);
+    let update = host.all();
+    assert!(update.iter().any(|ack| ack.window > 60_000), "{update:?}");
+}
+
+#[test]
+fn a_closed_window_opens_only_by_a_worthwhile_step() {
+    // RFC 9293 §3.8.6.2.2.
+    let mut config = Config::default();
+    (config.tcp.connection.receive_buffer, config.tcp.connection.receive_buffer_max) = (4_000, 4_000);
+    let mut host = Host::with(config);
+    let (id, first) = host.accept();
+    for n in 0..4 {
+        host.get(&seg(ACK, 1_001 + n * 1_000, first).text(&[0; 1_000]));
+    }
+    assert_eq!(host.all().last().unwrap().window, 0);
+    assert_eq!(host.refusal(&seg(ACK, 5_001, first).text(b"x")), DropReason::TcpOutOfWindow);
+    assert_eq!(host.expect().window, 0);
+    let mut to = [0; 100];
+    host.stack.tcp_read(id, &mut to, &mut host.env).unwrap();
+    host.expect_nothing();
+    while host.stack.tcp_readable(id) > 0 {
+        host.stack.tcp_read(id, &mut to, &mut host.env).unwrap();
+    }
+    assert!(host.all().last().unwrap().window >= 2_000);
+    // As the reading took the buffers apart.
+    let taken = host.env.returned;
+    assert!(taken >= 4);
+}
+
+#[test]
+fn the_receive_buffer_grows_with_an_application_that_keeps_up() {
+    let mut config = Config::default();
+    (config.tcp.connection.receive_buffer, config.tcp.connection.receive_buffer_max) = (20_000, 200_000);
+    let mut host = Host::with(config);
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0);
+    (syn.mss, syn.scale) = (Some(1_000), Some(0));
+    host.get(&syn);
+    let first = host.expect().seq + 1;
+    host.wait_ms(20);
+    host.get(&seg(ACK, 1_001, first));
+    let [TcpEvent::Accepted { connection: id, .. }] = host.events[..] else { panic!() };
+    let mut seq = 1_001;
+    for _ in 0..20 {
+        for _ in 0..20 {
+            host.get(&seg(ACK, seq, first).text(&[0; 1_000]));
+            seq += 1_000;
+            host.read(id);
+        }
+        host.wait_ms(20);
+        host.all();
+    }
+    let grown = host.stack.tcp_snapshot(id, host.env.now).unwrap().receive_buffer;
+    assert!((40_000..=200_000).contains(&grown), "{grown}");
+}
+
+#[test]
+fn tiny_segments_do_not_use_up_the_buffers() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    for n in 0..1_000u32 {
+        host.get(&seg(ACK, 1_001 + n, first).text(&[n as u8]));
+    }
+    assert!(host.stack.held() < 100, "{} buffers for 1000 bytes", host.stack.held());
+    assert_eq!(host.read(id), (0..1_000u32).map(|n| n as u8).collect::<Vec<_>>());
+    host.all();
+}
+
+#[test]
+fn buffers_are_bounded_for_the_whole_stack_and_early_text_goes_first() {
+    let tcp = TcpConfig { buffers_max: 4, ..TcpConfig::default() };
+    let mut host = Host::with(Config { tcp, ..Config::default() });
+    let (id, first) = host.accept_sack();
+    for n in 1..=4 {
+        host.get(&seg(ACK, 1_001 + n * 1_000, first).text(&bytes(n as usize * 1_000, 1_000)));
+    }
+    let fifth = seg(ACK, 6_001, first).text(&bytes(5_000, 1_000));
+    assert_eq!(host.refusal(&fifth), DropReason::TcpMemory);
+    host.get(&seg(ACK, 1_001, first).text(&bytes(0, 1_000)));
+    assert_eq!(host.read(id), bytes(0, 4_000), "the last early text made room");
+    assert_eq!(host.stack.ledger().discarded(DropReason::TcpMemory), 2);
+    host.all();
+}
+
+#[test]
+fn a_mark_is_echoed_until_the_peer_says_that_it_slowed_down() {
+    // RFC 3168 §6.1.3.
+    let mut host = Host::new();
+    host.listen();
+    let mut syn = seg(SYN | ECE | CWR, 1_000, 0);
+    syn.mss = Some(1_000);
+    host.get(&syn);
+    let answer = host.expect();
+    assert!(answer.has(SYN | ACK | ECE) && !answer.has(CWR));
+    let first = answer.seq + 1;
+    host.get(&seg(ACK, 1_001, first));
+    let text = |n: u32, flags: u8, ecn: u8| {
+        let mut segment = seg(ACK | flags, 1_001 + n * 1_000, first).text(&[0; 1_000]);
+        segment.ecn = ecn;
+        segment
+    };
+    host.get(&text(0, 0, 2));
+    assert!(!host.expect().has(ECE));
+    host.get(&text(1, 0, 3));
+    assert!(host.expect().has(ECE));
+    host.get(&text(2, 0, 2));
+    assert!(host.expect().has(ECE));
+    host.get(&text(3, CWR, 2));
+    assert!(!host.expect().has(ECE));
+    host.wait(Duration::from_millis(50));
+}

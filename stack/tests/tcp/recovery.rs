@@ -1,0 +1,389 @@
+//! Losses found and repaired: RFC 8985 (RACK-TLP), RFC 6582, RFC 6298, RFC 5682, RFC 3522, RFC 2883, RFC 9937,
+//! RFC 3168, RFC 8899.
+
+use std::time::Duration;
+
+use tailwater_stack::tcp::ConnectionId;
+
+use crate::script::*;
+
+/// A connection with SACK and a round trip of 100 ms, of which ten segments of 1000 bytes are in flight.
+fn ten_in_flight(timestamps: bool) -> (Host, ConnectionId, u32) {
+    let mut host = Host::new();
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0);
+    (syn.mss, syn.sack_permitted) = (Some(if timestamps { 1_012 } else { 1_000 }), true);
+    syn.timestamps = timestamps.then_some((1, 0));
+    host.get(&syn);
+    let answer = host.expect();
+    host.wait_ms(100);
+    let first = answer.seq + 1;
+    let mut ack = seg(ACK, 1_001, first);
+    ack.timestamps = answer.timestamps.map(|(value, _)| (2, value));
+    host.get(&ack);
+    let id = match host.events[..] {
+        [tailwater_stack::tcp::TcpEvent::Accepted { connection, .. }] => connection,
+        _ => panic!("{:?}", host.events),
+    };
+    host.send(id, &bytes(0, 10_000));
+    assert_eq!(host.env.transmitted.len(), 10);
+    if !timestamps {
+        host.all();
+    }
+    (host, id, first)
+}
+
+fn acked(first: u32, upto: u32, blocks: &[(u32, u32)]) -> Segment {
+    let blocks: Vec<_> = blocks.iter().map(|&(l, r)| (first + l * 1_000, first + r * 1_000)).collect();
+    seg(ACK, 1_001, first + upto * 1_000).sack(&blocks)
+}
+
+fn numbers(segments: &[Segment], first: u32) -> Vec<u32> {
+    segments.iter().map(|segment| segment.seq.wrapping_sub(first) / 1_000).collect()
+}
+
+#[test]
+fn three_segments_sacked_behind_a_hole_mark_it_lost() {
+    // RFC 8985 §6.2 step 4, without reordering seen.
+    let (mut host, id, first) = ten_in_flight(false);
+    host.wait_ms(100);
+    host.get(&acked(first, 0, &[(1, 2)]));
+    host.get(&acked(first, 0, &[(1, 3)]));
+    host.expect_nothing();
+    host.get(&acked(first, 0, &[(1, 4)]));
+    assert_eq!(numbers(&host.all(), first), [0]);
+    let snapshot = host.stack.tcp_snapshot(id, host.env.now).unwrap();
+    assert!(snapshot.in_recovery);
+    assert_eq!(host.stack.tcp_counters().recoveries, 1);
+}
+
+#[test]
+fn one_sack_is_enough_after_the_reordering_window() {
+    // RFC 8985 §6.2 step 5: a quarter of the least round trip.
+    let (mut host, _, first) = ten_in_flight(false);
+    host.wait_ms(100);
+    host.get(&acked(first, 8, &[(9, 10)]));
+    host.expect_nothing();
+    host.wait_ms(20);
+    host.expect_nothing();
+    host.wait_ms(6);
+    assert_eq!(numbers(&host.all(), first), [8]);
+}
+
+#[test]
+fn a_lost_retransmission_is_found_by_what_was_sent_after_it() {
+    // RFC 8985 §3.2: not by counting, for duplicate acknowledgements cannot show it.
+    let (mut host, id, first) = ten_in_flight(false);
+    host.send(id, &bytes(10_000, 20_000));
+    host.all();
+    host.wait_ms(100);
+    host.get(&acked(first, 0, &[(1, 6)]));
+    let resent = host.all();
+    assert_eq!(numbers(&resent, first)[0], 0);
+    let newer = *numbers(&resent, first).last().unwrap();
+    assert!(newer >= 10, "new text was sent after it: {:?}", numbers(&resent, first));
+    host.wait_ms(101);
+    host.get(&acked(first, 0, &[(1, newer + 1)]));
+    host.wait_ms(30);
+    assert!(numbers(&host.all(), first).contains(&0), "sent a third time, without a time-out");
+    assert_eq!(host.stack.tcp_counters().timeouts, 0);
+}
+
+#[test]
+fn recovery_halves_the_flight_bit_by_bit() {
+    // RFC 9937: in proportion to what is delivered, not at once.
+    let (mut host, id, first) = ten_in_flight(false);
+    host.send(id, &bytes(10_000, 30_000));
+    host.all();
+    host.wait_ms(100);
+    let mut sent = Vec::new();
+    for sacked in 2..=10 {
+        host.get(&acked(first, 0, &[(1, sacked)]));
+        sent.push(host.all().len());
+    }
+    let total: usize = sent.iter().sum();
+    // CUBIC: 0.7 of ten, one of which fills the hole.
+    assert!((6..=8).contains(&total), "{sent:?}");
+    assert!(sent.iter().all(|&n| n <= 2), "no burst: {sent:?}");
+}
+
+#[test]
+fn a_lost_tail_is_probed_long_before_the_timer() {
+    // RFC 8985 §7.
+    let (mut host, _, first) = ten_in_flight(false);
+    host.wait_ms(100);
+    host.get(&acked(first, 8, &[]));
+    host.wait_ms(195);
+    host.expect_nothing();
+    host.wait_ms(10);
+    let probe = host.all();
+    assert_eq!(numbers(&probe, first), [9], "the last segment");
+    assert_eq!(host.stack.tcp_counters().loss_probes, 1);
+    // Its SACK shows that the one before is lost.
+    host.wait_ms(100);
+    host.get(&acked(first, 8, &[(9, 10)]));
+    host.wait_ms(30);
+    assert_eq!(numbers(&host.all(), first), [8]);
+    assert_eq!(host.stack.tcp_counters().timeouts, 0);
+}
+
+#[test]
+fn a_probe_that_repairs_the_loss_itself_still_slows_down() {
+    // RFC 8985 §7.4.2.
+    let (mut host, id, first) = ten_in_flight(false);
+    host.wait_ms(100);
+    host.get(&acked(first, 9, &[]));
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    host.wait_ms(500);
+    assert_eq!(numbers(&host.all(), first), [9]);
+    host.send(id, b"x");
+    host.all();
+    host.wait_ms(100);
+    host.get(&seg(ACK, 1_001, first + 10_001));
+    assert!(host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd < before);
+}
+
+#[test]
+fn a_probe_that_was_needless_costs_nothing() {
+    // RFC 8985 §7.4.2 case 1: told by D-SACK.
+    let (mut host, id, first) = ten_in_flight(false);
+    host.wait_ms(100);
+    host.get(&acked(first, 9, &[]));
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    host.wait_ms(500);
+    host.all();
+    host.get(&acked(first, 10, &[(9, 10)]));
+    assert!(host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd >= before);
+}
+
+#[test]
+fn without_sack_three_duplicates_resend_the_first_and_partial_acks_the_next() {
+    // RFC 6582 §3.2.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.send(id, &bytes(0, 10_000));
+    host.all();
+    for _ in 0..2 {
+        host.get(&seg(ACK, 1_001, first));
+    }
+    assert!(numbers(&host.all(), first).iter().all(|&n| n >= 10), "limited transmit only");
+    host.get(&seg(ACK, 1_001, first));
+    assert!(numbers(&host.all(), first).contains(&0));
+    host.get(&seg(ACK, 1_001, first + 3_000));
+    assert!(numbers(&host.all(), first).contains(&3));
+    host.get(&seg(ACK, 1_001, first + 10_000));
+    assert!(!host.stack.tcp_snapshot(id, host.env.now).unwrap().in_recovery);
+}
+
+#[test]
+fn the_timer_resends_the_first_segment_and_backs_off() {
+    // RFC 6298 §5.4 to §5.6.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.send(id, b"once");
+    host.expect();
+    let mut pauses = Vec::new();
+    let mut at = host.env.now;
+    for _ in 0..5 {
+        while host.env.transmitted.is_empty() {
+            host.wait_ms(1);
+        }
+        pauses.push(host.env.now.since(at).as_millis());
+        at = host.env.now;
+        assert_eq!(numbers(&host.all(), first), [0]);
+    }
+    for pair in pauses.windows(2) {
+        let ratio = pair[1] as f64 / pair[0] as f64;
+        assert!((1.9..2.1).contains(&ratio), "{pauses:?}");
+    }
+    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd, 1_000, "RFC 5681 §3.1: the loss window");
+}
+
+#[test]
+fn the_timer_follows_the_round_trip() {
+    // RFC 6298 §2.
+    let (mut host, id, first) = ten_in_flight(false);
+    host.wait_ms(100);
+    host.get(&acked(first, 10, &[]));
+    let snapshot = host.stack.tcp_snapshot(id, host.env.now).unwrap();
+    assert_eq!(snapshot.srtt, Some(Duration::from_millis(100)));
+    assert!((Duration::from_millis(300)..Duration::from_millis(320)).contains(&snapshot.rto), "{:?}", snapshot.rto);
+}
+
+#[test]
+fn a_retransmission_is_no_measure_of_the_round_trip() {
+    // RFC 6298 §3 (Karn).
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.send(id, b"x");
+    host.wait(Duration::from_secs(3));
+    host.all();
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().srtt;
+    host.get(&seg(ACK, 1_001, first + 1));
+    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().srtt, before);
+}
+
+#[test]
+fn a_needless_time_out_is_taken_back_by_timestamps() {
+    // RFC 3522 §3.2 (Eifel).
+    let (mut host, id, first) = ten_in_flight(true);
+    let sent: Vec<_> = host.all();
+    let echo = sent[0].timestamps.unwrap().0;
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    host.wait_ms(1_000);
+    assert!(host.stack.tcp_counters().timeouts >= 1);
+    host.all();
+    host.get(&seg(ACK, 1_001, first + 2_000).ts(3, echo));
+    assert_eq!(host.stack.tcp_counters().spurious, 1);
+    let after = host.stack.tcp_snapshot(id, host.env.now).unwrap();
+    assert!(after.cwnd >= before && !after.in_recovery, "{} then {}", before, after.cwnd);
+}
+
+#[test]
+fn a_needless_time_out_is_taken_back_by_what_arrives_of_the_first_sending() {
+    // RFC 5682 §3.1.
+    let (mut host, id, first) = ten_in_flight(false);
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    host.wait_ms(1_000);
+    host.all();
+    assert!(host.stack.tcp_counters().timeouts >= 1);
+    host.get(&acked(first, 3, &[]));
+    assert_eq!(host.stack.tcp_counters().spurious, 1);
+    assert!(host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd >= before);
+}
+
+#[test]
+fn without_sack_a_time_out_is_found_needless_by_two_acknowledgements() {
+    // RFC 5682 §2.1.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.send(id, &bytes(0, 30_000));
+    host.all();
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    host.wait_ms(250);
+    assert_eq!(numbers(&host.all(), first), [0]);
+    // Step 2: new segments, not the next old ones.
+    host.get(&seg(ACK, 1_001, first + 1_000));
+    assert_eq!(numbers(&host.all(), first), [10, 11]);
+    assert_eq!(host.stack.tcp_counters().spurious, 0);
+    // Step 3b.
+    host.get(&seg(ACK, 1_001, first + 2_000));
+    assert_eq!(host.stack.tcp_counters().spurious, 1);
+    assert!(host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd >= before);
+}
+
+#[test]
+fn a_real_time_out_resends_everything_that_was_lost() {
+    let (mut host, id, first) = ten_in_flight(false);
+    host.wait_ms(700);
+    let mut seen = std::collections::BTreeSet::new();
+    let mut upto = 0;
+    for _ in 0..30 {
+        for n in numbers(&host.all(), first) {
+            seen.insert(n);
+        }
+        while seen.contains(&upto) {
+            upto += 1;
+        }
+        host.wait_ms(100);
+        host.get(&acked(first, upto, &[]));
+    }
+    assert_eq!(upto, 10);
+    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().send_queue, 0);
+    assert_eq!(host.stack.tcp_counters().spurious, 0);
+}
+
+#[test]
+fn retransmissions_all_told_needless_are_taken_back() {
+    // RFC 3708 §3.
+    let (mut host, id, first) = ten_in_flight(false);
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    host.wait_ms(100);
+    host.get(&acked(first, 0, &[(1, 4)]));
+    assert_eq!(numbers(&host.all(), first), [0]);
+    host.get(&acked(first, 4, &[]));
+    host.get(&acked(first, 4, &[(0, 1)]));
+    assert_eq!(host.stack.tcp_counters().spurious, 1);
+    let snapshot = host.stack.tcp_snapshot(id, host.env.now).unwrap();
+    assert!(snapshot.cwnd >= before && !snapshot.in_recovery);
+}
+
+#[test]
+fn a_peer_that_takes_back_its_sacks_gets_everything_again() {
+    // RFC 2018 §8.
+    let (mut host, id, first) = ten_in_flight(false);
+    host.wait_ms(100);
+    host.get(&acked(first, 0, &[(1, 10)]));
+    host.all();
+    // It had all, says nothing of it, and wants the second.
+    host.get(&acked(first, 1, &[]));
+    let mut upto = 1;
+    for _ in 0..40 {
+        host.wait_ms(100);
+        for n in numbers(&host.all(), first) {
+            upto = upto.max(n + 1).min(if n == upto { n + 1 } else { upto });
+        }
+        host.get(&acked(first, upto, &[]));
+    }
+    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().send_queue, 0);
+}
+
+#[test]
+fn sack_blocks_of_attackers_are_ignored() {
+    let (mut host, id, first) = ten_in_flight(false);
+    let wild = [(first + 20_000, first + 30_000), (first - 5_000, first + 10_000), (first + 2_000, first + 1_000)];
+    host.get(&seg(ACK, 1_001, first).sack(&wild));
+    let snapshot = host.stack.tcp_snapshot(id, host.env.now).unwrap();
+    assert_eq!((snapshot.sacked, snapshot.lost), (0, 0));
+    host.all();
+}
+
+#[test]
+fn an_ecn_echo_slows_down_once_per_window_and_says_so() {
+    // RFC 3168 §6.1.2.
+    let mut host = Host::new();
+    let id = host.connect();
+    let syn = host.expect();
+    assert!(syn.has(ECE | CWR));
+    let mut answer = seg(SYN | ACK | ECE, 1_000, syn.seq + 1);
+    answer.mss = Some(1_000);
+    host.get(&answer);
+    let first = syn.seq + 1;
+    host.send(id, &bytes(0, 30_000));
+    let sent = host.all();
+    assert!(sent.iter().filter(|s| !s.text.is_empty()).all(|s| s.ecn == 2), "ECT(0)");
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    host.get(&seg(ACK | ECE, 1_001, first + 1_000));
+    let reduced = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    assert!(reduced < before);
+    host.get(&seg(ACK | ECE, 1_001, first + 2_000));
+    assert!(host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd >= reduced - 1_000);
+    host.get(&seg(ACK, 1_001, first + 8_000));
+    let next = host.all();
+    assert!(next.iter().find(|s| !s.text.is_empty()).unwrap().has(CWR), "{next:?}");
+}
+
+#[test]
+fn full_segments_that_vanish_become_small_ones() {
+    // RFC 8899 §4.3: a path that drops large packets and tells nobody.
+    let mut host = Host::new();
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0);
+    syn.mss = Some(1_460);
+    let (id, first) = host.accept_with(&syn);
+    host.send(id, &bytes(0, 5_000));
+    let mut upto = 0;
+    for _ in 0..400 {
+        host.wait_ms(100);
+        for segment in host.all() {
+            // Only what is small enough arrives.
+            if segment.text.len() <= 1_240 && segment.seq == first + upto {
+                upto += segment.text.len() as u32;
+            }
+        }
+        host.get(&seg(ACK, 1_001, first + upto));
+    }
+    assert_eq!(upto, 5_000);
+    assert_eq!(host.stack.tcp_counters().black_holes, 1);
+    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().smss, 1_240);
+}

@@ -1,0 +1,230 @@
+//! When text leaves (RFC 9293 §3.8.6), and what keeps a quiet connection alive (§3.8.4).
+
+use std::time::Duration;
+
+use tailwater_stack::Config;
+use tailwater_stack::tcp::{CloseReason, ConnectionOptions, KeepAlive, TcpError, TcpEvent};
+
+use crate::script::*;
+
+fn with(change: impl FnOnce(&mut ConnectionOptions)) -> Host {
+    let mut config = Config::default();
+    change(&mut config.tcp.connection);
+    Host::with(config)
+}
+
+#[test]
+fn text_leaves_in_full_segments_and_the_last_pushes() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    let text = bytes(0, 2_500);
+    assert_eq!(host.send(id, &text), 2_500);
+    let sent = host.all();
+    // The small end waits for nothing: no other small segment is in flight.
+    assert_eq!(sent.iter().map(|s| s.text.len()).collect::<Vec<_>>(), [1_000, 1_000, 500]);
+    assert_eq!(sent.iter().map(|s| s.has(PSH)).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(sent.iter().map(|s| s.seq - first).collect::<Vec<_>>(), [0, 1_000, 2_000]);
+    assert_eq!(sent.concat_text(), text);
+}
+
+trait ConcatText {
+    fn concat_text(&self) -> Vec<u8>;
+}
+
+impl ConcatText for Vec<Segment> {
+    fn concat_text(&self) -> Vec<u8> {
+        self.iter().flat_map(|segment| segment.text.clone()).collect()
+    }
+}
+
+#[test]
+fn the_initial_window_is_ten_segments() {
+    // RFC 6928 §2.
+    let mut host = Host::new();
+    let (id, _) = host.accept();
+    host.send(id, &bytes(0, 50_000));
+    assert_eq!(host.all().len(), 10);
+}
+
+#[test]
+fn small_segments_wait_while_a_small_one_is_in_flight() {
+    // RFC 9293 §3.7.4 (Nagle), by Minshall's rule.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.send(id, b"one");
+    assert_eq!(host.expect().text, b"one");
+    host.send(id, b"two");
+    host.send(id, b"three");
+    host.expect_nothing();
+    host.get(&seg(ACK, 1_001, first + 3));
+    assert_eq!(host.expect().text, b"twothree");
+    // Without it they leave at once.
+    host.stack.tcp_set_nagle(id, false, &mut host.env).unwrap();
+    host.send(id, b"four");
+    assert_eq!(host.expect().text, b"four");
+}
+
+#[test]
+fn a_small_window_is_not_filled_with_small_segments() {
+    // RFC 9293 §3.8.6.2.1: wait for a full segment, half of the largest window, or the override.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(ACK, 1_001, first).window(100));
+    host.send(id, &bytes(0, 3_000));
+    host.expect_nothing();
+    host.wait_ms(250);
+    assert_eq!(host.expect().text.len(), 100, "the override timeout has come");
+    host.get(&seg(ACK, 1_001, first + 100).window(2_000));
+    assert_eq!(host.all().iter().map(|s| s.text.len()).sum::<usize>(), 1_900);
+}
+
+#[test]
+fn a_closed_window_is_probed_with_growing_pauses_for_as_long_as_it_answers() {
+    // RFC 9293 §3.8.6.1.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(ACK, 1_001, first).window(0));
+    host.send(id, b"waiting");
+    host.expect_nothing();
+    let mut probes = 0;
+    for _ in 0..200 {
+        host.wait(Duration::from_secs(10));
+        for probe in host.all() {
+            assert_eq!((probe.seq, probe.text.len()), (first - 1, 0));
+            probes += 1;
+            host.get(&seg(ACK, 1_001, first).window(0));
+        }
+    }
+    assert!((20..60).contains(&probes), "{probes} in 2000 s");
+    assert_eq!(host.state(id), "ESTABLISHED");
+    host.get(&seg(ACK, 1_001, first).window(1_000));
+    assert_eq!(host.expect().text, b"waiting");
+    // The pauses have not made the retransmission timer slow.
+    host.wait_ms(1_500);
+    assert_eq!(host.expect().text, b"waiting");
+}
+
+#[test]
+fn a_closed_window_that_does_not_answer_ends_the_connection() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(ACK, 1_001, first).window(0));
+    host.send(id, b"waiting");
+    host.wait(Duration::from_secs(3_600));
+    assert_eq!(host.closed(), Some(CloseReason::TimedOut));
+}
+
+#[test]
+fn a_full_send_buffer_takes_less_and_tells_when_there_is_room() {
+    let mut host = with(|options| options.send_buffer_max = 4_000);
+    let (id, first) = host.accept();
+    assert_eq!(host.send(id, &bytes(0, 10_000)), 4_000);
+    assert_eq!(host.send(id, b"more"), 0);
+    host.all();
+    host.get(&seg(ACK, 1_001, first + 1_000));
+    assert_eq!(host.events, []);
+    host.get(&seg(ACK, 1_001, first + 2_000));
+    assert_eq!(host.events, [TcpEvent::Writable(id)]);
+    assert_eq!(host.stack.tcp_send_room(id), 2_000);
+}
+
+#[test]
+fn a_received_buffer_is_sent_back_without_a_copy() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(ACK | PSH, 1_001, first).text(b"echo"));
+    let allocated = host.env.allocated;
+    let text = host.stack.tcp_receive(id, &mut host.env).unwrap().unwrap();
+    host.stack.tcp_send_buffer(id, text, &mut host.env).unwrap();
+    let echo = host.expect();
+    assert_eq!((echo.text.as_slice(), echo.ack), (&b"echo"[..], 1_005));
+    assert_eq!(host.env.allocated - allocated, 1, "one more handle, no copy");
+    host.get(&seg(ACK, 1_005, first + 4));
+}
+
+#[test]
+fn after_shutdown_nothing_can_be_written() {
+    let mut host = Host::new();
+    let (id, _) = host.accept();
+    host.shutdown(id);
+    assert_eq!(host.stack.tcp_send(id, b"x", &mut host.env), Err(TcpError::Shutdown));
+}
+
+#[test]
+fn a_quiet_peer_is_probed_and_given_up_if_asked_for() {
+    // RFC 9293 §3.8.4.
+    let keep_alive = KeepAlive { idle: Duration::from_secs(60), interval: Duration::from_secs(5), probes_max: 3 };
+    let mut host = with(|options| options.keep_alive = Some(keep_alive));
+    let (id, first) = host.accept();
+    host.wait(Duration::from_secs(59));
+    host.expect_nothing();
+    host.wait(Duration::from_secs(2));
+    let probe = host.expect();
+    assert_eq!((probe.seq, probe.text.len()), (first - 1, 0));
+    host.get(&seg(ACK, 1_001, first));
+    host.wait(Duration::from_secs(50));
+    host.expect_nothing();
+    host.wait(Duration::from_secs(40));
+    assert!(host.all().iter().any(|segment| segment.has(RST)));
+    assert_eq!(host.closed(), Some(CloseReason::TimedOut));
+    assert_eq!(host.state(id), "gone");
+}
+
+#[test]
+fn without_keep_alive_an_idle_connection_costs_no_timer() {
+    let mut host = Host::new();
+    host.accept();
+    host.wait(Duration::from_secs(1));
+    assert_eq!(host.stack.poll_timeout(), None);
+}
+
+#[test]
+fn the_user_timeout_ends_a_connection_that_makes_no_progress() {
+    // RFC 5482.
+    let mut host = with(|options| options.user_timeout = Some(Duration::from_secs(30)));
+    let (id, _) = host.accept();
+    host.send(id, b"anybody?");
+    host.wait(Duration::from_secs(25));
+    assert_eq!(host.state(id), "ESTABLISHED");
+    host.wait(Duration::from_secs(40));
+    assert_eq!(host.closed(), Some(CloseReason::TimedOut));
+}
+
+#[test]
+fn without_a_user_timeout_fifteen_retransmissions_are_made() {
+    // RFC 1122 §4.2.3.5.
+    let mut host = Host::new();
+    let (id, _) = host.accept();
+    host.send(id, b"anybody?");
+    host.wait(Duration::from_secs(100));
+    assert_eq!(host.state(id), "ESTABLISHED", "R2 is at least 100 s");
+    host.wait(Duration::from_secs(3_600));
+    assert_eq!(host.closed(), Some(CloseReason::TimedOut));
+    assert_eq!(host.all().iter().filter(|segment| segment.text == b"anybody?").count(), 16);
+}
+
+#[test]
+fn pacing_spreads_a_window_over_the_round_trip() {
+    let mut host = with(|options| options.pacing = true);
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0);
+    syn.mss = Some(1_000);
+    host.get(&syn);
+    let first = host.expect().seq + 1;
+    host.wait_ms(100);
+    host.get(&seg(ACK, 1_001, first));
+    let [TcpEvent::Accepted { connection: id, .. }] = host.events[..] else { panic!("{:?}", host.events) };
+    host.send(id, &bytes(0, 60_000));
+    let begun = host.all().len();
+    assert_eq!(begun, 10, "the rate is not known before the first acknowledgement");
+    host.wait_ms(100);
+    host.get(&seg(ACK, 1_001, first + 10_000));
+    let at_once = host.all().len();
+    assert!(at_once <= 3, "{at_once} at once");
+    let mut later = 0;
+    for _ in 0..10 {
+        host.wait_ms(10);
+        later += host.all().len();
+    }
+    assert!(later >= 10, "{later} over the round trip");
+}

@@ -1,0 +1,119 @@
+//! Bytes from one stack to another.
+
+use std::time::Duration;
+
+use tailwater_stack::Config;
+use tailwater_stack::tcp::{CloseReason, congestion};
+
+use crate::pair::{Faults, Net, Transfer};
+
+const FINISHED: [Option<CloseReason>; 2] = [Some(CloseReason::Finished); 2];
+
+#[test]
+fn bytes_arrive_in_both_directions_over_both_families() {
+    for v6 in [false, true] {
+        let mut net = Net::new(1, Faults::NONE);
+        let client = net.connect(v6);
+        let outcome = Transfer::new(client, [300_000, 200_000]).run(&mut net, Duration::from_secs(60));
+        assert_eq!((outcome.closed, outcome.received), (FINISHED, [200_000, 300_000]));
+        assert_eq!(net.stacks[0].tcp_counters().segments_resent, 0, "on a clean path nothing is sent twice");
+        assert_eq!(net.stacks[1].tcp_counters().segments_resent, 0);
+        net.run(Duration::from_secs(120));
+        net.assert_books();
+        assert!(net.stacks.iter().all(|stack| stack.held() == 0 && stack.poll_timeout().is_none()));
+    }
+}
+
+#[test]
+fn jumbo_segments_cross_links_that_carry_them() {
+    let configs = [Config::default(), Config::default()];
+    let mut net = Net::with(configs, 9_000, 1, Faults::NONE);
+    for env in &mut net.envs {
+        env.buffer_len = 1_800;
+    }
+    let client = net.connect(false);
+    let before = net.carried;
+    let outcome = Transfer::new(client, [1_000_000, 0]).run(&mut net, Duration::from_secs(60));
+    assert_eq!((outcome.closed, outcome.received), (FINISHED, [0, 1_000_000]));
+    assert!(net.carried - before < 300, "{} frames", net.carried - before);
+}
+
+#[test]
+fn every_congestion_control_fills_a_bottleneck() {
+    for control in congestion::CONTROLS {
+        let mut configs = [Config::default(), Config::default()];
+        configs[0].tcp.connection.congestion_control = control;
+        let faults = Faults { rate: 1_250_000, delay: Duration::from_millis(10), ..Faults::NONE };
+        let mut net = Net::with(configs, 1500, 3, faults);
+        let client = net.connect(false);
+        let outcome = Transfer::new(client, [5_000_000, 0]).run(&mut net, Duration::from_secs(60));
+        assert_eq!((outcome.closed, outcome.received), (FINISHED, [0, 5_000_000]), "{}", control.name);
+        let seconds = outcome.took.as_secs_f64();
+        assert!(seconds < 5.0, "{}: 5 MB at 1.25 MB/s took {seconds} s", control.name);
+    }
+}
+
+#[test]
+fn loss_of_one_in_a_hundred_is_repaired_without_time_outs_mostly() {
+    let faults = Faults { loss: 10, delay: Duration::from_millis(20), ..Faults::NONE };
+    let mut net = Net::new(5, faults);
+    let client = net.connect(false);
+    let outcome = Transfer::new(client, [2_000_000, 0]).run(&mut net, Duration::from_secs(300));
+    assert_eq!((outcome.closed, outcome.received), (FINISHED, [0, 2_000_000]));
+    let counters = net.stacks[0].tcp_counters();
+    assert!(counters.recoveries > 3 && counters.timeouts <= 2, "{counters:?}");
+}
+
+#[test]
+fn every_byte_arrives_once_and_in_order_or_both_ends_get_an_error() {
+    let seeds: u64 = std::env::var("TAILWATER_TCP_SEEDS").map_or(300, |seeds| seeds.parse().expect("a number"));
+    for seed in 0..seeds {
+        one_seed(seed);
+    }
+}
+
+/// One run, of which everything depends on the seed alone.
+fn one_seed(seed: u64) {
+    let pick = |shift: u32, n: u64| (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift) % n;
+    let faults = Faults {
+        loss: [0, 5, 20, 100, 250][pick(3, 5) as usize],
+        duplication: [0, 10, 100][pick(9, 3) as usize],
+        corruption: [0, 10, 50][pick(13, 3) as usize],
+        reordering: [0, 30, 200][pick(17, 3) as usize],
+        delay: Duration::from_micros([100, 5_000, 50_000][pick(21, 3) as usize]),
+        lateness: Duration::from_micros([200, 4_000, 60_000][pick(25, 3) as usize]),
+        rate: [0, 0, 500_000][pick(29, 3) as usize],
+        queue: Duration::from_millis(40),
+        marks: pick(33, 2) == 0,
+    };
+    let mut configs = [Config::default(), Config::default()];
+    for (n, config) in configs.iter_mut().enumerate() {
+        let connection = &mut config.tcp.connection;
+        let bits = pick(37 + n as u32 * 5, 32);
+        (connection.sack, connection.timestamps) = (bits & 1 == 0, bits & 2 == 0);
+        (connection.window_scaling, connection.nagle) = (bits & 4 == 0, bits & 8 == 0);
+        connection.pacing = bits & 16 == 0;
+        connection.congestion_control = &congestion::CONTROLS[(seed % congestion::CONTROLS.len() as u64) as usize];
+        connection.receive_buffer = [4_000, 64 << 10, 256 << 10][pick(47, 3) as usize];
+        connection.receive_buffer_max = connection.receive_buffer.max(100_000);
+    }
+    let mut net = Net::with(configs, [1500, 576, 9_000][pick(51, 3) as usize], seed, faults);
+    let client = net.connect(pick(55, 2) == 0);
+    let sizes = [[60_000, 0], [0, 30_000], [20_000, 40_000], [1, 1], [0, 0]][pick(57, 5) as usize];
+    let outcome = Transfer::new(client, sizes).run(&mut net, Duration::from_secs(7_200));
+    // An end that never accepted has no connection to close.
+    let hangs = outcome.closed[0].is_none();
+    assert!(!hangs, "seed {seed} hangs with {faults:?}: {outcome:?}");
+    if outcome.closed == FINISHED {
+        assert_eq!(outcome.received, [sizes[1], sizes[0]], "seed {seed}");
+    } else {
+        assert!(faults.loss > 0 || faults.corruption > 0, "seed {seed}: {outcome:?}");
+    }
+    net.run(Duration::from_secs(300));
+    net.assert_books();
+    for stack in &net.stacks {
+        assert_eq!(stack.held(), 0, "seed {seed}");
+        assert_eq!(stack.tcp_connections(net.now).count(), 0, "seed {seed}");
+        assert_eq!(stack.poll_timeout(), None, "seed {seed}: a timer is stuck");
+    }
+}
