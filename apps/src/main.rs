@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `cli` | the command line as a whole |
 //! | `common` | options of every command that moves packets |
+//! | `grouping` | options of those that use a whole interface group |
 //! | `l3fwd`, `echo`, `ping`, `capture`, `group`, `doctor`, `stats`, `top`, `ctl`, `demo` | the subcommands |
 //! | `session` | a dataplane that runs until it is told to stop: progress, control socket, summary |
 //! | `control` | the socket by which `stats`, `top` and `ctl` talk to a running command |
@@ -24,6 +25,7 @@ mod doctor;
 mod echo;
 mod failure;
 mod group;
+mod grouping;
 mod hosting;
 mod interrupt;
 mod l3fwd;

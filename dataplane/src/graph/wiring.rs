@@ -2,7 +2,7 @@
 
 use crate::block::{Kind, Registry};
 
-use super::{EGRESS, GraphError, GraphSpec, spec};
+use super::{EGRESS, GraphError, GraphSpec, INGRESS, spec};
 
 /// Where an output leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ impl Wiring {
             vertices.push(Vertex { name: node.name.clone(), kind, spec: at, targets });
         }
         let mut wiring = Self { vertices, sources: vec![Target::Unbound; ports.len()] };
+        let mut others = Target::Unbound;
+        let mut own_edge = vec![false; ports.len()];
         for edge in &graph.edges {
             let text = || String::from(edge.clone());
             let target = match spec::port_of(&edge.to, "tx:", ports, &text)? {
@@ -52,7 +54,11 @@ impl Wiring {
                 None => wiring.place(&edge.to).map_or(Target::Unbound, Target::Node),
             };
             match spec::port_of(&edge.from, "rx:", ports, &text)? {
-                Some(port) => wiring.sources[port] = target,
+                _ if edge.from == INGRESS => others = target,
+                Some(port) => {
+                    wiring.sources[port] = target;
+                    own_edge[port] = true;
+                }
                 None => {
                     if let Some(at) = wiring.place(&edge.from) {
                         let vertex = &mut wiring.vertices[at];
@@ -61,6 +67,8 @@ impl Wiring {
                 }
             }
         }
+        let left = wiring.sources.iter_mut().zip(own_edge).filter(|(_, own_edge)| !own_edge);
+        left.for_each(|(source, _)| *source = others);
         Ok(wiring)
     }
 
