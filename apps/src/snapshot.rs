@@ -292,6 +292,18 @@ impl Queue {
 }
 
 impl Block {
+    /// Adds another worker's instance of the same block.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.batches += other.batches;
+        self.cycles += other.cycles;
+        self.packets_per_batch = ratio(self.packets, self.batches);
+        self.cycles_per_packet = ratio(self.cycles, self.packets);
+        self.batch_sizes.iter_mut().zip(&other.batch_sizes).for_each(|(sum, n)| *sum += n);
+        add(&mut self.sent, &other.sent);
+        add(&mut self.counters, &other.counters);
+    }
+
     fn of(report: &NodeReport) -> Self {
         Self {
             name: report.name.clone(),

@@ -3,6 +3,7 @@
 mod batch;
 mod edit;
 mod follow;
+mod graph;
 mod list;
 mod print;
 
@@ -84,6 +85,11 @@ The file is what `ctl dump` prints; see `ctl diff FILE` for what would happen.")
     },
     /// List the blocks with their parameters and counters
     List,
+    /// Show what flows along each edge, or draw it
+    #[command(after_help = "Examples:
+  tailwater ctl graph                                  edges with packets per second
+  tailwater ctl graph --dot | dot -Tsvg > graph.svg    a picture (Debian's package graphviz); -Tpng works, too")]
+    Graph(graph::Graph),
     /// List the kinds of blocks there are, or describe some
     Kinds {
         /// Describe these
@@ -128,6 +134,7 @@ fn perform(args: &Args) -> anyhow::Result<()> {
         }
         Verb::Dump => dump(&peer.ask(Request::Dump)?, args.json),
         Verb::List => list::blocks(&peer, args.json),
+        Verb::Graph(graph) => graph.show(&peer, args.json),
         Verb::Kinds { kinds } => list::kinds(&peer, kinds, args.json),
         Verb::Subscribe { from, count } => follow::events(&peer, *from, *count, args.json),
     }

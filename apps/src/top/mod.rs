@@ -34,7 +34,8 @@ use crate::window::Window;
 use keyboard::{Keyboard, Typed};
 use sampler::Sampler;
 use screen::Screen;
-use sheet::{Sheet, scaled};
+use sheet::Sheet;
+pub(crate) use sheet::scaled;
 use view::{Act, INTERVAL_MAX, INTERVAL_MIN, View};
 
 pub(crate) const AFTER_HELP: &str = "\

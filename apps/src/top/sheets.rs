@@ -251,8 +251,8 @@ pub(crate) fn blocks(window: &Window, by_worker: bool) -> Sheet {
             match blocks.iter_mut().find(|(_, known, _)| !by_worker && known.name == block.name) {
                 Some((worker, known, known_total)) => {
                     *worker = "all".to_owned();
-                    join(known, block);
-                    join(known_total, total);
+                    known.join(block);
+                    known_total.join(total);
                 }
                 None => blocks.push((now.worker.to_string(), block.clone(), total.clone())),
             }
@@ -279,16 +279,6 @@ fn block_row(window: &Window, worker: &str, cycles: u64, delta: &Block, now: &Bl
     let batches = batch_details(window, &delta.batch_sizes, &now.batch_sizes);
     let details = sent.chain(batches).chain(details(window, &delta.counters, &now.counters)).collect();
     Row { cells, trend: window.rate(delta.packets), details }
-}
-
-/// Adds another worker's instance of the same block.
-fn join(block: &mut Block, other: &Block) {
-    block.packets += other.packets;
-    block.batches += other.batches;
-    block.cycles += other.cycles;
-    block.batch_sizes.iter_mut().zip(&other.batch_sizes).for_each(|(sum, n)| *sum += n);
-    add(&mut block.sent, &other.sent);
-    add(&mut block.counters, &other.counters);
 }
 
 /// Everything that was lost, by place and reason: in the workers, in the XDP program, in the kernel.

@@ -23,6 +23,10 @@ const KINDS: [(&str, &[&str]); 5] = [
 struct Model {
     kinds: BTreeMap<String, &'static str>,
     edges: BTreeSet<(String, String, String)>,
+    /// Added by the transaction under way: no state of theirs runs.
+    fresh: BTreeSet<String>,
+    /// Running blocks that it replaces: their kind, and whether their state is dropped.
+    replaced: BTreeMap<String, (&'static str, bool)>,
 }
 
 /// An operation, by numbers.
@@ -74,6 +78,7 @@ impl Model {
                 let name = name(at);
                 self.edges.iter().all(|(from, _, to)| *from != name && *to != name).then_some(())?;
                 self.kinds.remove(&name)?;
+                self.forget(&name);
             }
             Step::Bind(..) => {
                 let edge = self.key(&self.bound(step)?);
@@ -87,8 +92,8 @@ impl Model {
                 let (from, output, to) = self.edge(*edge)?;
                 self.add(name(at), KINDS[*kind].0)?;
                 self.edges.remove(&(from.clone(), output.clone(), to.clone()));
-                self.edges.insert((from, output, name(at)));
-                self.edges.insert((name(at), "out".into(), to));
+                self.edges.insert((from, output, name(at))).then_some(())?;
+                self.edges.insert((name(at), "out".into(), to)).then_some(())?;
             }
             Step::Extract(at) => {
                 let name = name(at);
@@ -102,12 +107,15 @@ impl Model {
                 };
                 self.edges = rest.into_iter().map(moved).collect();
                 self.kinds.remove(&name);
+                self.forget(&name);
             }
             Step::Replace(at, kind, drop) => {
-                let old = *self.kinds.get(&name(at))?;
-                let new = kind.map_or(old, |kind| KINDS[kind].0);
-                (*drop || old == "forward" || old == new).then_some(())?;
-                self.kinds.insert(name(at), new);
+                let now = *self.kinds.get(&name(at))?;
+                if !self.fresh.contains(&name(at)) {
+                    let running = self.replaced.get(&name(at)).map_or(now, |(running, _)| running);
+                    self.replaced.insert(name(at), (running, *drop));
+                }
+                self.kinds.insert(name(at), kind.map_or(now, |kind| KINDS[kind].0));
             }
             Step::Set(at, delay) => {
                 (self.kinds.get(&name(at)) == Some(&"impair") && *delay >= 0).then_some(())?;
@@ -117,7 +125,25 @@ impl Model {
     }
 
     fn add(&mut self, name: String, kind: &'static str) -> Option<()> {
+        // An edge may be bound before its block is there; only now is it known what its first output is called.
+        let first = outputs(kind).first().copied().unwrap_or_default();
+        let named = |(from, output, to): (String, String, String)| match from == name && output.is_empty() {
+            true => (from, first.to_owned(), to),
+            false => (from, output, to),
+        };
+        self.edges = std::mem::take(&mut self.edges).into_iter().map(named).collect();
+        self.fresh.insert(name.clone());
         self.kinds.insert(name, kind).is_none().then_some(())
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.fresh.remove(name);
+        self.replaced.remove(name);
+    }
+
+    /// The same after the transaction: what it added and replaced is running.
+    fn settled(self) -> Self {
+        Self { fresh: BTreeSet::new(), replaced: BTreeMap::new(), ..self }
     }
 
     fn bound(&self, step: &Step) -> Option<Edge> {
@@ -138,7 +164,7 @@ impl Model {
         self.edges.iter().nth(at).cloned()
     }
 
-    /// Ends exist, outputs exist and lead to one place, nothing goes round in circles.
+    /// Ends exist, outputs exist and lead to one place, state that is kept fits, nothing goes round in circles.
     fn is_sound(&self) -> bool {
         let known = |name: &str| name.contains(':') || self.kinds.contains_key(name);
         let mut used = BTreeSet::new();
@@ -147,7 +173,10 @@ impl Model {
                 from.contains(':') || self.kinds.get(from).is_some_and(|kind| outputs(kind).contains(&output.as_str()));
             known(from) && known(to) && has && used.insert((from, output))
         });
-        ends && self.kinds.keys().all(|name| !self.leads_to(name, name, 0))
+        let fits = |(name, (running, drop)): (&String, &(&str, bool))| {
+            *drop || *running == "forward" || self.kinds.get(name) == Some(running)
+        };
+        ends && self.replaced.iter().all(fits) && self.kinds.keys().all(|name| !self.leads_to(name, name, 0))
     }
 
     fn leads_to(&self, from: &str, wanted: &str, depth: usize) -> bool {
@@ -158,7 +187,7 @@ impl Model {
     fn of(spec: &GraphSpec) -> Self {
         let kind = |name: &str| KINDS.iter().find(|(kind, _)| *kind == name).unwrap().0;
         let kinds = spec.nodes.iter().map(|node| (node.name.clone(), kind(&node.kind))).collect();
-        let model = Self { kinds, edges: BTreeSet::new() };
+        let model = Self { kinds, ..Self::default() };
         let edges = spec.edges.iter().map(|edge| model.key(edge)).collect();
         Self { edges, ..model }
     }
@@ -210,7 +239,7 @@ proptest! {
             outsides.iter_mut().for_each(|outside| outside.stir(32));
             match (plant.change(operations.clone()), wanted) {
                 (Ok(change), Some(wanted)) => {
-                    model = wanted;
+                    model = wanted.settled();
                     prop_assert!(change.version == version || change.version == version + 1);
                     version = change.version;
                 }
