@@ -42,6 +42,10 @@ impl<B: Buffer> Tcb<B> {
         let mut delivery = Delivery { window_moved: self.update_send_window(seg), ..Delivery::default() };
         self.take_acknowledged(seg, &mut delivery, cx);
         self.take_sacked(seg, &mut delivery, cx);
+        // What had waited behind a hole that was filled again has waited for that, not for the path.
+        if delivery.resent_acked {
+            (delivery.oldest, delivery.newest) = (None, None);
+        }
         self.sample_round_trip(seg, &delivery, cx);
         if self.queue.sent_count() == 0 && delivery.acked == 0 && !seg.has(flag::ECE) {
             return;

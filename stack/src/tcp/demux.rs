@@ -1,6 +1,7 @@
 //! From a packet to its connection, and around each piece of work on one.
 
 use alloc::boxed::Box;
+use core::time::Duration;
 
 use super::event::ConnectionId;
 use super::seg::Seg;
@@ -11,7 +12,11 @@ use crate::drop_reason::DropReason;
 use crate::env::Env;
 use crate::packet::Packet;
 use crate::stack::Stack;
+use crate::time::Instant;
 use crate::verdict::Verdict;
+
+/// Between two expiries of one connection's timers.
+const PAUSE_MIN: Duration = Duration::from_micros(100);
 
 impl<B: Buffer> Stack<B> {
     pub(crate) fn on_tcp<E: Env<Buffer = B>>(&mut self, packet: Packet, buffer: B, env: &mut E) -> Verdict<B> {
@@ -60,7 +65,7 @@ impl<B: Buffer> Stack<B> {
                 self.tcp.listeners.on_half_open_gone(listener);
             }
         }
-        self.settle(index, tcb);
+        self.settle(index, tcb, now);
         Some(result)
     }
 
@@ -75,7 +80,7 @@ impl<B: Buffer> Stack<B> {
         self.with(id.index, env, work)
     }
 
-    fn settle(&mut self, index: u32, mut tcb: Box<Tcb<B>>) {
+    fn settle(&mut self, index: u32, mut tcb: Box<Tcb<B>>, now: Instant) {
         let tcp = &mut self.tcp;
         let tells = !tcb.orphan && (tcb.listener.is_none() || tcb.news.accepted);
         let told = !tells || (tcb.news.closed.is_none() && tcb.received.ready_bytes() == 0);
@@ -88,7 +93,8 @@ impl<B: Buffer> Stack<B> {
             tcb.news.queued = true;
             tcp.line.push_back(tcb.id);
         }
-        tcp.wheel.schedule(index, tcb.timers.next());
+        // Not at once again, so that a burst of timeouts ends whatever the pauses are configured to.
+        tcp.wheel.schedule(index, tcb.timers.next().map(|at| at.max(now + PAUSE_MIN)));
         tcp.table.put(index, tcb);
     }
 

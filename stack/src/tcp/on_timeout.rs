@@ -13,6 +13,9 @@ use crate::wire::tcp::flag;
 
 /// Window probes without any answer before the peer is given up for dead (RFC 9293 §3.8.6.1).
 const WINDOW_PROBES_MAX: u8 = 15;
+/// Pauses between window probes, each twice the last, that a connection without an application gets, answered or not:
+/// a peer that never opens its window would keep it for ever.
+const ORPHAN_PAUSES_MAX: u8 = 8;
 
 impl<B: Buffer> Tcb<B> {
     /// Does what is due.
@@ -83,7 +86,8 @@ impl<B: Buffer> Tcb<B> {
             return;
         }
         let gone = self.user_timeout().is_some_and(|timeout| cx.now.since(self.last_heard_at) >= timeout);
-        if self.probes_out >= WINDOW_PROBES_MAX || (gone && self.probes_out > 0) {
+        let forlorn = self.orphan && self.rtt.backoff() >= ORPHAN_PAUSES_MAX;
+        if self.probes_out >= WINDOW_PROBES_MAX || (gone && self.probes_out > 0) || forlorn {
             self.give_up(CloseReason::TimedOut, cx);
             return;
         }

@@ -124,21 +124,22 @@ impl<B: Buffer> Tcb<B> {
 
     /// Early text, of which some may have come in order since.
     fn append_overlapping<E: Env<Buffer = B>>(&mut self, mut early: Early<B>, cx: &mut Cx<'_, B, E>) {
-        let old = self.rcv_nxt.since(early.seq).min(early.len);
-        if old == early.len && !early.fin {
-            if let Some(text) = early.text {
+        let before_len = early.len;
+        let old = self.rcv_nxt.since(early.seq).min(before_len);
+        if let Some(text) = early.text.take() {
+            if old == before_len {
                 cx.discard(text, DropReason::TcpDuplicate);
+            } else {
+                early.text = cx.cut_front(text, old as usize);
             }
+        }
+        // Nothing new; or no buffer, and it is as if it had never come.
+        if early.text.is_none() && !early.fin {
             return;
         }
-        if let Some(text) = early.text.take() {
-            early.text = cx.cut_front(text, old as usize).filter(|text| !text.is_empty());
-            // Without a buffer it is as if it had never come.
-            if early.text.is_none() && old < early.len {
-                return;
-            }
-        }
-        (early.seq, early.len) = (self.rcv_nxt, early.len - old);
+        early.seq = self.rcv_nxt;
+        early.len = early.text.as_ref().map_or(0, |text| text.len() as u32);
+        early.fin &= early.len + old == before_len;
         self.append(early, cx);
     }
 

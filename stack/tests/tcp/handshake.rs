@@ -381,6 +381,33 @@ fn a_stale_cookie_is_refused() {
 }
 
 #[test]
+fn a_client_is_served_amid_a_flood_of_spoofed_syns() {
+    // RFC 4987: the flood fills the backlog once, and keeps nothing after.
+    let mut host = Host::new();
+    host.listen();
+    let flood = |host: &mut Host, from: u32| {
+        for n in from..from + 5_000 {
+            host.get(&seg(SYN, n, 0).via(10_000 + (n % 50_000) as u16));
+        }
+        host.env.transmitted.clear();
+    };
+    flood(&mut host, 0);
+    let mut syn = seg(SYN, 1_000, 0).ts(9, 0);
+    (syn.mss, syn.sack_permitted) = (Some(1_000), true);
+    let (id, first) = host.accept_with(&syn);
+    let mut echo = 0;
+    for n in 0..50u32 {
+        flood(&mut host, 5_000 * (n + 1));
+        host.get(&seg(ACK, 1_001 + n * 500, first).ts(10 + n, echo).text(&[n as u8; 500]));
+        assert_eq!(host.read(id), [n as u8; 500]);
+        echo = host.all().last().and_then(|ack| ack.timestamps).map_or(echo, |(value, _)| value);
+    }
+    let half_open: Vec<_> = host.stack.tcp_listeners().map(|(_, _, half_open, _)| half_open).collect();
+    assert_eq!(half_open, [1_024]);
+    assert!(host.stack.tcp_counters().syn_cookies_sent > 200_000);
+}
+
+#[test]
 fn without_cookies_a_full_backlog_drops_syns_by_name() {
     let mut host = with_tcp(|tcp| tcp.syn_cookies = SynCookies::Never);
     let how = Listen { syn_backlog_max: 1, ..Listen::default() };

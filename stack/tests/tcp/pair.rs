@@ -228,6 +228,17 @@ impl Net {
         self.stacks[0].tcp_connect(connect, |_| true, &mut self.envs[0]).unwrap()
     }
 
+    /// For whoever has to find out why.
+    pub fn describe(&self) -> String {
+        let ends = self.stacks.iter().zip(&self.envs).map(|(stack, env)| {
+            let connections: Vec<_> = stack.tcp_connections(self.now).collect();
+            let drops: Vec<_> = stack.ledger().drops().collect();
+            let due = stack.poll_timeout().map(|due| due.since(env.now));
+            format!("{connections:#?}\n{:?}\n{drops:?}\ndue in {due:?}", stack.tcp_counters())
+        });
+        ends.collect::<Vec<_>>().join("\n\n")
+    }
+
     pub fn assert_books(&self) {
         for (stack, env) in self.stacks.iter().zip(&self.envs) {
             let held = stack.held();
@@ -251,6 +262,8 @@ pub struct Outcome {
     /// Bytes that each end received, all of them right and in order.
     pub received: [usize; 2],
     pub took: Duration,
+    /// The time was up before both ends had learnt of the end.
+    pub hangs: bool,
 }
 
 /// Both ends write so many bytes, shut down, and read to the end.
@@ -346,6 +359,7 @@ impl Transfer {
             assert!(steps < 3_000_000, "livelock");
         }
         self.outcome.took = net.now.since(began);
+        self.outcome.hangs = !self.is_over();
         self.outcome
     }
 }

@@ -141,6 +141,17 @@ fn a_fin_beyond_a_gap_waits_for_the_text_before_it() {
 }
 
 #[test]
+fn text_that_reaches_over_an_early_fin_loses_no_buffer() {
+    // What a fuzzer found: a peer that sends more than it said it would.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(FIN | ACK, 2_001, first).text(&bytes(1_000, 200)));
+    host.get(&seg(ACK, 1_001, first).text(&bytes(0, 1_400)));
+    assert_eq!(host.read(id), bytes(0, 1_400));
+    host.all();
+}
+
+#[test]
 fn the_window_shrinks_with_what_waits_and_never_moves_back() {
     let mut config = Config::default();
     (config.tcp.connection.receive_buffer, config.tcp.connection.receive_buffer_max) = (65_535, 65_535);

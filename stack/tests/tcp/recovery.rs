@@ -224,6 +224,20 @@ fn a_retransmission_is_no_measure_of_the_round_trip() {
 }
 
 #[test]
+fn what_waited_behind_a_hole_is_no_measure_of_the_round_trip() {
+    // Without SACK the acknowledgement of what came early comes when the hole is filled.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.send(id, &bytes(0, 5_000));
+    host.all();
+    host.wait(Duration::from_secs(10));
+    host.all();
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().srtt;
+    host.get(&seg(ACK, 1_001, first + 5_000));
+    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().srtt, before);
+}
+
+#[test]
 fn a_needless_time_out_is_taken_back_by_timestamps() {
     // RFC 3522 §3.2 (Eifel).
     let (mut host, id, first) = ten_in_flight(true);

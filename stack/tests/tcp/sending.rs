@@ -115,6 +115,22 @@ fn a_closed_window_that_does_not_answer_ends_the_connection() {
 }
 
 #[test]
+fn a_closed_window_does_not_keep_a_connection_that_nobody_wants() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(ACK, 1_001, first).window(0));
+    host.send(id, b"waiting");
+    host.stack.tcp_close(id, &mut host.env).unwrap();
+    for _ in 0..200 {
+        host.wait(Duration::from_secs(10));
+        for _ in host.all() {
+            host.get(&seg(ACK, 1_001, first).window(0));
+        }
+    }
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+}
+
+#[test]
 fn a_full_send_buffer_takes_less_and_tells_when_there_is_room() {
     let mut host = with(|options| options.send_buffer_max = 4_000);
     let (id, first) = host.accept();

@@ -1,0 +1,152 @@
+//! Many idle connections in one process: what each costs in memory, and that the table does not slow down.
+//!
+//! `TAILWATER_TCP_CONNECTIONS=1000000 cargo test --release -p tailwater-stack --test tcp_scale -- --nocapture` prints the
+//! cost per segment from ten connections up.
+#![allow(unsafe_code, clippy::unwrap_used, clippy::panic, reason = "a test, with an allocator that counts")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tailwater_stack::tcp::{Listen, TcpEvent};
+use tailwater_stack::testing::{TestEnv, VecBuffer, mac};
+use tailwater_stack::wire::tcp::{TcpSend, flag};
+use tailwater_stack::{Cidr, Config, InterfaceConfig, InterfaceId, Stack, checksum};
+
+/// Bytes allocated and not freed.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: passed on from the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: passed on from the caller.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const OURS: [u8; 4] = [10, 0, 0, 1];
+/// Each has 64,000 ports.
+const PEERS: usize = 16;
+
+struct World {
+    stack: Stack<VecBuffer>,
+    env: TestEnv,
+}
+
+impl World {
+    fn new(connections_max: usize) -> Self {
+        let mut config = Config::default();
+        config.tcp.connections_max = connections_max;
+        let mut stack = Stack::new(config, 1);
+        let port = stack.add_interface(InterfaceConfig::exclusive(mac(1), 1500));
+        stack.add_address(port, Cidr::new(OURS, 8).unwrap()).unwrap();
+        let how = Listen { backlog_max: usize::MAX, ..Listen::default() };
+        stack.tcp_listen("0.0.0.0:80".parse().unwrap(), how).unwrap();
+        let mut env = TestEnv::default();
+        env.advance(Duration::from_secs(1));
+        for n in 0..PEERS as u8 {
+            assert!(stack.set_neighbour(port, Ipv4Addr::new(10, 1, 0, n).into(), mac(2), &mut env));
+        }
+        Self { stack, env }
+    }
+
+    fn get(&mut self, n: usize, seq: u32, ack: u32, flags: u8, text: &[u8]) {
+        let frame = frame(n, seq, ack, flags, text);
+        let _ = self.stack.ingest(InterfaceId(0), VecBuffer::from_bytes(&frame), &mut self.env);
+    }
+
+    /// Opens connection `n`; our first number in it.
+    fn open(&mut self, n: usize) -> u32 {
+        self.get(n, 999, 0, flag::SYN, b"");
+        let answer = self.env.sent().unwrap();
+        let first = u32::from_be_bytes(answer[38..42].try_into().unwrap()).wrapping_add(1);
+        self.get(n, 1_000, first, flag::ACK, b"");
+        assert!(matches!(self.stack.tcp_poll(), Some(TcpEvent::Accepted { .. })), "connection {n}");
+        first
+    }
+}
+
+/// From peer and port by number.
+fn frame(n: usize, seq: u32, ack: u32, flags: u8, text: &[u8]) -> Vec<u8> {
+    let peer = [10, 1, 0, (n % PEERS) as u8];
+    let header = TcpSend {
+        source_port: (n / PEERS + 1_024) as u16,
+        destination_port: 80,
+        seq,
+        ack,
+        flags,
+        window: 65_535,
+        options_len: 0,
+    }
+    .header();
+    let mut segment = Vec::from(zerocopy_bytes(&header));
+    segment.extend_from_slice(text);
+    let sum = checksum::Sum::pseudo_v4(peer.into(), OURS.into(), 6, segment.len()).with(&segment).checksum();
+    segment[16..18].copy_from_slice(&sum);
+    let len = (20 + segment.len()) as u16;
+    let mut ip = [&[0x45, 0][..], &len.to_be_bytes(), &[0, 0, 0x40, 0, 64, 6, 0, 0], &peer, &OURS].concat();
+    let sum = checksum::of(&ip);
+    ip[10..12].copy_from_slice(&sum);
+    [&mac(1).0[..], &mac(2).0, &[8, 0], &ip, &segment].concat()
+}
+
+fn zerocopy_bytes(header: &tailwater_stack::wire::tcp::TcpHeader) -> &[u8] {
+    zerocopy::IntoBytes::as_bytes(header)
+}
+
+#[test]
+fn idle_connections_cost_little_memory_and_no_timer() {
+    let wanted: usize = std::env::var("TAILWATER_TCP_CONNECTIONS").map_or(20_000, |n| n.parse().unwrap());
+    let mut world = World::new(wanted);
+    let mut firsts = Vec::with_capacity(wanted);
+    let before = LIVE.load(Ordering::Relaxed);
+    for n in 0..wanted {
+        firsts.push(world.open(n));
+        if (n + 1).is_power_of_two() || n + 1 == wanted {
+            let each = cost(&mut world, &firsts);
+            println!("{:>8} connections: {each:?} per segment and its acknowledgement", n + 1);
+        }
+    }
+    let each = (LIVE.load(Ordering::Relaxed) - before) / wanted;
+    println!("{each} bytes a connection");
+    // The test's own records take a few; the default congestion control takes up to 256 of these.
+    assert!(each < 1_024 + 256, "{each} bytes a connection");
+    // Acknowledgements that were delayed have left by now; nothing else is due.
+    world.env.advance(Duration::from_secs(60));
+    world.stack.on_timeout(&mut world.env);
+    world.stack.on_timeout(&mut world.env);
+    assert_eq!(world.stack.poll_timeout(), None);
+    assert_eq!(world.stack.held(), 0);
+}
+
+/// Time for one segment to each of some connections, old and new.
+fn cost(world: &mut World, firsts: &[u32]) -> Duration {
+    let step = (firsts.len() / 1_000).max(1);
+    let picked: Vec<usize> = (0..firsts.len()).step_by(step).take(1_000).collect();
+    // A keep-alive probe: each is answered by an acknowledgement, and leaves nothing behind.
+    let frames: Vec<_> = picked.iter().map(|&n| frame(n, 999, firsts[n], flag::ACK, b"")).collect();
+    world.env.advance(Duration::from_secs(1));
+    let buffers: Vec<_> = frames.iter().map(|frame| VecBuffer::from_bytes(frame)).collect();
+    let begun = Instant::now();
+    for buffer in buffers {
+        let _ = world.stack.ingest(InterfaceId(0), buffer, &mut world.env);
+    }
+    let took = begun.elapsed();
+    assert_eq!(world.env.transmitted.len(), picked.len());
+    world.env.transmitted.clear();
+    world.env.discarded.clear();
+    took / picked.len() as u32
+}
