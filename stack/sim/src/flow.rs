@@ -85,6 +85,14 @@ pub struct Flow {
     pub cwnd: Option<u32>,
     pub srtt: Option<Duration>,
     pub retransmitted_bytes: u64,
+    /// Connections that were asked for.
+    pub opened: u64,
+    /// Ends of connections that ended by both sides' closing.
+    pub ended_well: u64,
+    /// Ends of connections that ended by an error.
+    pub ended_badly: u64,
+    /// Bytes that arrived and were not what was sent.
+    pub wrong_bytes: u64,
 }
 
 impl Flow {

@@ -6,6 +6,7 @@ use tailwater_impair::Random;
 use tailwater_stack::{Config, DropReason, Env, Instant, InterfaceId, Stack, Verdict};
 
 use crate::buffer::{Pool, SimBuffer};
+use crate::router::Outbox;
 use crate::workload::Workload;
 
 /// The world of a host's stack: the virtual clock, seeded random numbers, the simulation's frames.
@@ -13,7 +14,7 @@ pub struct HostEnv<'a> {
     pub(crate) now: Instant,
     pub(crate) random: &'a mut Random,
     pub(crate) pool: &'a mut Pool,
-    pub(crate) outbox: &'a mut Vec<(InterfaceId, SimBuffer)>,
+    pub(crate) outbox: &'a mut Outbox,
 }
 
 impl Env for HostEnv<'_> {
@@ -58,10 +59,23 @@ impl HostContext<'_, '_> {
 
 pub(crate) struct Host {
     pub(crate) stack: Stack<SimBuffer>,
-    pub(crate) workloads: Vec<Box<dyn Workload>>,
+    workloads: Vec<Running>,
     pub(crate) random: Random,
     /// Verdicts that no workload wanted.
     pub(crate) unclaimed: u64,
+}
+
+/// A workload, and its deadline since the last time that it was called.
+struct Running {
+    workload: Box<dyn Workload>,
+    due: Option<Instant>,
+}
+
+impl Running {
+    fn call(&mut self, f: impl FnOnce(&mut dyn Workload)) {
+        f(&mut *self.workload);
+        self.due = self.workload.poll_timeout();
+    }
 }
 
 /// Rounds of events and timeouts in one instant, so that no pair of workloads keeps time standing still.
@@ -73,18 +87,17 @@ impl Host {
         Self { stack, workloads: Vec::new(), random, unclaimed: 0 }
     }
 
-    pub(crate) fn start(
-        &mut self,
-        at: usize,
-        now: Instant,
-        pool: &mut Pool,
-        outbox: &mut Vec<(InterfaceId, SimBuffer)>,
-    ) {
-        let Self { stack, workloads, random, .. } = self;
+    pub(crate) fn workloads(&self) -> impl Iterator<Item = &dyn Workload> {
+        self.workloads.iter().map(|running| &*running.workload)
+    }
+
+    /// Adds a workload and starts it.
+    pub(crate) fn add(&mut self, workload: Box<dyn Workload>, now: Instant, pool: &mut Pool, outbox: &mut Outbox) {
+        let mut running = Running { workload, due: None };
+        let Self { stack, random, .. } = self;
         let env = &mut HostEnv { now, random, pool, outbox };
-        if let Some(workload) = workloads.get_mut(at) {
-            workload.start(&mut HostContext { stack, env });
-        }
+        running.call(|workload| workload.start(&mut HostContext { stack, env }));
+        self.workloads.push(running);
     }
 
     pub(crate) fn on_frame(
@@ -93,7 +106,7 @@ impl Host {
         frame: SimBuffer,
         now: Instant,
         pool: &mut Pool,
-        outbox: &mut Vec<(InterfaceId, SimBuffer)>,
+        outbox: &mut Outbox,
     ) {
         let Self { stack, workloads, random, unclaimed } = self;
         let mut env = HostEnv { now, random, pool, outbox };
@@ -103,26 +116,24 @@ impl Host {
         }
         let mut context = HostContext { stack, env: &mut env };
         let mut left = Some(verdict);
-        for workload in workloads {
+        for running in workloads {
             let Some(verdict) = left.take() else { return };
-            left = workload.on_verdict(verdict, &mut context);
+            left = running.workload.on_verdict(verdict, &mut context);
+            if left.is_none() {
+                running.due = running.workload.poll_timeout();
+            }
         }
-        if let Some(Verdict::Datagram(datagram)) = left {
-            pool.give(datagram.into_buffer());
-            *unclaimed += 1;
-        } else if let Some(Verdict::EchoReply(reply)) = left {
-            pool.give(reply.into_buffer());
-            *unclaimed += 1;
-        }
+        let buffer = match left {
+            Some(Verdict::Datagram(datagram)) => datagram.into_buffer(),
+            Some(Verdict::EchoReply(reply)) => reply.into_buffer(),
+            _ => return,
+        };
+        pool.give(buffer);
+        *unclaimed += 1;
     }
 
     /// Does what is due and tells the workloads what has happened; returns when to come again.
-    pub(crate) fn settle(
-        &mut self,
-        now: Instant,
-        pool: &mut Pool,
-        outbox: &mut Vec<(InterfaceId, SimBuffer)>,
-    ) -> Option<Instant> {
+    pub(crate) fn settle(&mut self, now: Instant, pool: &mut Pool, outbox: &mut Outbox) -> Option<Instant> {
         let Self { stack, workloads, random, .. } = self;
         let env = &mut HostEnv { now, random, pool, outbox };
         let mut context = HostContext { stack, env };
@@ -133,10 +144,8 @@ impl Host {
                 return Some(due);
             }
             context.stack.on_timeout(context.env);
-            for workload in workloads.iter_mut() {
-                if workload.poll_timeout().is_some_and(|due| due <= now) {
-                    workload.on_timeout(&mut context);
-                }
+            for running in workloads.iter_mut().filter(|running| running.due.is_some_and(|due| due <= now)) {
+                running.call(|workload| workload.on_timeout(&mut context));
             }
         }
         // What is still due has had its rounds; it must wait for time to pass.
@@ -144,13 +153,16 @@ impl Host {
     }
 }
 
-fn next_due(stack: &Stack<SimBuffer>, workloads: &[Box<dyn Workload>]) -> Option<Instant> {
-    let workloads = workloads.iter().filter_map(|workload| workload.poll_timeout()).min();
-    [stack.poll_timeout(), workloads].into_iter().flatten().min()
+fn next_due(stack: &Stack<SimBuffer>, workloads: &[Running]) -> Option<Instant> {
+    let own = workloads.iter().filter_map(|running| running.due).min();
+    [stack.poll_timeout(), own].into_iter().flatten().min()
 }
 
-fn tell_events(context: &mut HostContext<'_, '_>, workloads: &mut [Box<dyn Workload>]) {
+fn tell_events(context: &mut HostContext<'_, '_>, workloads: &mut [Running]) {
     while let Some(event) = context.stack.poll_event() {
-        workloads.iter_mut().for_each(|workload| workload.on_event(&event, context));
+        workloads.iter_mut().for_each(|running| running.call(|workload| workload.on_event(&event, context)));
+    }
+    while let Some(event) = context.stack.tcp_poll() {
+        workloads.iter_mut().for_each(|running| running.call(|workload| workload.on_tcp(&event, context)));
     }
 }

@@ -249,8 +249,7 @@ impl Simulation {
     pub fn add_boxed_workload(&mut self, host: NodeId, workload: Box<dyn Workload>) {
         let Self { nodes, now, pool, outbox, .. } = self;
         if let Some(Node { kind: Kind::Host(host), .. }) = nodes.get_mut(host.0) {
-            host.workloads.push(workload);
-            host.start(host.workloads.len() - 1, *now, pool, outbox);
+            host.add(workload, *now, pool, outbox);
         }
         // It goes on when the simulation does, by routes that are known then.
         self.send_outbox(host.0);
@@ -475,12 +474,12 @@ impl Simulation {
     pub fn flows(&self) -> BTreeMap<String, Flow> {
         let mut flows: BTreeMap<String, Flow> = BTreeMap::new();
         for host in self.hosts() {
-            for workload in &host.workloads {
-                if let Some(flow) = flows.get_mut(workload.flow()) {
-                    workload.report(flow);
-                } else {
-                    workload.report(flows.entry(workload.flow().to_owned()).or_default());
-                }
+            for workload in host.workloads() {
+                let flow = match flows.get_mut(workload.flow()) {
+                    Some(flow) => flow,
+                    None => flows.entry(workload.flow().to_owned()).or_default(),
+                };
+                workload.report(flow, &host.stack, self.now);
             }
         }
         flows

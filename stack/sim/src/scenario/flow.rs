@@ -3,6 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use tailwater_stack::tcp::ConnectionOptions;
+use tailwater_stack::tcp::congestion::{CONTROLS, control};
+
 use super::error::ScenarioError;
 use super::expand::Text;
 use super::link::repeat;
@@ -10,7 +13,8 @@ use super::section::Section;
 use crate::quantity;
 use crate::simulation::{NodeId, Simulation};
 use crate::workload::{
-    Ping, Pings, UdpEcho, UdpRequests, UdpRequestsConfig, UdpSink, UdpSource, UdpSourceConfig, Workload, any_of,
+    Ping, Pings, TcpClient, TcpClientConfig, TcpResponder, TcpSink, TcpSource, TcpSourceConfig, UdpEcho, UdpRequests,
+    UdpRequestsConfig, UdpSink, UdpSource, UdpSourceConfig, Workload, any_of,
 };
 
 type Result<T> = std::result::Result<T, ScenarioError>;
@@ -55,6 +59,8 @@ const KINDS: &[Kind] = &[
     Kind { name: "udp", read: udp },
     Kind { name: "udp-requests", read: udp_requests },
     Kind { name: "ping", read: ping },
+    Kind { name: "tcp", read: tcp },
+    Kind { name: "tcp-requests", read: tcp_requests },
 ];
 
 pub(super) struct FlowSpec {
@@ -146,5 +152,50 @@ fn ping(section: &mut Section<'_>) -> Result<Make> {
     Ok(Box::new(move |name, place| {
         let pings = Pings { count, interval, size, start: place.start, ..Pings::to(place.address) };
         Ends { from: Box::new(Ping::new(name, pings)), to: None }
+    }))
+}
+
+/// What connections start with: the stack's choices, but for what the section says.
+fn connection(section: &mut Section<'_>) -> Result<ConnectionOptions> {
+    let mut options = ConnectionOptions::default();
+    if let Some(name) = section.string("control")? {
+        let names: Vec<String> = CONTROLS.iter().map(|control| control.name.to_owned()).collect();
+        options.congestion_control = control(&name.value).ok_or_else(|| {
+            let message = format!("there is no congestion control '{}'", name.value);
+            ScenarioError::at(section.text(), name.span, message).similar(&name.value, names.iter(), "controls are")
+        })?;
+    }
+    options.ecn = section.flag("ecn")?.unwrap_or(options.ecn);
+    options.pacing = section.flag("pacing")?.unwrap_or(options.pacing);
+    let buffer = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
+    options.send_buffer_max = section.quantity("send_buffer", quantity::size)?.map_or(options.send_buffer_max, buffer);
+    options.receive_buffer = section.quantity("receive_buffer", quantity::size)?.map_or(options.receive_buffer, buffer);
+    Ok(options)
+}
+
+fn tcp(section: &mut Section<'_>) -> Result<Make> {
+    let bytes = section.quantity("bytes", quantity::size)?;
+    let options = connection(section)?;
+    Ok(Box::new(move |name, place| {
+        let (to, start, stop) = (place.remote(), place.start, Some(place.stop));
+        let from = TcpSource::new(name, TcpSourceConfig { to, bytes, start, stop, options });
+        Ends { from: Box::new(from), to: Some(Box::new(TcpSink::new(name, place.any(), options))) }
+    }))
+}
+
+fn tcp_requests(section: &mut Section<'_>) -> Result<Make> {
+    let request = section.quantity("request", quantity::size)?.unwrap_or(64);
+    let response = section.quantity("response", quantity::size)?.unwrap_or(1_024);
+    if request == 0 || response == 0 {
+        return Err(section.missing("request", "request and response of at least 1 B"));
+    }
+    let per_connection = section.integer("per_connection")?.unwrap_or(u64::MAX).max(1);
+    let pause = section.quantity("pause", quantity::time)?.unwrap_or_default();
+    let options = connection(section)?;
+    Ok(Box::new(move |name, place| {
+        let (to, start, stop) = (place.remote(), place.start, Some(place.stop));
+        let config = TcpClientConfig { to, request, response, per_connection, pause, start, stop, options };
+        let responder = TcpResponder::new(name, place.any(), request, response, options);
+        Ends { from: Box::new(TcpClient::new(name, config)), to: Some(Box::new(responder)) }
     }))
 }

@@ -3,9 +3,11 @@
 mod ping;
 mod requests;
 mod sequence;
+mod tcp;
 mod udp;
 
-use tailwater_stack::{Event, Instant, Verdict};
+use tailwater_stack::tcp::TcpEvent;
+use tailwater_stack::{Event, Instant, Stack, Verdict};
 
 use crate::buffer::SimBuffer;
 use crate::flow::Flow;
@@ -13,14 +15,15 @@ use crate::host::HostContext;
 
 pub use ping::{Ping, Pings};
 pub use requests::{UdpEcho, UdpRequests, UdpRequestsConfig};
+pub use tcp::{TcpClient, TcpClientConfig, TcpResponder, TcpSink, TcpSource, TcpSourceConfig};
 pub(crate) use udp::any_of;
 pub use udp::{UdpSink, UdpSource, UdpSourceConfig};
 
 /// One application of one host.
 ///
 /// # Events in
-/// [`start`](Self::start) once; [`on_verdict`](Self::on_verdict), [`on_event`](Self::on_event) and
-/// [`on_timeout`](Self::on_timeout) as they happen.
+/// [`start`](Self::start) once; [`on_verdict`](Self::on_verdict), [`on_event`](Self::on_event),
+/// [`on_tcp`](Self::on_tcp) and [`on_timeout`](Self::on_timeout) as they happen.
 ///
 /// # Outputs
 /// What it does with its host's stack in these calls; [`poll_timeout`](Self::poll_timeout);
@@ -44,6 +47,11 @@ pub trait Workload: Send {
         let _ = (event, host);
     }
 
+    /// Something happened to a connection. Every workload of the host hears it, and knows its own.
+    fn on_tcp(&mut self, event: &TcpEvent, host: &mut HostContext<'_, '_>) {
+        let _ = (event, host);
+    }
+
     /// When to be called by [`on_timeout`](Self::on_timeout).
     fn poll_timeout(&self) -> Option<Instant> {
         None
@@ -58,5 +66,5 @@ pub trait Workload: Send {
     fn flow(&self) -> &str;
 
     /// Adds what this end knows to its flow's figures.
-    fn report(&self, flow: &mut Flow);
+    fn report(&self, flow: &mut Flow, stack: &Stack<SimBuffer>, now: Instant);
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tailwater_stack::{EchoRequest, Env, Event, Instant, Verdict};
+use tailwater_stack::{EchoRequest, Env, Event, Instant, Stack, Verdict};
 
 use super::Workload;
 use super::sequence;
@@ -116,7 +116,7 @@ impl Workload for Ping {
         &self.flow
     }
 
-    fn report(&self, flow: &mut Flow) {
+    fn report(&self, flow: &mut Flow, _stack: &Stack<SimBuffer>, _now: Instant) {
         let size = self.config.size.max(sequence::LEN_MIN) as u64;
         flow.sent_packets += self.sent;
         flow.sent_bytes += self.sent * size;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tailwater_stack::{Env, Instant, SocketId, Verdict};
+use tailwater_stack::{Env, Instant, SocketId, Stack, Verdict};
 
 use super::Workload;
 use super::sequence;
@@ -49,7 +49,7 @@ impl Workload for UdpEcho {
         &self.flow
     }
 
-    fn report(&self, flow: &mut Flow) {
+    fn report(&self, flow: &mut Flow, _stack: &Stack<SimBuffer>, _now: Instant) {
         flow.answered += self.answered;
     }
 }
@@ -149,7 +149,7 @@ impl Workload for UdpRequests {
         &self.flow
     }
 
-    fn report(&self, flow: &mut Flow) {
+    fn report(&self, flow: &mut Flow, _stack: &Stack<SimBuffer>, _now: Instant) {
         let size = self.config.size.max(sequence::LEN_MIN) as u64;
         flow.sent_packets += self.number;
         flow.sent_bytes += self.number * size;

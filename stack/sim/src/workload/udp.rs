@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tailwater_stack::{Buffer, Env, Instant, SocketId, Verdict};
+use tailwater_stack::{Buffer, Env, Instant, SocketId, Stack, Verdict};
 
 use super::Workload;
 use super::sequence::{self, Arrivals};
@@ -130,7 +130,7 @@ impl Workload for UdpSource {
         &self.flow
     }
 
-    fn report(&self, flow: &mut Flow) {
+    fn report(&self, flow: &mut Flow, _stack: &Stack<SimBuffer>, _now: Instant) {
         flow.sent_packets += self.sent;
         flow.sent_bytes += self.sent * self.config.size as u64;
         flow.failed += self.failed;
@@ -192,7 +192,7 @@ impl Workload for UdpSink {
         &self.flow
     }
 
-    fn report(&self, flow: &mut Flow) {
+    fn report(&self, flow: &mut Flow, _stack: &Stack<SimBuffer>, _now: Instant) {
         flow.received_packets += self.arrivals.packets;
         flow.received_bytes += self.bytes;
         flow.duplicates += self.arrivals.duplicates;

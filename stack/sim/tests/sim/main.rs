@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
 mod captures;
+mod congestion;
 mod determinism;
 mod examples;
 mod links;
 mod networks;
 mod scenario;
 mod seeds;
+mod tcp;
 mod topology;
