@@ -52,15 +52,13 @@ fn pings(lab: &Lab, to: &str) -> bool {
     lab.gen_side().program("ping").args(["-q", "-c1", "-W1", to]).run(DEADLINE).is_ok()
 }
 
-/// The interfaces of the only process in the namespace.
-fn interfaces(lab: &Lab) -> Vec<String> {
+/// The interfaces of a running command.
+fn interfaces(lab: &Lab, process: &Process) -> Vec<String> {
     let (_, stdout, stderr) = outcome(command(lab.dut(), "stats --list -j"));
     let peers: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
-    let ours = peers.as_array().unwrap().iter().find(|peer| peer["interfaces"].to_string().contains("d0"));
-    ours.into_iter()
-        .flat_map(|peer| peer["interfaces"].as_array().unwrap())
-        .map(|name| name.as_str().unwrap().into())
-        .collect()
+    let ours = peers.as_array().unwrap().iter().find(|peer| peer["pid"] == process.pid());
+    let names = ours.into_iter().flat_map(|peer| peer["interfaces"].as_array().unwrap());
+    names.map(|name| name.as_str().unwrap().into()).collect()
 }
 
 fn has_program(lab: &Lab, interface: &str) -> bool {
@@ -88,13 +86,20 @@ fn a_member_that_joins_is_forwarded_to_and_one_that_leaves_is_the_kernels_again(
     for _ in 0..3 {
         group(&lab, "attach d2");
         eventually("forwarding to d2", || pings(&lab, "10.3.0.2"));
-        assert_eq!(interfaces(&lab), ["d0", "d1", "d2"]);
+        assert_eq!(interfaces(&lab, &forwarder), ["d0", "d1", "d2"]);
         assert!(has_program(&lab, "d2"));
         group(&lab, "detach d2");
-        eventually("leaving", || interfaces(&lab) == ["d0", "d1"]);
+        eventually("leaving", || interfaces(&lab, &forwarder) == ["d0", "d1"]);
         assert!(!has_program(&lab, "d2") && !pings(&lab, "10.3.0.2"));
     }
     assert_nothing_lost(steady);
+    let words = format!("ctl --pid {} subscribe --from 1 --count 7 -j", forwarder.pid());
+    let events = command(lab.dut(), &words).run(DEADLINE).unwrap();
+    let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    let comings = ["port_joined", "port_left"].repeat(3);
+    assert_eq!((told[0], &told[1..]), ("started", comings.as_slice()));
+    assert_eq!((&events[1]["name"], &events[1]["port"], &events[2]["name"]), (&"d2".into(), &2.into(), &"d2".into()));
     let report = summary(forwarder);
     assert_accounted(&report);
     let departed = report["workers"][0]["ports"].as_array().unwrap().iter().find(|port| port["name"] == "(departed)");
@@ -114,7 +119,7 @@ fn members_deleted_under_load_take_no_frame_with_them() {
         let load = [flood(), flood()];
         eventually("load", || lab.dut().counters("d2").unwrap().tx_packets > 2000);
         lab.dut().ip("link del d2").unwrap();
-        eventually("leaving", || interfaces(&lab) == ["d0", "d1"]);
+        eventually("leaving", || interfaces(&lab, &forwarder) == ["d0", "d1"]);
         load.into_iter().for_each(|flood| drop(flood.stop()));
     }
     assert!(pings(&lab, "10.2.0.2"));
@@ -129,11 +134,11 @@ fn a_member_keeps_its_place_under_a_new_name_and_one_that_is_down_joins_when_it_
     lab.dut().ip("link set d2 down").unwrap();
     group(&lab, "attach d2");
     let forwarder = started(lab.dut(), "l3fwd --group 7 --place user --idle sleep -j");
-    assert_eq!(interfaces(&lab), ["d0", "d1"]);
+    assert_eq!(interfaces(&lab, &forwarder), ["d0", "d1"]);
     group(&lab, "up");
     eventually("forwarding to d2", || pings(&lab, "10.3.0.2"));
     lab.dut().ip("link set d2 name uplink").unwrap();
-    eventually("renaming", || interfaces(&lab) == ["d0", "d1", "uplink"]);
+    eventually("renaming", || interfaces(&lab, &forwarder) == ["d0", "d1", "uplink"]);
     assert!(pings(&lab, "10.3.0.2"));
     let report = summary(forwarder);
     assert_accounted(&report);
@@ -150,10 +155,10 @@ fn one_more_than_there_are_places_for_is_refused_aloud_and_joins_when_a_place_is
     add_d2(&lab);
     group(&lab, "attach d2");
     std::thread::sleep(Duration::from_millis(600));
-    assert_eq!(interfaces(&lab), ["d0", "d1"]);
+    assert_eq!(interfaces(&lab, &forwarder), ["d0", "d1"]);
     assert!(pings(&lab, "10.2.0.2"));
     group(&lab, "detach d1");
-    eventually("taking the place", || interfaces(&lab) == ["d0", "d2"]);
+    eventually("taking the place", || interfaces(&lab, &forwarder) == ["d0", "d2"]);
     lab.sink().ip("route add 10.1.0.0/24 via 10.3.0.1").unwrap();
     eventually("forwarding to d2", || pings(&lab, "10.3.0.2"));
     let finished = forwarder.stop().unwrap();
@@ -174,10 +179,10 @@ fn the_kernel_placement_forwards_to_members_that_join() {
     add_d2(&lab);
     lab.sink().offload("s2", &["gro"], true).unwrap();
     group(&lab, "attach d2");
-    eventually("joining", || interfaces(&lab) == ["d0", "d1", "d2"]);
+    eventually("joining", || interfaces(&lab, &forwarder) == ["d0", "d1", "d2"]);
     assert!(pings(&lab, "10.3.0.2") && pings(&lab, "10.3.0.2"));
     group(&lab, "detach d2");
-    eventually("leaving", || interfaces(&lab) == ["d0", "d1"]);
+    eventually("leaving", || interfaces(&lab, &forwarder) == ["d0", "d1"]);
     let report = summary(forwarder);
     assert_accounted(&report);
     let verdicts: u64 = report["interfaces"]
@@ -208,7 +213,7 @@ fn an_echo_server_answers_on_members_that_join_and_no_longer_on_those_that_leave
         eventually("echo on d2", || echoes("10.3.0.1:7"));
         assert!(echoes("10.2.0.1:7"));
         group(&lab, "detach d2");
-        eventually("leaving", || interfaces(&lab) == ["d0", "d1"]);
+        eventually("leaving", || interfaces(&lab, &server) == ["d0", "d1"]);
         assert!(!echoes("10.3.0.1:7") && echoes("10.2.0.1:7"));
     }
     assert_accounted(&summary(server));

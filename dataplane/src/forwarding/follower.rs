@@ -3,6 +3,8 @@
 //! A prefix may stand in the kernel's local table, in its main table, and be a neighbour on a connected link; the first
 //! of these wins. Neighbours become host routes, so that a connected prefix costs the fast path nothing extra.
 
+mod ports;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -20,7 +22,6 @@ use tailwater_xdp::{HashKey, Shared};
 
 use super::ways::{Way, Ways};
 use super::{ForwardingPlane, PortEntry, Request};
-use crate::runtime::PortChange;
 
 /// Time between two looks at the stop flag and at what must be tried again.
 const TICK: Duration = Duration::from_millis(200);
@@ -98,7 +99,7 @@ impl Follower {
             netlink: Control::open()?,
             fib,
             plane: Arc::clone(&plane),
-            ports: ports_of(ifindexes),
+            ports: ports::by_ifindex(ifindexes),
             entries,
             known: HashMap::new(),
             neighbours: BTreeMap::new(),
@@ -240,54 +241,6 @@ impl Follower {
             *entry = PortEntry { ifindex, ..PortEntry::default() };
             self.plane.publish_ports(self.entries.clone());
         }
-    }
-
-    /// Ports that have joined, and such that are about to leave: routes over them become ours, or the kernel's again.
-    fn take_up_ports(&mut self) {
-        let plane = Arc::clone(&self.plane);
-        while let Some(change) = plane.changes.next() {
-            match change {
-                PortChange::Joined { port, link } => self.on_port(port, &link),
-                PortChange::Leaving { port, ifindex } => self.on_port_gone(port, ifindex),
-            }
-            plane.changes.done();
-        }
-    }
-
-    fn on_port(&mut self, port: u16, link: &Link) {
-        let ifindex = link.ifindex;
-        self.ports.insert(ifindex, port);
-        if let Some(entry) = self.entries.get_mut(usize::from(port)) {
-            *entry = PortEntry { ifindex, ..PortEntry::default() };
-        }
-        // What has been heard of it before there was a port for it.
-        let link = self.mirror.link(ifindex).unwrap_or(link).clone();
-        self.on_link(&link);
-        self.choose_addresses(ifindex, None);
-        let neighbours: Vec<_> = self.mirror.neighbours().filter(|known| known.ifindex == ifindex).cloned().collect();
-        neighbours.iter().for_each(|neighbour| self.on_neighbour(neighbour));
-        self.install_over(ifindex);
-    }
-
-    fn on_port_gone(&mut self, port: u16, ifindex: u32) {
-        let neighbours: Vec<_> = self.mirror.neighbours().filter(|known| known.ifindex == ifindex).cloned().collect();
-        neighbours.iter().for_each(|neighbour| self.on_neighbour_gone(ifindex, neighbour.ip));
-        self.ports.remove(&ifindex);
-        self.install_over(ifindex);
-        if let Some(entry) = self.entries.get_mut(usize::from(port)) {
-            *entry = PortEntry::default();
-            self.plane.publish_ports(self.entries.clone());
-        }
-    }
-
-    /// Brings every prefix up to date that a route leads to over this interface.
-    fn install_over(&mut self, ifindex: u32) {
-        let over = |path: &Option<Arc<Path>>| {
-            path.as_ref().is_some_and(|path| path.next_hops.iter().any(|hop| hop.ifindex == ifindex))
-        };
-        let prefixes = self.known.iter().filter(|(_, known)| over(&known.local) || over(&known.main));
-        let prefixes: Vec<Prefix> = prefixes.map(|(prefix, _)| *prefix).collect();
-        prefixes.into_iter().for_each(|prefix| self.install(prefix));
     }
 
     fn on_address(&mut self, address: &Address, added: bool) {
@@ -513,12 +466,6 @@ impl Drop for Following {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Places by the kernel index of the interface that has them.
-fn ports_of(ifindexes: &[u32]) -> HashMap<u32, u16> {
-    let taken = ifindexes.iter().enumerate().filter(|&(_, &ifindex)| ifindex != 0);
-    taken.map(|(at, &ifindex)| (ifindex, at as u16)).collect()
 }
 
 /// A neighbour's own prefix. Link-local addresses are never forwarded to.

@@ -93,3 +93,32 @@ impl Wiring {
         self.vertices.iter().map(|vertex| vertex.targets.len()).max().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wiring(edges: &[&str]) -> Result<Wiring, GraphError> {
+        let mut graph = GraphSpec::default().node("count", "counter", &[]);
+        graph.edges = edges.iter().map(|edge| edge.parse().unwrap()).collect();
+        // The last place has had no port yet.
+        Wiring::of(&graph, &Registry::builtin(), &["a".into(), "b".into(), String::new()])
+    }
+
+    #[test]
+    fn all_other_ports_are_those_without_an_edge_of_their_own_and_those_to_come() {
+        for edges in [["rx:a -> tx:b", "rx:* -> count"], ["rx:* -> count", "rx:a -> tx:b"]] {
+            assert_eq!(wiring(&edges).unwrap().sources, [Target::Port(1), Target::Node(0), Target::Node(0)]);
+        }
+        assert_eq!(wiring(&["rx:a -> count"]).unwrap().sources, [Target::Node(0), Target::Unbound, Target::Unbound]);
+        assert!(matches!(wiring(&["rx:* -> count", "rx:* -> tx:a"]), Err(GraphError::OutputTaken { .. })));
+    }
+
+    #[test]
+    fn a_place_that_no_port_has_had_cannot_be_named() {
+        for edge in ["rx: -> count", "count -> tx:", "rx:c -> count"] {
+            let error = wiring(&[edge]).map(drop).unwrap_err();
+            assert!(matches!(&error, GraphError::UnknownPort { known, .. } if known == "a, b"), "{edge}: {error}");
+        }
+    }
+}

@@ -7,6 +7,7 @@
 mod batching;
 mod control;
 mod idle;
+mod places;
 mod report;
 mod slice;
 mod waiting;
@@ -20,7 +21,7 @@ use std::thread::JoinHandle;
 
 use crate::clock;
 use crate::frame::{Batch, Pool};
-use crate::graph::{BatchSizes, Graph, Seat, Turn};
+use crate::graph::{BatchSizes, Graph, Turn};
 use crate::ledger::{DropReason, Ledger};
 use crate::port::{Port, PortCounters};
 use batching::BatchBound;
@@ -30,8 +31,6 @@ use waiting::Waiting;
 
 /// Turns for which packets that a removed block let go may wait for room in a transmit ring.
 const RELEASE_TURNS_MAX: u32 = 64;
-/// Bursts taken from the receive ring of a port that leaves: more than the largest ring holds. Nothing new arrives there.
-const FAREWELL_BURSTS_MAX: u32 = 256;
 /// Longest time to empty the rings at a stop.
 const DRAIN_NS: u64 = 100_000_000;
 
@@ -119,7 +118,7 @@ impl Worker {
         }
         let control = Arc::new(Control::new()?);
         Ok(Self {
-            occupied: occupied(&ports),
+            occupied: places::occupied(&ports),
             waiting: Waiting::new(&ports, &control)?,
             bounds: ports.iter().map(|_| BatchBound::default()).collect(),
             ladder: Ladder::new(config.idle),
@@ -296,25 +295,6 @@ impl Worker {
         self.turn(clock::now_ns());
     }
 
-    /// Exchanges the port in a place. What the one that goes has received is dealt with first.
-    fn reseat(&mut self, seat: &mut Seat) {
-        for _ in 0..FAREWELL_BURSTS_MAX {
-            let now_ns = clock::now_ns();
-            if self.receive(seat.at, now_ns) == 0 {
-                break;
-            }
-            self.graph.run(&mut turn(now_ns, &mut self.pool, &mut self.tally));
-            self.send();
-        }
-        let place = &mut self.ports[seat.at];
-        self.waiting.exchange(place.as_ref(), seat.port.as_ref());
-        self.tally.departed.add(&place.counters());
-        self.tally.departed.subtract(&seat.port.counters());
-        std::mem::swap(place, &mut seat.port);
-        self.bounds[seat.at] = BatchBound::default();
-        self.occupied = occupied(&self.ports);
-    }
-
     /// A report of everything counted so far.
     pub fn report(&self) -> WorkerReport {
         let mut report = WorkerReport::default();
@@ -338,10 +318,6 @@ impl Worker {
         self.ports.iter_mut().for_each(|port| port.close(&mut self.pool));
         self.report()
     }
-}
-
-fn occupied(ports: &[Box<dyn Port>]) -> usize {
-    ports.iter().rposition(|port| !port.name().is_empty()).map_or(0, |last| last + 1)
 }
 
 fn turn<'a>(now_ns: u64, pool: &'a mut Pool, tally: &'a mut Tally) -> Turn<'a> {
