@@ -58,6 +58,8 @@ impl<B> Table<B> {
         }
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, tcb: None });
+            // Room to give it back, so that closing a connection allocates nothing.
+            self.free.reserve(self.slots.len());
             (self.slots.len() - 1) as u32
         });
         let generation = self.slots.get(index as usize)?.generation;
