@@ -14,6 +14,9 @@
 pub(super) const CHAINED: u8 = 1;
 /// The chunk has 4096 bytes, not 2048.
 pub(super) const LARGE_CHUNK: u8 = 2;
+/// The number of a slot in a trace; 0 while the packet is not traced.
+pub(super) const TRACE_SLOT: u8 = 0b1111_1100;
+pub(super) const TRACE_SHIFT: u32 = 2;
 
 const HEAD_SHIFT: u32 = 16;
 const PORT_SHIFT: u32 = 32;

@@ -21,6 +21,7 @@ use crate::frame::{Pages, Pool, Region, RegionConfig, RegionError};
 use crate::graph::{Graph, GraphError, GraphSpec};
 use crate::live::{Change, ChangeError, EventLog, Live, Transaction};
 use crate::port::{Port, PortError};
+use crate::trace::{Trace, TraceConfig, TraceError, Tracer};
 use crate::worker::{Control, Running, Worker, WorkerConfig, WorkerReport};
 use interface::Interface;
 
@@ -81,6 +82,7 @@ pub struct Runtime {
     shared: Option<Shared>,
     netlink: Netlink,
     live: Live,
+    tracer: Option<Tracer>,
 }
 
 impl Runtime {
@@ -142,7 +144,7 @@ impl Runtime {
         }
         let controls = ready.iter().map(|worker| Arc::clone(worker.control())).collect();
         let live = Live::new(spec, registry.clone(), services, names, controls, ANSWER_TIMEOUT)?;
-        let mut runtime = Self { interfaces, workers: Vec::new(), region, shared, netlink, live };
+        let mut runtime = Self { interfaces, workers: Vec::new(), region, shared, netlink, live, tracer: None };
         for worker in ready {
             let running = worker.spawn();
             runtime.workers.push(running.map_err(|error| RuntimeError::System { what: "starting a worker", error })?);
@@ -202,6 +204,25 @@ impl Runtime {
         self.live.registry()
     }
 
+    /// Begins to follow packets. One trace runs at a time; it ends by itself when nobody asks for it
+    /// ([`traced`](Self::traced)) for ten seconds.
+    pub fn trace(&mut self, config: &TraceConfig) -> Result<(), TraceError> {
+        if self.tracer.as_mut().is_some_and(|tracer| !tracer.is_over()) {
+            return Err(TraceError::Busy);
+        }
+        self.tracer = Some(Tracer::begin(config, self.controls(), &self.live)?);
+        Ok(())
+    }
+
+    /// What has been followed so far; with `end` that is all. `None` where no trace was begun, or its end was told.
+    pub fn traced(&mut self, end: bool) -> Option<Trace> {
+        let trace = self.tracer.as_mut()?.look(end);
+        if trace.done {
+            self.tracer = None;
+        }
+        Some(trace)
+    }
+
     /// Everything counted so far. Workers that do not answer are missing.
     pub fn report(&mut self) -> Report {
         let workers = self.workers.iter().filter_map(|worker| worker.control.report(ANSWER_TIMEOUT).ok()).collect();
@@ -221,6 +242,9 @@ impl Runtime {
 
     /// Takes up changes of the interfaces (Ethernet address, MTU). Call it about once a second.
     pub fn tend(&mut self) -> Result<(), RuntimeError> {
+        if self.tracer.as_mut().is_some_and(Tracer::is_over) {
+            self.tracer = None;
+        }
         let Self { interfaces, netlink, .. } = self;
         interfaces.iter_mut().try_for_each(|interface| interface.tend(netlink))
     }

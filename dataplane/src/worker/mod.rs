@@ -22,6 +22,7 @@ use crate::frame::{Batch, Pool};
 use crate::graph::{BatchSizes, Graph, Turn};
 use crate::ledger::{DropReason, Ledger};
 use crate::port::Port;
+use crate::trace::Probe;
 use batching::BatchBound;
 use control::Request;
 use idle::{Ladder, Step};
@@ -54,6 +55,10 @@ pub struct Worker {
     tally: Tally,
     /// Turns left in which sinks may keep what finds no room.
     releasing: u32,
+    /// Follows packets while somebody traces.
+    probe: Option<Box<Probe>>,
+    /// Marks that frames inside blocks may carry from earlier traces, by bit.
+    stale_marks: u64,
 }
 
 /// What a worker counts besides ports and blocks.
@@ -114,6 +119,8 @@ impl Worker {
             batch: Batch::with_capacity(batching::BATCH_MAX),
             tally: Tally::default(),
             releasing: 0,
+            probe: None,
+            stale_marks: 0,
             config,
             ports,
             graph,
@@ -182,7 +189,7 @@ impl Worker {
     /// One turn; returns whether any packet moved.
     pub fn turn(&mut self, now_ns: u64) -> bool {
         self.tally.turns += 1;
-        let Self { ports, bounds, graph, pool, batch, tally, releasing, .. } = self;
+        let Self { ports, bounds, graph, pool, batch, tally, releasing, probe, .. } = self;
         let mut received = 0;
         for (at, port) in ports.iter_mut().enumerate() {
             let n = port.receive(pool, &mut tally.ledger, batch, bounds[at].get());
@@ -193,16 +200,27 @@ impl Worker {
             received += n;
             tally.batched += n as u64;
             tally.batch_sizes.count(n);
-            graph.ingest(at, batch, &mut turn(now_ns, pool, tally));
+            match probe {
+                None => graph.ingest(at, batch, &mut turn(now_ns, pool, tally)),
+                Some(probe) => graph.ingest_traced(probe, at, batch, &mut turn(now_ns, pool, tally)),
+            }
         }
-        graph.run(&mut turn(now_ns, pool, tally));
+        match probe {
+            None => graph.run(&mut turn(now_ns, pool, tally)),
+            Some(probe) => graph.run_traced(probe, &mut turn(now_ns, pool, tally)),
+        }
         let mut sent = 0;
         for (at, port) in ports.iter_mut().enumerate() {
             if let Some(waiting) = graph.sink(at).filter(|waiting| !waiting.is_empty()) {
                 sent += waiting.len();
+                let leaving = probe.as_mut().map(|probe| probe.leaving(waiting));
                 transmit(port.as_mut(), waiting, pool);
-                if *releasing == 0 {
-                    discard(port.as_ref(), waiting, pool, &mut tally.ledger);
+                let reason = (*releasing == 0 && !waiting.is_empty()).then(|| refusal(port.as_ref()));
+                if let (Some(probe), Some(leaving)) = (probe.as_mut(), leaving) {
+                    probe.left(at, leaving - waiting.len(), reason.map(DropReason::name), now_ns);
+                }
+                if let Some(reason) = reason {
+                    discard(waiting, reason, pool, &mut tally.ledger);
                 }
             }
             port.flush(pool);
@@ -210,6 +228,9 @@ impl Worker {
         *releasing = releasing.saturating_sub(1);
         let worked = received + sent > 0;
         tally.empty_turns += u64::from(!worked);
+        if probe.as_ref().is_some_and(|probe| probe.is_done()) {
+            self.end_trace();
+        }
         worked
     }
 
@@ -247,6 +268,8 @@ impl Worker {
             match request {
                 Request::Stop => return true,
                 Request::Change => self.change(),
+                Request::Trace => self.begin_trace(),
+                Request::EndTrace => self.end_trace(),
                 Request::Report => {
                     let Self { config, ports, graph, pool, tally, control, .. } = self;
                     control.publish(|report| report::fill(report, config, ports, graph, pool, tally));
@@ -261,11 +284,29 @@ impl Worker {
     fn change(&mut self) {
         let started_ns = clock::now_ns();
         let Some(mut plan) = self.control.proposed() else { return };
+        // Places have other numbers in another graph.
+        self.end_trace();
         plan.perform(&mut self.graph, &mut turn(started_ns, &mut self.pool, &mut self.tally));
         plan.stall_ns = clock::now_ns() - started_ns;
         self.control.give_back(plan);
         self.releasing = if self.graph.is_pending() { RELEASE_TURNS_MAX } else { 0 };
         self.turn(clock::now_ns());
+    }
+
+    fn begin_trace(&mut self) {
+        if let Some(mut probe) = self.control.new_probe() {
+            self.end_trace();
+            probe.avoid(self.stale_marks);
+            self.probe = Some(probe);
+        }
+    }
+
+    #[cold]
+    fn end_trace(&mut self) {
+        if let Some(probe) = self.probe.take() {
+            self.stale_marks = probe.left_behind();
+            self.control.show_trace(probe);
+        }
     }
 
     /// A report of everything counted so far.
@@ -307,12 +348,13 @@ fn transmit(port: &mut dyn Port, waiting: &mut Batch, pool: &mut Pool) {
     }
 }
 
+/// Why a port leaves packets.
+fn refusal(port: &dyn Port) -> DropReason {
+    if port.is_down() { DropReason::PortDown } else { DropReason::TxRingFull }
+}
+
 /// Drops what found no room, because a queue here would only add delay to an overload.
-fn discard(port: &dyn Port, waiting: &mut Batch, pool: &mut Pool, ledger: &mut Ledger) {
-    if waiting.is_empty() {
-        return;
-    }
-    let reason = if port.is_down() { DropReason::PortDown } else { DropReason::TxRingFull };
+fn discard(waiting: &mut Batch, reason: DropReason, pool: &mut Pool, ledger: &mut Ledger) {
     waiting.drain().for_each(|frame| {
         ledger.count(reason);
         pool.release(frame);
