@@ -4,7 +4,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::common::Common;
-use crate::{capture, ctl, demo, doctor, echo, group, l3fwd, ping, sim, stats, top};
+use crate::{capture, ctl, demo, doctor, echo, group, l3fwd, ping, sim, stats, top, trace};
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Watch a running command: workers, ports, queues, blocks, drops, per second
     #[command(after_help = top::AFTER_HELP)]
     Top(top::Args),
+    /// Follow single packets through a running command, block by block
+    #[command(after_help = trace::AFTER_HELP)]
+    Trace(trace::Args),
     /// Look at and change the packet graph of a running command, while traffic flows
     #[command(after_help = ctl::AFTER_HELP)]
     Ctl(ctl::Args),

@@ -5,7 +5,7 @@
 //! | `cli` | the command line as a whole |
 //! | `common` | options of every command that moves packets |
 //! | `grouping` | options of those that use a whole interface group |
-//! | `l3fwd`, `echo`, `ping`, `capture`, `group`, `doctor`, `stats`, `top`, `ctl`, `sim`, `demo` | the subcommands |
+//! | `l3fwd`, `echo`, `ping`, `capture`, `group`, `doctor`, `stats`, `top`, `trace`, `ctl`, `sim`, `demo` | the subcommands |
 //! | `session` | a dataplane that runs until it is told to stop: progress, control socket, summary |
 //! | `control` | the socket by which `stats`, `top` and `ctl` talk to a running command |
 //! | `snapshot`, `window` | counters as data, and what was counted between two looks |
@@ -42,6 +42,7 @@ mod stats;
 mod summary;
 mod table;
 mod top;
+mod trace;
 mod window;
 
 use std::process::ExitCode;
@@ -68,6 +69,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Doctor(args) => doctor::run(args),
         Command::Stats(args) => stats::run(args),
         Command::Top(args) => top::run(args),
+        Command::Trace(args) => trace::run(args),
         Command::Ctl(args) => ctl::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Demo(args) => demo::run(args),

@@ -242,6 +242,15 @@ impl Shared {
             Request::Kinds => self.with_runtime(|runtime| {
                 serde_json::to_value(runtime.registry().kinds().map(KindInfo::of).collect::<Vec<_>>())
             })?,
+            Request::Trace(config) => {
+                let begun = self.with_runtime(|runtime| runtime.trace(&config))?;
+                begun.map_err(|error| Refusal::new("failed", error.to_string()))?;
+                Ok(Value::Bool(true))
+            }
+            Request::Traced { end } => {
+                let trace = self.with_runtime(|runtime| runtime.traced(end))?;
+                serde_json::to_value(trace.ok_or_else(|| Refusal::new("failed", "there is no trace; begin one"))?)
+            }
             Request::Change(transaction) => {
                 let transaction = Transaction { who: who(caller), ..transaction };
                 self.changed(self.with_runtime(|runtime| runtime.change(&transaction))?)?

@@ -15,6 +15,7 @@
 //! | [`service`] | applications inside the workers, and the host that they run on |
 //! | [`worker`] | the run-to-completion loop of one core |
 //! | [`runtime`] | interfaces opened, workers started, all of it stopped |
+//! | [`trace`] | single packets followed block by block |
 //! | [`ledger`] | where every discarded packet went |
 
 pub mod block;
@@ -30,4 +31,5 @@ pub mod ring;
 pub mod runtime;
 pub mod service;
 pub mod timer_wheel;
+pub mod trace;
 pub mod worker;

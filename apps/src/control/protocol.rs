@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tailwater_dataplane::graph::GraphSpec;
 use tailwater_dataplane::live::{Change, ChangeError, Transaction};
+use tailwater_dataplane::trace::TraceConfig;
 
 /// Version of the protocol. A new operation does not change it; a changed meaning does.
 pub(crate) const VERSION: u32 = 1;
@@ -24,6 +25,13 @@ pub(crate) enum Request {
     Graph,
     /// The packet graph with its version and ports. Answered with a [`Dump`].
     Dump,
+    /// Follow packets. Answered with `true`.
+    Trace(TraceConfig),
+    /// What has been followed, and with `end` an end to it. Answered with a [`Trace`](tailwater_dataplane::trace::Trace).
+    Traced {
+        #[serde(default)]
+        end: bool,
+    },
     /// The kinds of blocks there are. Answered with a list of [`KindInfo`](super::KindInfo).
     Kinds,
     /// Operations on the graph, all or none. Answered with a [`Changed`].

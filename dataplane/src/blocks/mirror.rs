@@ -90,6 +90,7 @@ impl Mirror {
         }
         copy.set_port(frame.port());
         copy.set_l3_offset(frame.l3_offset() as u8);
+        copy.mark_like(frame);
         self.counted.cut += 1;
         Some(copy)
     }

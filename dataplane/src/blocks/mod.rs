@@ -1,6 +1,6 @@
 //! The blocks that come with Tailwater, one file each.
 
-mod bpf;
+pub(crate) mod bpf;
 mod capture;
 mod counter;
 mod ethernet;

@@ -18,6 +18,9 @@ pub(super) const LARGE_CHUNK: u8 = 2;
 pub(super) const SHARED: u8 = 4;
 /// Of the two, the one that is sent.
 pub(super) const LENT: u8 = 8;
+/// The number of a slot in a trace; 0 while the packet is not traced.
+pub(super) const TRACE_SLOT: u8 = 0b1111_0000;
+pub(super) const TRACE_SHIFT: u32 = 4;
 
 const HEAD_SHIFT: u32 = 16;
 const PORT_SHIFT: u32 = 32;

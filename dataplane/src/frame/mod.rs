@@ -18,7 +18,10 @@ pub use region::{DATA_OFFSET, Pages, Region, RegionConfig, RegionError};
 
 use std::ptr::NonNull;
 
-use layout::{CHAINED, LARGE_CHUNK, Layout};
+use layout::{CHAINED, LARGE_CHUNK, Layout, TRACE_SHIFT, TRACE_SLOT};
+
+/// Largest number of a slot that a mark can tell.
+pub(crate) const TRACE_SLOT_MAX: u8 = TRACE_SLOT >> TRACE_SHIFT;
 
 /// Most segments that one packet may have (Linux: `MAX_SKB_FRAGS` + 1).
 pub const SEGMENTS_MAX: usize = 18;
@@ -147,6 +150,23 @@ impl Frame {
     #[inline]
     pub fn set_l3_offset(&mut self, offset: u8) {
         self.layout.set_l3(offset);
+    }
+
+    /// The slot of the trace that follows the packet; 0 for none.
+    #[inline]
+    pub(crate) fn trace_slot(&self) -> u8 {
+        self.layout.flags() >> TRACE_SHIFT
+    }
+
+    /// Marks the packet as followed, or takes the mark off.
+    pub(crate) fn set_trace_slot(&mut self, slot: u8) {
+        self.layout.set_flags(self.layout.flags() & !TRACE_SLOT | slot << TRACE_SHIFT);
+    }
+
+    /// Gives a copy the mark of its original.
+    #[inline]
+    pub(crate) fn mark_like(&mut self, original: &Frame) {
+        self.layout.set_flags(self.layout.flags() | original.layout.flags() & TRACE_SLOT);
     }
 
     /// Makes room for `n` bytes in front of the packet; their content is unspecified. Fails without effect.

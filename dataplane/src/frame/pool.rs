@@ -44,13 +44,14 @@ impl Pool {
         self.allocate_with(bytes.len(), |offset, out| out.copy_from_slice(&bytes[offset..offset + out.len()]))
     }
 
-    /// A frame with the same packet, port and offsets as `frame`, or `None` when frames run out.
+    /// A frame with the same packet, port, offsets and mark as `frame`, or `None` when frames run out.
     pub fn duplicate(&mut self, frame: &Frame) -> Option<Frame> {
         let mut copy = self.allocate_with(frame.total_len(), |offset, out| {
             frame.read_at(offset, out);
         })?;
         copy.set_port(frame.port());
         copy.set_l3_offset(frame.l3_offset() as u8);
+        copy.mark_like(frame);
         Some(copy)
     }
 

@@ -12,6 +12,7 @@
 mod batch_sizes;
 mod exchange;
 mod spec;
+mod traced;
 mod wiring;
 
 pub use batch_sizes::BatchSizes;
@@ -197,12 +198,7 @@ impl Graph {
             if node.input.is_empty() {
                 continue;
             }
-            node.counters.packets += node.input.len() as u64;
-            node.counters.batches += 1;
-            node.counters.batch_sizes.count(node.input.len());
-            if cfg!(debug_assertions) {
-                node.input.iter_mut().for_each(|frame| frame.set_owner(node.owner));
-            }
+            node.count_input();
             self.step(at, turn, false);
             let ended = clock();
             self.nodes[at].counters.cycles += ended.wrapping_sub(started) * u64::from(weight);
@@ -338,6 +334,18 @@ fn discard_unbound(batch: &mut Batch, turn: &mut Turn<'_>) {
 }
 
 impl Node {
+    /// Counts what came in.
+    #[inline]
+    fn count_input(&mut self) {
+        let Self { input, counters, owner, .. } = self;
+        counters.packets += input.len() as u64;
+        counters.batches += 1;
+        counters.batch_sizes.count(input.len());
+        if cfg!(debug_assertions) {
+            input.iter_mut().for_each(|frame| frame.set_owner(*owner));
+        }
+    }
+
     fn new(vertex: &Vertex, block: Box<dyn Block>) -> Self {
         Self {
             owner: owner::number(&vertex.name),

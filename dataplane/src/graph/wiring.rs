@@ -82,6 +82,21 @@ impl Wiring {
         self.vertices.get(at).map_or("", |vertex| &vertex.name)
     }
 
+    /// The kind of the block at a place.
+    pub(crate) fn kind_name(&self, at: usize) -> &'static str {
+        self.vertices.get(at).map_or("", |vertex| vertex.kind.name)
+    }
+
+    /// The name of an output of the block at a place.
+    pub(crate) fn output(&self, at: usize, output: usize) -> &'static str {
+        self.vertices.get(at).and_then(|vertex| vertex.kind.outputs.get(output)).map_or("", |pin| pin.name)
+    }
+
+    /// How many blocks there are, and outputs of one at most.
+    pub(crate) fn size(&self) -> usize {
+        self.vertices.len() + self.outputs_max()
+    }
+
     /// Whether the same names stand in the same places.
     pub(crate) fn same_order(&self, other: &Self) -> bool {
         let names = |wiring: &'_ Self| wiring.vertices.iter().map(|vertex| vertex.name.clone()).collect::<Vec<_>>();

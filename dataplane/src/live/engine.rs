@@ -88,6 +88,11 @@ impl Live {
         (self.version, &self.running.spec)
     }
 
+    /// The same with names resolved to places.
+    pub(crate) fn wiring(&self) -> &Wiring {
+        &self.running.wiring
+    }
+
     /// The kinds of blocks there are.
     pub fn registry(&self) -> &Registry {
         &self.registry

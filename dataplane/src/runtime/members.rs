@@ -24,6 +24,7 @@ use crate::frame::{Pool, Region};
 use crate::graph::Seat;
 use crate::live::{Undone, What};
 use crate::port::{Port, Vacant};
+use crate::trace::Tracer;
 
 /// Time between two listings of the links when nothing was heard.
 const RELIST: Duration = Duration::from_secs(10);
@@ -67,6 +68,9 @@ impl Runtime {
     /// Takes up changes of the interfaces: Ethernet address, MTU, name; members that have come to the group that is
     /// followed, or left it. Call it a few times a second.
     pub fn tend(&mut self) -> Result<(), RuntimeError> {
+        if self.tracer.as_mut().is_some_and(Tracer::is_over) {
+            self.tracer = None;
+        }
         if !self.attendance.is_due()? {
             return Ok(());
         }

@@ -26,6 +26,7 @@ use crate::frame::{Pages, Pool, Region, RegionConfig, RegionError};
 use crate::graph::{Graph, GraphError, GraphSpec};
 use crate::live::{Change, ChangeError, EventLog, Live, Transaction};
 use crate::port::{Port, PortError, Vacant};
+use crate::trace::{Trace, TraceConfig, TraceError, Tracer};
 use crate::worker::{Control, DEPARTED, Running, Worker, WorkerConfig, WorkerReport};
 use interface::Interface;
 use members::Attendance;
@@ -91,6 +92,7 @@ pub struct Runtime {
     live: Live,
     attendance: Attendance,
     departed: Departed,
+    tracer: Option<Tracer>,
 }
 
 /// Verdicts of interfaces that have left.
@@ -182,8 +184,8 @@ impl Runtime {
         let controls = ready.iter().map(|worker| Arc::clone(worker.control())).collect();
         let live = Live::new(spec, registry.clone(), services, names, controls, ANSWER_TIMEOUT)?;
         let config = config.clone();
-        let (workers, departed) = (Vec::new(), Departed::default());
-        let mut runtime = Self { config, places, workers, region, shared, netlink, live, attendance, departed };
+        let (workers, departed, tracer) = (Vec::new(), Departed::default(), None);
+        let mut runtime = Self { config, places, workers, region, shared, netlink, live, attendance, departed, tracer };
         for worker in ready {
             let running = worker.spawn();
             runtime.workers.push(running.map_err(|error| RuntimeError::System { what: "starting a worker", error })?);
@@ -241,6 +243,25 @@ impl Runtime {
     /// The kinds of blocks that the graph can have.
     pub fn registry(&self) -> &Registry {
         self.live.registry()
+    }
+
+    /// Begins to follow packets. One trace runs at a time; it ends by itself when nobody asks for it
+    /// ([`traced`](Self::traced)) for ten seconds.
+    pub fn trace(&mut self, config: &TraceConfig) -> Result<(), TraceError> {
+        if self.tracer.as_mut().is_some_and(|tracer| !tracer.is_over()) {
+            return Err(TraceError::Busy);
+        }
+        self.tracer = Some(Tracer::begin(config, self.controls(), &self.live)?);
+        Ok(())
+    }
+
+    /// What has been followed so far; with `end` that is all. `None` where no trace was begun, or its end was told.
+    pub fn traced(&mut self, end: bool) -> Option<Trace> {
+        let trace = self.tracer.as_mut()?.look(end);
+        if trace.done {
+            self.tracer = None;
+        }
+        Some(trace)
     }
 
     /// Everything counted so far. Workers that do not answer are missing.

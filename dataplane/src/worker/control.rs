@@ -10,6 +10,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::report::WorkerReport;
 use crate::graph::Plan;
+use crate::trace::Probe;
 
 /// Requests under way at once; more are refused.
 const REQUESTS_MAX: usize = 16;
@@ -19,6 +20,10 @@ pub(super) enum Request {
     Report,
     /// Look into the inbox for a plan.
     Change,
+    /// Look for a probe.
+    Trace,
+    /// Give the probe back.
+    EndTrace,
     Stop,
 }
 
@@ -36,6 +41,9 @@ pub struct Control {
     inbox: ArrayQueue<Box<Plan>>,
     /// A change that was made or refused, for its maker to free.
     outbox: ArrayQueue<Box<Plan>>,
+    /// A probe for the worker to take up, and one that it is done with.
+    probe: ArrayQueue<Box<Probe>>,
+    traced: ArrayQueue<Box<Probe>>,
     report: Mutex<(u64, WorkerReport)>,
     reported: Condvar,
 }
@@ -48,6 +56,8 @@ impl Control {
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             inbox: ArrayQueue::new(1),
             outbox: ArrayQueue::new(1),
+            probe: ArrayQueue::new(1),
+            traced: ArrayQueue::new(1),
             report: Mutex::default(),
             reported: Condvar::new(),
         })
@@ -111,6 +121,47 @@ impl Control {
     pub(super) fn give_back(&self, plan: Box<Plan>) {
         let given = self.outbox.push(plan);
         debug_assert!(given.is_ok(), "two plans were under way");
+    }
+
+    /// Puts a probe in front of the worker; it comes back by [`traced`](Self::traced). Given back at once if another one
+    /// is under way.
+    pub(crate) fn arm(&self, probe: Box<Probe>) -> Result<(), Box<Probe>> {
+        self.probe.push(probe)?;
+        if self.ask(Request::Trace).is_err() {
+            return self.probe.pop().map_or(Ok(()), Err);
+        }
+        Ok(())
+    }
+
+    /// Asks for the probe back; one that the worker has not taken up yet is taken away.
+    pub(crate) fn disarm(&self) {
+        match self.probe.pop() {
+            Some(probe) => self.show_trace(probe),
+            // Where requests are full, whoever waits asks again.
+            None => drop(self.ask(Request::EndTrace)),
+        }
+    }
+
+    /// Wakes the worker, to see whether it is done.
+    pub(crate) fn nudge(&self) {
+        // Where requests are full it is awake.
+        let _ = self.ask(Request::Trace);
+    }
+
+    /// The probe that the worker is done with.
+    pub(crate) fn traced(&self) -> Option<Box<Probe>> {
+        self.traced.pop()
+    }
+
+    /// The probe that waits for the worker.
+    pub(super) fn new_probe(&self) -> Option<Box<Probe>> {
+        self.probe.pop()
+    }
+
+    /// Gives a probe back. There is room: only one is under way.
+    pub(super) fn show_trace(&self, probe: Box<Probe>) {
+        let given = self.traced.push(probe);
+        debug_assert!(given.is_ok(), "two probes were under way");
     }
 
     /// Whether a request waits. One load of a line that rarely changes.

@@ -24,6 +24,7 @@ use crate::frame::{Batch, Pool};
 use crate::graph::{BatchSizes, Graph, Turn};
 use crate::ledger::{DropReason, Ledger};
 use crate::port::{Port, PortCounters};
+use crate::trace::Probe;
 use batching::BatchBound;
 use control::Request;
 use idle::{Ladder, Step};
@@ -61,6 +62,10 @@ pub struct Worker {
     tally: Tally,
     /// Turns left in which sinks may keep what finds no room.
     releasing: u32,
+    /// Follows packets while somebody traces.
+    probe: Option<Box<Probe>>,
+    /// Marks that frames inside blocks may carry from earlier traces, by bit.
+    stale_marks: u64,
 }
 
 /// What a worker counts besides ports and blocks.
@@ -126,6 +131,8 @@ impl Worker {
             batch: Batch::with_capacity(batching::BATCH_MAX),
             tally: Tally::default(),
             releasing: 0,
+            probe: None,
+            stale_marks: 0,
             config,
             ports,
             graph,
@@ -198,37 +205,52 @@ impl Worker {
         for at in 0..self.occupied {
             received += self.receive(at, now_ns);
         }
-        self.graph.run(&mut turn(now_ns, &mut self.pool, &mut self.tally));
-        let worked = received + self.send() > 0;
+        let Self { graph, pool, tally, probe, .. } = self;
+        match probe {
+            None => graph.run(&mut turn(now_ns, pool, tally)),
+            Some(probe) => graph.run_traced(probe, &mut turn(now_ns, pool, tally)),
+        }
+        let worked = received + self.send(now_ns) > 0;
         self.tally.empty_turns += u64::from(!worked);
+        if self.probe.as_ref().is_some_and(|probe| probe.is_done()) {
+            self.end_trace();
+        }
         worked
     }
 
     /// Hands a burst from one port to the graph; returns its size.
     #[inline]
     fn receive(&mut self, at: usize, now_ns: u64) -> usize {
-        let Self { ports, bounds, graph, pool, batch, tally, .. } = self;
+        let Self { ports, bounds, graph, pool, batch, tally, probe, .. } = self;
         let n = ports[at].receive(pool, &mut tally.ledger, batch, bounds[at].get());
         bounds[at].observe(n);
         if n > 0 {
             tally.batched += n as u64;
             tally.batch_sizes.count(n);
-            graph.ingest(at, batch, &mut turn(now_ns, pool, tally));
+            match probe {
+                None => graph.ingest(at, batch, &mut turn(now_ns, pool, tally)),
+                Some(probe) => graph.ingest_traced(probe, at, batch, &mut turn(now_ns, pool, tally)),
+            }
         }
         n
     }
 
     /// Sends what waits for the ports; returns how many packets waited.
     #[inline]
-    fn send(&mut self) -> usize {
-        let Self { ports, graph, pool, tally, releasing, .. } = self;
+    fn send(&mut self, now_ns: u64) -> usize {
+        let Self { ports, graph, pool, tally, releasing, probe, .. } = self;
         let mut sent = 0;
         for (at, port) in ports.iter_mut().enumerate() {
             if let Some(waiting) = graph.sink(at).filter(|waiting| !waiting.is_empty()) {
                 sent += waiting.len();
+                let leaving = probe.as_mut().map(|probe| probe.leaving(waiting));
                 transmit(port.as_mut(), waiting, pool);
-                if *releasing == 0 {
-                    discard(port.as_ref(), waiting, pool, &mut tally.ledger);
+                let reason = (*releasing == 0 && !waiting.is_empty()).then(|| refusal(port.as_ref()));
+                if let (Some(probe), Some(leaving)) = (probe.as_mut(), leaving) {
+                    probe.left(at, leaving - waiting.len(), reason.map(DropReason::name), now_ns);
+                }
+                if let Some(reason) = reason {
+                    discard(waiting, reason, pool, &mut tally.ledger);
                 }
             }
             port.flush(pool);
@@ -271,6 +293,8 @@ impl Worker {
             match request {
                 Request::Stop => return true,
                 Request::Change => self.change(),
+                Request::Trace => self.begin_trace(),
+                Request::EndTrace => self.end_trace(),
                 Request::Report => {
                     let Self { config, ports, graph, pool, tally, control, .. } = self;
                     control.publish(|report| report::fill(report, config, ports, graph, pool, tally));
@@ -285,6 +309,8 @@ impl Worker {
     fn change(&mut self) {
         let started_ns = clock::now_ns();
         let Some(mut plan) = self.control.proposed() else { return };
+        // Places have other numbers in another graph.
+        self.end_trace();
         plan.perform(&mut self.graph, &mut turn(started_ns, &mut self.pool, &mut self.tally));
         if plan.refusal.is_none() {
             plan.seats.iter_mut().for_each(|seat| self.reseat(seat));
@@ -293,6 +319,22 @@ impl Worker {
         self.control.give_back(plan);
         self.releasing = if self.graph.is_pending() { RELEASE_TURNS_MAX } else { 0 };
         self.turn(clock::now_ns());
+    }
+
+    fn begin_trace(&mut self) {
+        if let Some(mut probe) = self.control.new_probe() {
+            self.end_trace();
+            probe.avoid(self.stale_marks);
+            self.probe = Some(probe);
+        }
+    }
+
+    #[cold]
+    fn end_trace(&mut self) {
+        if let Some(probe) = self.probe.take() {
+            self.stale_marks = probe.left_behind();
+            self.control.show_trace(probe);
+        }
     }
 
     /// A report of everything counted so far.
@@ -334,12 +376,13 @@ fn transmit(port: &mut dyn Port, waiting: &mut Batch, pool: &mut Pool) {
     }
 }
 
+/// Why a port leaves packets.
+fn refusal(port: &dyn Port) -> DropReason {
+    if port.is_down() { DropReason::PortDown } else { DropReason::TxRingFull }
+}
+
 /// Drops what found no room, because a queue here would only add delay to an overload.
-fn discard(port: &dyn Port, waiting: &mut Batch, pool: &mut Pool, ledger: &mut Ledger) {
-    if waiting.is_empty() {
-        return;
-    }
-    let reason = if port.is_down() { DropReason::PortDown } else { DropReason::TxRingFull };
+fn discard(waiting: &mut Batch, reason: DropReason, pool: &mut Pool, ledger: &mut Ledger) {
     waiting.drain().for_each(|frame| {
         ledger.count(reason);
         pool.release(frame);

@@ -6,4 +6,5 @@ mod changes;
 mod load;
 mod plant;
 mod sequences;
+mod trace;
 mod workers;

@@ -16,7 +16,7 @@ use tailwater_dataplane::ledger::Ledger;
 use tailwater_dataplane::live::{Change, ChangeError, Live, Operation, Transaction};
 use tailwater_dataplane::port::Port;
 use tailwater_dataplane::port::memory::MemoryPort;
-use tailwater_dataplane::worker::{Idle, Running, Worker, WorkerConfig, WorkerReport};
+use tailwater_dataplane::worker::{Control, Idle, Running, Worker, WorkerConfig, WorkerReport};
 
 /// Longest time that anything may take on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -119,6 +119,11 @@ impl Plant {
         self.workers[worker].control.report(PATIENCE).unwrap()
     }
 
+    /// Ways to talk to the workers.
+    pub(crate) fn controls(&self) -> Vec<Arc<Control>> {
+        self.workers.iter().map(|worker| Arc::clone(&worker.control)).collect()
+    }
+
     /// Repeats a change as long as a worker that was late keeps it from happening.
     pub(crate) fn patiently(&mut self, mut change: impl FnMut(&mut Self) -> Result<Change, ChangeError>) -> Change {
         let end = Instant::now() + DEADLINE;
@@ -206,6 +211,18 @@ impl Outside {
             assert!(Instant::now() < end, "{} of {} packets came back", self.received, self.sent);
             self.step(false);
         }
+    }
+
+    /// Sends a numbered packet and takes what comes out anywhere, without a look at it.
+    pub(crate) fn send_numbered(&mut self) {
+        let mut packet = [0u8; LEN];
+        packet[12..14].copy_from_slice(&[0x88, 0xb5]);
+        packet[14..22].copy_from_slice(&self.sent.to_be_bytes());
+        self.waiting.extend(self.pool.allocate_copy(&packet));
+        self.sent += 1;
+        self.a.transmit(&mut self.pool, &mut self.waiting);
+        self.take_all();
+        std::thread::yield_now();
     }
 
     /// Sends `count` packets and takes what comes out anywhere, whatever and however much that is.
