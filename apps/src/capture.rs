@@ -14,6 +14,7 @@ use tailwater_xdp::{Mode, Place};
 
 use crate::common::{Backend, Common};
 use crate::failure::Failure;
+use crate::grouping::Grouping;
 use crate::session::{Part, Plan, check_privileges};
 use crate::snapshot::Snapshot;
 
@@ -78,7 +79,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let plan = Plan {
         command: "capture",
         common: &common,
-        config: common.runtime_config(Mode::Exclusive, Place::User)?,
+        config: common.runtime_config(Mode::Exclusive, Place::User, &Grouping::default())?,
         registry,
         services: Services::default(),
         notes,

@@ -4,7 +4,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::common::Common;
-use crate::{capture, ctl, demo, doctor, echo, group, l3fwd, ping, stats, top};
+use crate::{capture, ctl, demo, doctor, echo, group, l3fwd, ping, sim, stats, top};
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -71,6 +71,9 @@ pub(crate) enum Command {
     /// Look at and change the packet graph of a running command, while traffic flows
     #[command(after_help = ctl::AFTER_HELP)]
     Ctl(ctl::Args),
+    /// Run a network of our own stacks from a file, on a virtual clock
+    #[command(after_help = sim::AFTER_HELP)]
+    Sim(sim::Args),
     /// Forward and echo in a network made for it, step by step, and clean up
     #[command(after_help = demo::AFTER_HELP)]
     Demo(demo::Args),

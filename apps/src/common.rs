@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tailwater_dataplane::port::af_xdp;
-use tailwater_dataplane::runtime::{self, InterfaceConfig, RuntimeConfig};
+use tailwater_dataplane::runtime::{self, FollowGroup, InterfaceConfig, RuntimeConfig};
 use tailwater_dataplane::worker;
 use tailwater_xdp::{AttachMode, Mode, Place, WORKERS_MAX};
 
 use crate::cpus;
 use crate::failure::Failure;
+use crate::grouping::{self, Grouping};
 
 /// Native or generic XDP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -65,7 +66,7 @@ pub(crate) enum Idle {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
     /// Interface to use; give it again for each further one
-    #[arg(short, long = "interface", value_name = "IF", required = true)]
+    #[arg(short, long = "interface", value_name = "IF")]
     pub(crate) interfaces: Vec<String>,
     /// Cores to run workers on, one worker each
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
@@ -85,9 +86,9 @@ pub(crate) struct Common {
     /// What workers do when there is nothing to do
     #[arg(long, value_enum, default_value_t)]
     pub(crate) idle: Idle,
-    /// Descriptors of each ring: a power of two, 64 to 32768
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = ring_size)]
-    pub(crate) ring_size: u32,
+    /// Descriptors of each ring: a power of two, 64 to 32768; 2048 unless given, fewer with many interfaces
+    #[arg(long, value_name = "N", value_parser = ring_size)]
+    pub(crate) ring_size: Option<u32>,
     /// Packet buffers in all, 64 or more; enough for all rings unless given
     #[arg(long, value_name = "N", value_parser = frames)]
     pub(crate) frames: Option<usize>,
@@ -116,10 +117,23 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    /// The same wishes for the runtime, checked as far as that is possible without touching an interface.
-    pub(crate) fn runtime_config(&self, mode: Mode, place: Place) -> anyhow::Result<RuntimeConfig> {
+    /// The same wishes for the runtime, checked as far as that is possible without touching an interface. Members of a
+    /// group are those of this moment.
+    pub(crate) fn runtime_config(
+        &self,
+        mode: Mode,
+        place: Place,
+        grouping: &Grouping,
+    ) -> anyhow::Result<RuntimeConfig> {
         self.check_cores()?;
-        let interface = |name: &String| InterfaceConfig {
+        let members = grouping.members(&self.interfaces)?;
+        let names: Vec<&str> = self.interfaces.iter().chain(&members.names).map(String::as_str).collect();
+        if names.is_empty() {
+            let hint = "name one with -i IF (--interface IF); `tailwater doctor` shows what there is";
+            return Err(Failure::usage("no interface given", hint).into());
+        }
+        let interfaces_max = grouping.places(names.len())?;
+        let interface = |name: &str| InterfaceConfig {
             backend: match self.backend {
                 Backend::Auto => runtime::Backend::Auto,
                 Backend::AfXdp => runtime::Backend::AfXdp,
@@ -135,7 +149,9 @@ impl Common {
             ..InterfaceConfig::named(name)
         };
         Ok(RuntimeConfig {
-            interfaces: self.interfaces.iter().map(interface).collect(),
+            interfaces: names.iter().map(|name| interface(name)).collect(),
+            interfaces_max,
+            follow: members.group.map(|number| FollowGroup { number, like: interface("") }),
             cores: self.cores.clone(),
             idle: match self.idle {
                 Idle::Spin => worker::Idle::Spin,
@@ -146,7 +162,7 @@ impl Common {
             },
             mode,
             place,
-            ring_size: self.ring_size,
+            ring_size: self.ring_size.unwrap_or(grouping::ring_size(interfaces_max)),
             frames: self.frames,
             huge_pages: !self.no_huge_pages,
             ..RuntimeConfig::default()

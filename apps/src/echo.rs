@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 
 use clap::Args as ClapArgs;
 use tailwater_dataplane::block::Registry;
-use tailwater_dataplane::service::{self, After, Datagram, Host, Io, Presence, Service};
+use tailwater_dataplane::service::{self, Addresses, After, Datagram, Host, Io, Presence, Service};
 use tailwater_stack::tcp::ConnectionId;
 
 use crate::common::Common;
+use crate::failure::Failure;
+use crate::grouping::Grouping;
 use crate::hosting::{Hosting, explain};
 use crate::session::{Part, Plan};
 
@@ -17,6 +19,7 @@ Examples:
   tailwater echo --udp -i eth1 --listen [::]:7 --cores 2,3     two workers; flows are shared out by hash
   tailwater echo --udp -i eth1 --listen 10.1.0.9:7 --address 10.1.0.9/24
                                                                as a host of its own beside the kernel's
+  tailwater echo --udp --group access --listen 0.0.0.0:7       at those on all of a kernel interface group
   tailwater echo --udp -i eth1 --listen 10.1.0.1:7 --exclusive everything on eth1 is ours, ping included
   tailwater echo --tcp -i eth1 --listen 0.0.0.0:7              connections: `nc HOST 7`; with --udp, too, both
 
@@ -39,16 +42,24 @@ pub(crate) struct Args {
     listeners: Vec<SocketAddr>,
     #[command(flatten)]
     hosting: Hosting,
+    #[command(flatten)]
+    grouping: Grouping,
 }
 
 pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
-    let config = common.runtime_config(args.hosting.mode(), tailwater_xdp::Place::User)?;
+    if args.grouping.is_wanted() && args.hosting.addresses() != Addresses::Kernel {
+        let hint = "with --group the addresses are those that the kernel has on its members";
+        return Err(Failure::usage("--address is for one interface, --group for many", hint).into());
+    }
+    let mut config = common.runtime_config(args.hosting.mode(), tailwater_xdp::Place::User, &args.grouping)?;
     let host = Host::new(|_worker| Echo::default()).addresses(args.hosting.addresses());
     let host = args.listeners.iter().fold(host, |host, &listener| {
         let host = if args.udp { host.listen_udp(listener) } else { host };
         if args.tcp { host.listen_tcp(listener) } else { host }
     });
     let prepared = host.prepare(&config).map_err(explain)?;
+    config.listeners.0.extend(prepared.listener());
+    let graph = if args.grouping.is_wanted() { service::graph_of_group } else { service::graph };
     let plan = Plan {
         command: "echo",
         common: &common,
@@ -57,7 +68,7 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
         services: prepared.services().clone(),
         notes: prepared.notes().to_vec(),
     };
-    plan.run(service::graph, |runtime| Ok(Answering { _presence: prepared.begin(runtime).map_err(explain)? }))
+    plan.run(graph, |runtime| Ok(Answering { _presence: prepared.begin(runtime).map_err(explain)? }))
 }
 
 /// Keeps the host present as long as the dataplane runs.

@@ -1,18 +1,21 @@
 //! `tailwater l3fwd`: forward between interfaces by the kernel's routes and neighbours.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, ValueEnum};
 use indicatif::ProgressBar;
 use tailwater_dataplane::block::{Registry, Services, Value};
-use tailwater_dataplane::forwarding::{Follower, Following};
-use tailwater_dataplane::graph::GraphSpec;
+use tailwater_dataplane::forwarding::{Follower, Following, ForwardingPlane};
+use tailwater_dataplane::graph::{EGRESS, GraphSpec, INGRESS};
+use tailwater_dataplane::runtime::{PortListener, RuntimeConfig};
 use tailwater_netlink::{Control, Link};
 use tailwater_xdp::{AttachMode, Host, Limits, Mode, Place, Probe, Shared, Support};
 
 use crate::common::Common;
 use crate::failure::Failure;
+use crate::grouping::Grouping;
 use crate::output;
 use crate::session::{Part, Plan, check_privileges};
 
@@ -21,6 +24,7 @@ Examples:
   tailwater l3fwd -i eth1 -i eth2                          the best placement, chosen and explained
   tailwater l3fwd -i eth1 -i eth2 --place user --cores 2,3 two workers
   tailwater l3fwd -i eth1 -i eth2 --place xdp              forward in the kernel, exceptions come up
+  tailwater l3fwd --group uplinks --max-interfaces 64      all of a kernel interface group, as they come and go
   tailwater l3fwd -i d0 -i d1 --duration 10 -j | jq .      for scripts
   ip route add 10.9.0.0/16 via 10.2.0.2                    is followed at once; so are FRR, BIRD, DHCP
 
@@ -52,21 +56,26 @@ pub(crate) struct Args {
     /// ICMP errors that each worker sends per second at most
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(i64).range(0..=1_000_000))]
     icmp_rate: i64,
+    #[command(flatten)]
+    grouping: Grouping,
 }
 
 pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
-    let links = links(&common)?;
+    let mut config = common.runtime_config(Mode::Router, Place::User, &args.grouping)?;
+    let links = links(&config)?;
     check_privileges()?;
     let (place, note) = choose(args.place, &common, &links)?;
-    let mut config = common.runtime_config(Mode::Router, place)?;
+    config.place = place;
     let shared = Shared::new(Limits::default())?;
-    let (follower, plane) = follow(&links, &shared)?;
+    let (follower, plane) = follow(&links, config.places(), &shared)?;
+    config.listeners.0.push(Arc::clone(&plane) as Arc<dyn PortListener>);
     let mut services = Services::default();
     services.insert(plane);
     config.shared = Some(shared);
+    let follows = args.grouping.is_wanted();
     let plan =
         Plan { command: "l3fwd", common: &common, config, registry: Registry::builtin(), services, notes: vec![note] };
-    plan.run(|ports| graph(ports, args.icmp_rate), |_| Ok(Router { _following: follower.spawn()? }))
+    plan.run(|ports| graph(ports, follows, args.icmp_rate), |_| Ok(Router { _following: follower.spawn()? }))
 }
 
 /// Keeps the tables up to date as long as the dataplane runs.
@@ -77,16 +86,20 @@ struct Router {
 impl Part for Router {}
 
 /// Every interface into the router, and out of whichever it chooses.
-fn graph(ports: &[String], icmp_rate_pps: i64) -> GraphSpec {
+fn graph(ports: &[String], follows: bool, icmp_rate_pps: i64) -> GraphSpec {
     let rate = Value::Integer(icmp_rate_pps);
     let graph = GraphSpec::default().node("route", "ip-forward", &[("icmp_rate_pps", rate)]);
-    let graph = ports.iter().fold(graph, |graph, port| graph.edge(&format!("rx:{port}"), "route"));
-    graph.edge("route.out", "tx:*")
+    let graph = match follows {
+        // With those that join later.
+        true => graph.edge(INGRESS, "route"),
+        false => ports.iter().fold(graph, |graph, port| graph.edge(&format!("rx:{port}"), "route")),
+    };
+    graph.edge("route.out", EGRESS)
 }
 
-fn links(common: &Common) -> anyhow::Result<Vec<Link>> {
-    let mut netlink = Control::open()?;
-    let links = common.interfaces.iter().map(|name| netlink.link_by_name(name)).collect::<Result<Vec<_>, _>>()?;
+fn links(config: &RuntimeConfig) -> anyhow::Result<Vec<Link>> {
+    let names: Vec<String> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
+    let links = Control::open()?.links_by_name(&names)?;
     match links.iter().find(|link| link.mac.len() != 6) {
         Some(link) => {
             let hint = "only Ethernet-like interfaces carry the frames that are forwarded";
@@ -97,11 +110,9 @@ fn links(common: &Common) -> anyhow::Result<Vec<Link>> {
 }
 
 /// Reads the kernel's tables. With a full Internet table that takes seconds, so it shows that it is alive.
-fn follow(
-    links: &[Link],
-    shared: &Shared,
-) -> anyhow::Result<(Follower, std::sync::Arc<tailwater_dataplane::forwarding::ForwardingPlane>)> {
-    let ifindexes: Vec<u32> = links.iter().map(|link| link.ifindex).collect();
+fn follow(links: &[Link], places: usize, shared: &Shared) -> anyhow::Result<(Follower, Arc<ForwardingPlane>)> {
+    let mut ifindexes: Vec<u32> = links.iter().map(|link| link.ifindex).collect();
+    ifindexes.resize(places, 0);
     let started = Instant::now();
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     let mut routes = 0;
@@ -218,8 +229,11 @@ mod tests {
 
     #[test]
     fn every_interface_leads_to_the_router() {
-        let graph = graph(&["a".into(), "b".into()], 10);
-        let edges: Vec<String> = graph.edges.into_iter().map(String::from).collect();
-        assert_eq!(edges, ["rx:a -> route", "rx:b -> route", "route.out -> tx:*"]);
+        let edges = |follows| {
+            let graph = graph(&["a".into(), "b".into()], follows, 10);
+            graph.edges.into_iter().map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(edges(false), ["rx:a -> route", "rx:b -> route", "route.out -> tx:*"]);
+        assert_eq!(edges(true), ["rx:* -> route", "route.out -> tx:*"]);
     }
 }

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `cli` | the command line as a whole |
 //! | `common` | options of every command that moves packets |
-//! | `l3fwd`, `echo`, `ping`, `capture`, `group`, `doctor`, `stats`, `top`, `ctl`, `demo` | the subcommands |
+//! | `grouping` | options of those that use a whole interface group |
+//! | `l3fwd`, `echo`, `ping`, `capture`, `group`, `doctor`, `stats`, `top`, `ctl`, `sim`, `demo` | the subcommands |
 //! | `session` | a dataplane that runs until it is told to stop: progress, control socket, summary |
 //! | `control` | the socket by which `stats`, `top` and `ctl` talk to a running command |
 //! | `snapshot`, `window` | counters as data, and what was counted between two looks |
@@ -24,6 +25,7 @@ mod doctor;
 mod echo;
 mod failure;
 mod group;
+mod grouping;
 mod hosting;
 mod interrupt;
 mod l3fwd;
@@ -34,6 +36,7 @@ mod output;
 mod ping;
 mod progress;
 mod session;
+mod sim;
 mod snapshot;
 mod stats;
 mod summary;
@@ -66,6 +69,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Stats(args) => stats::run(args),
         Command::Top(args) => top::run(args),
         Command::Ctl(args) => ctl::run(args),
+        Command::Sim(args) => sim::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Group(args) => group::run(args),
         Command::Completions { shell } => {

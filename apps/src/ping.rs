@@ -17,6 +17,7 @@ use tailwater_xdp::{Mode, Place};
 
 use crate::common::{Common, seconds};
 use crate::failure::Failure;
+use crate::grouping::Grouping;
 use crate::hosting::{Hosting, explain};
 use crate::interrupt::Interrupt;
 use crate::metrics::{Endpoint, Serving};
@@ -82,7 +83,7 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen()?;
     let endpoint = common.metrics.map(Endpoint::bind).transpose()?;
     check_privileges()?;
-    let mut config = common.runtime_config(mode, Place::User)?;
+    let mut config = common.runtime_config(mode, Place::User, &Grouping::default())?;
     // Requests leave from one stack, and replies have to come back to it.
     config.cores.truncate(1);
     let (sender, receiver) = channel();

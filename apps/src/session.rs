@@ -30,6 +30,8 @@ use crate::summary;
 
 /// How often it is checked that the workers are alive.
 const LOOK: Duration = Duration::from_millis(200);
+/// Interfaces named when they are announced; more are counted.
+const NAMES_MAX: usize = 16;
 /// How often changes of the interfaces are taken up.
 const TEND: Duration = Duration::from_secs(1);
 
@@ -86,7 +88,6 @@ pub(crate) struct Plan<'a> {
 struct Shared {
     command: &'static str,
     started: Instant,
-    interfaces: Vec<String>,
     /// What those who change the graph should know.
     note: Option<String>,
     /// What became of those who asked for metrics.
@@ -118,12 +119,10 @@ impl Plan<'_> {
         let part = begin(&mut runtime)?;
         let print: fn(String) = if part.owns_stdout() { |line| output::note(line) } else { |line| output::line(line) };
         let events = runtime.events();
-        let interfaces: Vec<String> = runtime.interfaces().map(|(name, _)| name.to_owned()).collect();
         let shared = Arc::new(Shared {
             command,
             started: Instant::now(),
             note: (config.place == Place::Kernel).then(|| KERNEL_NOTE.to_owned()),
-            interfaces,
             scrapes: OnceLock::new(),
             running: Mutex::new(Some((runtime, Box::new(part)))),
         });
@@ -163,6 +162,11 @@ fn serve(shared: &Arc<Shared>, endpoint: Endpoint) -> anyhow::Result<Serving> {
     Ok(serving)
 }
 
+/// Names of the interfaces that are here now.
+fn names(runtime: &Runtime) -> Vec<String> {
+    runtime.interfaces().map(|(name, _)| name.to_owned()).collect()
+}
+
 fn stopping() -> Refusal {
     Refusal::new("busy", "this process is stopping")
 }
@@ -192,13 +196,18 @@ impl Shared {
     }
 
     fn announcement(&self, json: bool, metrics: Option<&Serving>) -> String {
-        let (names, pid) = (self.interfaces.join(", "), std::process::id());
+        let names = self.running().as_ref().map(|(runtime, _)| names(runtime)).unwrap_or_default();
+        let shown = match names.len() {
+            ..=NAMES_MAX => names.join(", "),
+            n => format!("{n} interfaces"),
+        };
+        let pid = std::process::id();
         match json {
             true => {
                 let metrics = metrics.map(Serving::address);
                 json!({ "event": "ready", "command": self.command, "pid": pid, "metrics": metrics }).to_string()
             }
-            false => format!("ready: {} on {names} (pid {pid}); Ctrl-C ends it", self.command),
+            false => format!("ready: {} on {shown} (pid {pid}); Ctrl-C ends it", self.command),
         }
     }
 
@@ -221,14 +230,14 @@ impl Shared {
             Request::Identify => serde_json::to_value(Identity {
                 pid: std::process::id(),
                 command: self.command.to_owned(),
-                interfaces: self.interfaces.clone(),
+                interfaces: self.with_runtime(|runtime| names(runtime))?,
                 uptime_ms: self.uptime_ms(),
             }),
             Request::Report => serde_json::to_value(self.snapshot().ok_or_else(stopping)?),
             Request::Graph => self.with_runtime(|runtime| serde_json::to_value(runtime.graph().1))?,
             Request::Dump => self.with_runtime(|runtime| {
                 let (version, graph) = runtime.graph();
-                serde_json::to_value(Dump { version, ports: self.interfaces.clone(), graph: graph.clone() })
+                serde_json::to_value(Dump { version, ports: names(runtime), graph: graph.clone() })
             })?,
             Request::Kinds => self.with_runtime(|runtime| {
                 serde_json::to_value(runtime.registry().kinds().map(KindInfo::of).collect::<Vec<_>>())

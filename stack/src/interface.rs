@@ -12,8 +12,11 @@ pub const ADDRESSES_MAX: usize = 64;
 /// Multicast groups joined per interface.
 pub const GROUPS_MAX: usize = 64;
 
-/// Names an interface of one [`Stack`](crate::Stack); given by
-/// [`add_interface`](crate::Stack::add_interface), counted from 0 and not used again.
+/// Interfaces of one stack that are named by their number ([`set_interface`](crate::Stack::set_interface)).
+pub const INTERFACES_MAX: usize = 65_536;
+
+/// Names an interface of one [`Stack`](crate::Stack); given by [`add_interface`](crate::Stack::add_interface), counted from
+/// 0, or chosen by the caller of [`set_interface`](crate::Stack::set_interface).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct InterfaceId(pub u32);
 

@@ -117,7 +117,7 @@ pub use drop_reason::DropReason;
 pub use echo::EchoRequest;
 pub use env::Env;
 pub use event::{Event, Undelivered};
-pub use interface::{ADDRESSES_MAX, AddressError, GROUPS_MAX, InterfaceConfig, InterfaceId};
+pub use interface::{ADDRESSES_MAX, AddressError, GROUPS_MAX, INTERFACES_MAX, InterfaceConfig, InterfaceId};
 pub use ledger::Ledger;
 pub use neighbour::{NeighbourLimits, NeighbourMode, NeighbourState};
 pub use output::FRAGMENTS_MAX;

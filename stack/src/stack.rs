@@ -9,7 +9,9 @@ use crate::buffer::Buffer;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 use crate::event::Event;
-use crate::interface::{ADDRESSES_MAX, AddressError, GROUPS_MAX, Interface, InterfaceConfig, InterfaceId, Station};
+use crate::interface::{
+    ADDRESSES_MAX, AddressError, GROUPS_MAX, INTERFACES_MAX, Interface, InterfaceConfig, InterfaceId, Station,
+};
 use crate::ledger::Ledger;
 use crate::neighbour::{Due, NeighbourCache, NeighbourLimits, NeighbourMode, NeighbourState};
 use crate::path_mtu::PathMtus;
@@ -67,7 +69,8 @@ impl Default for Config {
 /// - [`confirm_neighbour`](Self::confirm_neighbour): a layer above saw the neighbour make progress.
 ///
 /// # Commands
-/// - [`add_interface`](Self::add_interface), [`remove_interface`](Self::remove_interface),
+/// - [`add_interface`](Self::add_interface), [`set_interface`](Self::set_interface),
+///   [`remove_interface`](Self::remove_interface),
 ///   [`set_mtu`](Self::set_mtu), [`add_address`](Self::add_address),
 ///   [`remove_address`](Self::remove_address), [`join_group`](Self::join_group),
 ///   [`leave_group`](Self::leave_group), [`add_route`](Self::add_route),
@@ -147,10 +150,29 @@ impl<B: Buffer> Stack<B> {
 
     pub fn add_interface(&mut self, config: InterfaceConfig) -> InterfaceId {
         let id = InterfaceId(self.interfaces.len() as u32);
+        self.place_interface(id, config);
+        id
+    }
+
+    /// Makes an interface of this number, which has none; those below it that are missing stay away. Refused where there
+    /// is one, and for a number beyond [`INTERFACES_MAX`].
+    pub fn set_interface(&mut self, id: InterfaceId, config: InterfaceConfig) -> bool {
+        let at = id.0 as usize;
+        if at >= INTERFACES_MAX || self.interfaces.get(at).is_some_and(Option::is_some) {
+            return false;
+        }
+        self.place_interface(id, config);
+        true
+    }
+
+    fn place_interface(&mut self, id: InterfaceId, config: InterfaceConfig) {
         let station = Station { id, config, addresses: Vec::new(), groups: Vec::new() };
         let neighbours = NeighbourCache::new(self.config.neighbours, self.seed.rotate_left(id.0));
-        self.interfaces.push(Some(Interface { station, neighbours }));
-        id
+        let at = id.0 as usize;
+        if self.interfaces.len() <= at {
+            self.interfaces.resize_with(at + 1, || None);
+        }
+        self.interfaces[at] = Some(Interface { station, neighbours });
     }
 
     /// Forgets the interface with its addresses, neighbours and routes.

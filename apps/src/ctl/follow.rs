@@ -30,6 +30,10 @@ fn print(event: &Event) {
         What::Changed { diff, stalls } => (format!("changed; {}", stall_words(stalls)), lines(diff)),
         What::Undone { diff, stalls } => (format!("undone; {}", stall_words(stalls)), lines(diff)),
         What::Refused { code, message } => (format!("refused ({code}): {message}"), Vec::new()),
+        What::PortJoined { name, port, .. } => (format!("{name} joined as port {port}"), Vec::new()),
+        What::PortLeft { name, why, .. } => (format!("{name} left: {why}"), Vec::new()),
+        What::PortRefused { name, why, .. } => (format!("{name} could not join: {why}"), Vec::new()),
+        What::PortRenamed { from, to, .. } => (format!("{from} is called {to} now"), Vec::new()),
     };
     output::line(format_args!("{number}: version {version} {what}{by}"));
     details.iter().for_each(|line| output::line(format_args!("    {line}")));

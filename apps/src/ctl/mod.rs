@@ -33,7 +33,7 @@ Examples:
 A change happens as a whole or not at all, between two turns of each worker: no packet is lost, state is kept, and
 what it cost each worker is told. --dry-run only checks. --base N refuses if somebody else was faster.
 An edge is written 'FROM[.OUTPUT] -> TO' or, as an output leads to one place only, FROM[.OUTPUT].
-rx:IF is a source, tx:IF a sink, tx:* the sink that each packet names.";
+rx:IF is a source, rx:* all others, tx:IF a sink, tx:* the sink that each packet names.";
 
 /// Options of `ctl`.
 #[derive(ClapArgs, Debug)]

@@ -22,6 +22,7 @@ use crate::interrupt;
 use crate::report::{Better, Measure};
 use crate::scenario::Session;
 use crate::testbed::ROUTER_CPU;
+use crate::tools;
 
 const REFERENCE: &str = "ip-group";
 const GROUP: u32 = 7;
@@ -67,6 +68,15 @@ const CONTENDERS: [Contender; 6] = [
     },
 ];
 
+/// Our forwarder on all members, from its start until it forwards.
+const ATTACH: &str = "tailwater-attach";
+const ATTACH_ABOUT: &str = "tailwater l3fwd --group, from its start to ready, and from its end to its exit";
+/// Members that it is attached to; those sizes of the others that are not larger.
+const ATTACH_MEMBERS: [u32; 3] = [16, 64, 256];
+const ATTACH_MEASURES: [(&str, &str); 2] =
+    [("attach", "Attaching the forwarder to all members"), ("detach", "Detaching it from all members")];
+const ATTACH_MAX: Duration = Duration::from_secs(60);
+
 /// What is done to a group, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
@@ -102,7 +112,8 @@ impl Operation {
 }
 
 pub(super) fn names() -> Vec<(String, String)> {
-    CONTENDERS.iter().map(|contender| (contender.name.to_owned(), contender.about.to_owned())).collect()
+    let named = CONTENDERS.iter().map(|contender| (contender.name, contender.about)).chain([(ATTACH, ATTACH_ABOUT)]);
+    named.map(|(name, about)| (name.to_owned(), about.to_owned())).collect()
 }
 
 pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
@@ -133,8 +144,26 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
         };
         session.add_row(contender.name, contender.about, "CPU 0", absent);
     }
+    let absent = session.options.binaries.absent(Device::TailwaterUser(Idle::Sleep));
+    if session.wants(ATTACH) {
+        session.add_row(ATTACH, ATTACH_ABOUT, "its worker on CPU 0", absent);
+    }
+    let attached = attach_sizes(&session.options.members, session.is_present(ATTACH));
+    for (name, title) in ATTACH_MEASURES {
+        session.measure(Measure {
+            name: name.into(),
+            title: title.into(),
+            unit: "ms".into(),
+            better: Better::Lower,
+            reference: ATTACH.into(),
+            columns: attached.iter().map(u32::to_string).collect(),
+            load: None,
+            value: format!("{name}_ms"),
+        });
+    }
     let present = CONTENDERS.iter().filter(|contender| session.is_present(contender.name)).count();
-    session.plan((present * session.options.runs as usize * sizes.len()) as u64);
+    let turns = present * sizes.len() + attached.len();
+    session.plan((turns * session.options.runs as usize) as u64);
     for size in sizes {
         let network = Network::build(size)?;
         for run in 1..=session.options.runs {
@@ -150,6 +179,43 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
             }
         }
     }
+    for size in attached {
+        let network = Network::build(size)?;
+        network.lab.dut().ip(&format!("link set group {GROUP} up"))?;
+        for run in 1..=session.options.runs {
+            if session.is_present(ATTACH)
+                && let Err(error) = attach(session, &network, run)
+            {
+                session.failed(ATTACH, error)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn attach_sizes(members: &[u32], wanted: bool) -> Vec<u32> {
+    let most = members.iter().copied().max().filter(|_| wanted).unwrap_or(0);
+    ATTACH_MEMBERS.into_iter().filter(|&size| size <= most).collect()
+}
+
+fn attach(session: &mut Session<'_>, network: &Network, run: u32) -> Result<()> {
+    let quiet = session.wait_until_quiet()?;
+    let (group, most) = (GROUP.to_string(), tailwater_xdp::PORTS_MAX.to_string());
+    let program = network.lab.dut().program(&session.options.binaries.tailwater);
+    let program = program.args(["l3fwd", "--group", &group, "--max-interfaces", &most]);
+    let program = program.args(["--place", "user", "--idle", "sleep"]);
+    session.commands(ATTACH, &[program.display_short()]);
+    let started = Instant::now();
+    let mut process = program.spawn()?;
+    process.wait_for_line(tools::READY, ATTACH_MAX)?;
+    let attached = started.elapsed();
+    let ended = Instant::now();
+    process.stop().context("the forwarder was not there any more")?;
+    let detached = ended.elapsed();
+    let values = [("attach_ms", attached.as_secs_f64() * 1e3), ("detach_ms", detached.as_secs_f64() * 1e3)];
+    session.sample(ATTACH, &network.names.len().to_string(), "", run, quiet, &values);
+    let size = network.names.len();
+    session.step(&format!("run {run} {ATTACH}, {size} members: {:.0} ms, {:.0} ms", values[0].1, values[1].1));
     Ok(())
 }
 

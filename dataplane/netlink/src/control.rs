@@ -50,6 +50,14 @@ impl Control {
         self.list_links(true, |_| true)
     }
 
+    /// All links of the namespace now, in order of interface index, without statistics.
+    ///
+    /// # Errors
+    /// As [`Control::links`].
+    pub fn links_now(&mut self) -> Result<Vec<Link>> {
+        self.list_links(false, |_| true)
+    }
+
     /// The links whose message `wanted` lets pass, taken apart.
     pub(crate) fn list_links(&mut self, with_stats: bool, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Link>> {
         let mut links = BTreeMap::new();
@@ -102,7 +110,7 @@ impl Control {
     /// # Errors
     /// As [`Control::link_by_name`], for the first name that no link has.
     pub fn links_by_name(&mut self, names: &[String]) -> Result<Vec<Link>> {
-        let links = self.list_links(false, |_| true)?;
+        let links = self.links_now()?;
         let mut found: Vec<Link> = Vec::with_capacity(names.len());
         let mut seen = BTreeSet::new();
         for name in names {

@@ -3,6 +3,7 @@
 //!
 //! - [`Mirror`] yields the present state and then every difference, as [`Event`]s.
 //! - [`Control`] lists links, asks the kernel to resolve neighbours, changes links and whole groups of links.
+//! - [`LinkWatch`] rings when links have changed.
 //! - [`rib`] is the merge of the kernel's routes into one best route per prefix, free of I/O.
 //!
 //! ```no_run
@@ -41,6 +42,7 @@ mod route;
 mod route_message;
 mod socket;
 mod tables;
+mod watch;
 
 pub use address::Address;
 pub use control::Control;
@@ -56,3 +58,4 @@ pub use queues::Queues;
 pub use route::{
     Candidate, NextHop, Nexthop, NexthopTarget, Path, Placement, Route, RouteKind, TABLE_LOCAL, TABLE_MAIN,
 };
+pub use watch::LinkWatch;

@@ -137,3 +137,32 @@ fn a_tentative_address_is_told_again_once_it_is_ours() {
         follower.until("ours", |f| f.addresses.get(&key).is_some_and(|a| !a.tentative && !a.duplicate));
     });
 }
+
+#[test]
+fn a_watch_rings_when_a_link_has_changed_and_only_then() {
+    in_namespace(|| {
+        let mut watch = tailwater_netlink::LinkWatch::open().unwrap();
+        assert!(!watch.rang().unwrap());
+        for change in ["link add va type veth peer name vb", "link set va up", "link set va group 7", "link del va"] {
+            ip(change);
+            assert!(watch.rang().unwrap(), "{change}");
+            assert!(!watch.rang().unwrap(), "{change}");
+        }
+        ip("route add blackhole 10.9.0.0/16");
+        assert!(!watch.rang().unwrap(), "a route is no link");
+    });
+}
+
+#[test]
+fn a_watch_that_misses_notifications_rings_all_the_same() {
+    in_namespace(|| {
+        let mut watch = tailwater_netlink::LinkWatch::open().unwrap();
+        ip("link add va type veth peer name vb");
+        let lines: String = (0..2000).map(|i| format!("link set va mtu {}\n", 1400 + i % 2)).collect();
+        common::ip_batch(&lines, "", false);
+        assert!(watch.rang().unwrap());
+        while watch.rang().unwrap() {}
+        ip("link del va");
+        assert!(watch.rang().unwrap(), "it goes on after an overflow");
+    });
+}

@@ -9,8 +9,9 @@
 
 use std::any::Any;
 
+use tailwater_impair::{Delay, Departures, Loss, LossModel, Random, flip_bit, serialisation_ns};
+
 use crate::block::{Arguments, Block, Context, ImportError, Kind, Parameter, ParameterError, State, Value, ValueKind};
-use crate::blocks::random::Random;
 use crate::frame::{Batch, Frame};
 use crate::ledger::DropReason;
 use crate::timer_wheel::TimerWheel;
@@ -74,17 +75,14 @@ pub(crate) const KIND: Kind = Kind {
 const TICK_NS: u64 = 1000;
 const NS_PER_US: u64 = 1000;
 
-/// The parameters, in the units of the arithmetic: nanoseconds, and probabilities from 0 to 1.
+/// The parameters, in the units of the models: nanoseconds, and probabilities from 0 to 1.
 #[derive(Clone, Copy, Default)]
 struct Settings {
     rate_bps: u64,
-    delay_ns: u64,
-    jitter_ns: u64,
+    delay: Delay,
     loss: f64,
     loss_burst_packets: f64,
     duplicate: f64,
-    reorder: f64,
-    reorder_gap_packets: u64,
     corrupt: f64,
     queue_max: usize,
 }
@@ -102,12 +100,8 @@ struct Counted {
 /// What a successor takes over: packets on their way, and where the models stand.
 struct Carried {
     wheel: TimerWheel<Frame>,
-    /// When the link has sent everything queued so far.
-    link_free_ns: u64,
-    /// The latest departure given so far.
-    last_due_ns: u64,
-    in_loss_burst: bool,
-    since_reorder: u64,
+    departures: Departures,
+    loss: Loss,
     random: Random,
     counted: Counted,
 }
@@ -130,15 +124,16 @@ impl Impair {
     }
 
     fn admit(&mut self, mut frame: Frame, context: &mut Context<'_>) {
-        if self.is_lost() {
+        let Settings { loss, loss_burst_packets, .. } = self.settings;
+        let model = LossModel::bursts(loss, loss_burst_packets);
+        if self.carried.loss.strikes(&model, &mut self.carried.random) {
             self.carried.counted.lost += 1;
             return context.discard(frame, DropReason::Impaired);
         }
-        let copy = if self.carried.happens(self.settings.duplicate) { context.duplicate(&frame) } else { None };
-        if self.carried.happens(self.settings.corrupt) && !frame.is_empty() {
+        let copy = if self.carried.random.chance(self.settings.duplicate) { context.duplicate(&frame) } else { None };
+        if self.carried.random.chance(self.settings.corrupt) && !frame.is_empty() {
             self.carried.counted.corrupted += 1;
-            let bit = self.carried.random.below(frame.len() as u64 * 8) as usize;
-            frame.bytes_mut()[bit / 8] ^= 1 << (bit % 8);
+            flip_bit(frame.bytes_mut(), &mut self.carried.random);
         }
         self.enqueue(frame, context);
         if let Some(copy) = copy {
@@ -164,23 +159,6 @@ impl Impair {
         }
     }
 
-    /// Gilbert's model: every packet within a burst is lost, none between bursts.
-    fn is_lost(&mut self) -> bool {
-        let Settings { loss, loss_burst_packets, .. } = self.settings;
-        if loss_burst_packets < 1.0 || loss >= 1.0 {
-            return self.carried.happens(loss);
-        }
-        let leave = 1.0 / loss_burst_packets;
-        // Entering and leaving balance where a share of `loss` of the packets lies in bursts.
-        let enter = leave * loss / (1.0 - loss);
-        let carried = &mut self.carried;
-        carried.in_loss_burst = match carried.in_loss_burst {
-            true => !carried.happens(leave),
-            false => carried.happens(enter),
-        };
-        carried.in_loss_burst
-    }
-
     fn release_due(&mut self, context: &mut Context<'_>) {
         let Carried { wheel, counted, .. } = &mut self.carried;
         wheel.advance(context.now_ns, |frame| {
@@ -194,48 +172,19 @@ impl Carried {
     fn new(queue_max: usize, seed: u64, worker: usize) -> Self {
         Self {
             wheel: TimerWheel::new(TICK_NS, queue_max, 0),
-            link_free_ns: 0,
-            last_due_ns: 0,
-            in_loss_burst: false,
-            since_reorder: 0,
-            random: Random::new(seed, worker),
+            departures: Departures::default(),
+            loss: Loss::default(),
+            random: Random::new(seed, worker as u64),
             counted: Counted::default(),
         }
     }
 
-    fn happens(&mut self, probability: f64) -> bool {
-        probability > 0.0 && self.random.chance(probability)
-    }
-
     /// When a packet of `len` bytes that arrives now leaves.
     fn departure_ns(&mut self, settings: &Settings, len: usize, now_ns: u64) -> u64 {
-        let sent_ns = match settings.rate_bps {
-            0 => now_ns,
-            rate_bps => {
-                let serialisation_ns = (len as u64 * 8 * 1_000_000_000).div_ceil(rate_bps);
-                self.link_free_ns = self.link_free_ns.max(now_ns).saturating_add(serialisation_ns);
-                self.link_free_ns
-            }
-        };
-        let mut due_ns = sent_ns;
-        self.since_reorder += 1;
-        if self.since_reorder >= settings.reorder_gap_packets && self.happens(settings.reorder) {
-            self.since_reorder = 0;
-            self.counted.reordered += 1;
-        } else {
-            let variation_ns = self.random_if(settings.jitter_ns);
-            due_ns = sent_ns.saturating_add((settings.delay_ns + variation_ns).saturating_sub(settings.jitter_ns));
-            if settings.jitter_ns == 0 && settings.reorder == 0.0 {
-                due_ns = due_ns.max(self.last_due_ns);
-            }
-        }
-        self.last_due_ns = self.last_due_ns.max(due_ns);
-        due_ns
-    }
-
-    /// Uniform from 0 to twice the jitter.
-    fn random_if(&mut self, jitter_ns: u64) -> u64 {
-        if jitter_ns == 0 { 0 } else { self.random.below(2 * jitter_ns + 1) }
+        let took_ns = serialisation_ns(len, settings.rate_bps);
+        let departure = self.departures.next(&settings.delay, took_ns, now_ns, &mut self.random);
+        self.counted.reordered += u64::from(departure.overtakes);
+        departure.due_ns
     }
 }
 
@@ -250,13 +199,13 @@ impl Settings {
         let whole = number as u64;
         match key {
             "rate_bps" => self.rate_bps = whole,
-            "delay_us" => self.delay_ns = whole * NS_PER_US,
-            "jitter_us" => self.jitter_ns = whole * NS_PER_US,
+            "delay_us" => self.delay.delay_ns = whole * NS_PER_US,
+            "jitter_us" => self.delay.jitter_ns = whole * NS_PER_US,
             "loss_percent" => self.loss = number / 100.0,
             "loss_burst_packets" => self.loss_burst_packets = number,
             "duplicate_percent" => self.duplicate = number / 100.0,
-            "reorder_percent" => self.reorder = number / 100.0,
-            "reorder_gap_packets" => self.reorder_gap_packets = whole,
+            "reorder_percent" => self.delay.reorder = number / 100.0,
+            "reorder_gap_packets" => self.delay.reorder_gap_packets = whole,
             "corrupt_percent" => self.corrupt = number / 100.0,
             "queue_max" => self.queue_max = whole as usize,
             _ => return false,
@@ -291,7 +240,7 @@ impl Block for Impair {
 
     fn set(&mut self, key: &str, value: &Value) -> Result<(), ParameterError> {
         match (key, value) {
-            ("seed", Value::Integer(new)) => self.carried.random = Random::new(seed(*new), self.worker),
+            ("seed", Value::Integer(new)) => self.carried.random = Random::new(seed(*new), self.worker as u64),
             _ if self.settings.set(key, value) => {}
             _ => return Err(ParameterError::Fixed { key: key.to_owned() }),
         }

@@ -3,10 +3,11 @@
 //! In: any. Out: `out` with the packets themselves, `mirror` with the copies. Which packets are copied is random, so that
 //! periodic traffic is not sampled askew (RFC 3176 §3.1 asks the same of sFlow); the seed repeats it.
 
+use tailwater_impair::Random;
+
 use crate::block::{
     Block, Context, ImportError, Kind, PacketType, Parameter, ParameterError, Pin, State, Value, ValueKind,
 };
-use crate::blocks::random::Random;
 use crate::frame::{Batch, Frame};
 
 pub(crate) const KIND: Kind = Kind {
@@ -40,7 +41,7 @@ pub(crate) const KIND: Kind = Kind {
     },
     build: |arguments, services| {
         let mut mirror = Mirror {
-            random: Random::new(arguments.integer("seed") as u64, services.worker),
+            random: Random::new(arguments.integer("seed") as u64, services.worker as u64),
             one_in: arguments.integer("sample_one_in") as u64,
             snap_bytes: arguments.integer("snap_bytes") as usize,
             gap: 0,

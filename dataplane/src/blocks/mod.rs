@@ -10,7 +10,6 @@ pub(crate) mod header;
 mod impair;
 mod ip_forward;
 mod mirror;
-mod random;
 mod rate_limit;
 mod tee;
 mod vlan;

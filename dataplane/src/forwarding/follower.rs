@@ -3,7 +3,9 @@
 //! A prefix may stand in the kernel's local table, in its main table, and be a neighbour on a connected link; the first
 //! of these wins. Neighbours become host routes, so that a connected prefix costs the fast path nothing extra.
 
-use std::collections::{BTreeSet, HashMap};
+mod ports;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -49,8 +51,6 @@ pub enum FollowerError {
 struct Known {
     local: Option<Arc<Path>>,
     main: Option<Arc<Path>>,
-    /// The link on which the prefix, a single address, is a resolved neighbour.
-    neighbour: Option<u32>,
     /// What the FIB says now.
     installed: Option<NextHop>,
 }
@@ -65,8 +65,9 @@ pub struct Follower {
     ports: HashMap<u32, u16>,
     entries: Vec<PortEntry>,
     known: HashMap<Prefix, Known>,
-    /// Prefixes of single addresses that are resolved neighbours.
-    neighbours: BTreeSet<Prefix>,
+    /// Prefixes of single addresses that are resolved neighbours, and on which links: a host that answers for all its
+    /// addresses everywhere may be one on several.
+    neighbours: BTreeMap<Prefix, Vec<u32>>,
     ways: Ways,
     /// Prefixes that the FIB was too busy or too full to take.
     again: BTreeSet<Prefix>,
@@ -81,8 +82,8 @@ pub struct Following {
 }
 
 impl Follower {
-    /// Reads the kernel's tables, for the interfaces with these kernel indices in port order, and returns once they are
-    /// complete. `progress` hears how many routes have come so far.
+    /// Reads the kernel's tables, for the interfaces with these kernel indices in port order (0 is a place where one may
+    /// join later), and returns once they are complete. `progress` hears how many routes have come so far.
     pub fn start(
         ifindexes: &[u32],
         shared: Option<Shared>,
@@ -98,10 +99,10 @@ impl Follower {
             netlink: Control::open()?,
             fib,
             plane: Arc::clone(&plane),
-            ports: ifindexes.iter().enumerate().map(|(at, &ifindex)| (ifindex, at as u16)).collect(),
+            ports: ports::by_ifindex(ifindexes),
             entries,
             known: HashMap::new(),
-            neighbours: BTreeSet::new(),
+            neighbours: BTreeMap::new(),
             ways: Ways::default(),
             again: BTreeSet::new(),
             shared,
@@ -163,6 +164,7 @@ impl Follower {
                 None => break,
             }
         }
+        self.take_up_ports();
         self.serve();
         for prefix in std::mem::take(&mut self.again) {
             self.install(prefix);
@@ -243,13 +245,18 @@ impl Follower {
 
     fn on_address(&mut self, address: &Address, added: bool) {
         self.count_address(address.ip, added);
-        let Some(&port) = self.ports.get(&address.ifindex) else { return };
+        self.choose_addresses(address.ifindex, (!added).then_some(address.ip));
+    }
+
+    /// Looks for the addresses that errors about packets of an interface come from; `gone` is none any more.
+    fn choose_addresses(&mut self, ifindex: u32, gone: Option<IpAddr>) {
+        let Some(&port) = self.ports.get(&ifindex) else { return };
         // The first usable address of a family is the one that errors come from.
         let of_port = |mirror: &Mirror, wanted: &dyn Fn(&IpAddr) -> bool| {
             let mut usable: Vec<_> = mirror
                 .addresses()
-                .filter(|other| other.ifindex == address.ifindex && !other.tentative && !other.duplicate)
-                .filter(|other| wanted(&other.ip) && (added || other.ip != address.ip))
+                .filter(|other| other.ifindex == ifindex && !other.tentative && !other.duplicate)
+                .filter(|other| wanted(&other.ip) && Some(other.ip) != gone)
                 .collect();
             usable.sort_by_key(|other| (other.scope, other.secondary));
             usable.first().map(|other| other.ip)
@@ -294,7 +301,7 @@ impl Follower {
         };
         if connects(&before) || connects(&path) {
             // Whether neighbours within are reached directly may have changed.
-            let within: Vec<_> = self.neighbours.iter().filter(|host| covers(&prefix, host)).copied().collect();
+            let within: Vec<_> = self.neighbours.keys().filter(|host| covers(&prefix, host)).copied().collect();
             within.into_iter().for_each(|host| self.install(host));
         }
     }
@@ -306,21 +313,22 @@ impl Follower {
         if let Some(next_hop) = self.ways.find(&way) {
             self.resolve(next_hop, port, mac);
         }
-        let Some(prefix) = host_prefix(neighbour.ip) else { return };
-        let known = self.known.entry(prefix).or_default();
-        let before = known.neighbour;
-        match mac {
-            Some(_) => known.neighbour = Some(neighbour.ifindex),
-            None if known.neighbour == Some(neighbour.ifindex) => known.neighbour = None,
-            None => {}
+        self.note_neighbour(neighbour.ip, neighbour.ifindex, mac.is_some());
+    }
+
+    /// An address is a resolved neighbour on a link, or is none there.
+    fn note_neighbour(&mut self, ip: IpAddr, ifindex: u32, resolved: bool) {
+        let Some(prefix) = host_prefix(ip) else { return };
+        let links = self.neighbours.entry(prefix).or_default();
+        let before = links.len();
+        links.retain(|&link| link != ifindex);
+        let changed = (links.len() < before) != resolved;
+        links.extend(resolved.then_some(ifindex));
+        if links.is_empty() {
+            self.neighbours.remove(&prefix);
         }
-        let after = known.neighbour;
-        if after != before {
-            if after.is_some() {
-                self.neighbours.insert(prefix);
-            } else {
-                self.neighbours.remove(&prefix);
-            }
+        if changed {
+            self.known.entry(prefix).or_default();
             self.install(prefix);
         }
     }
@@ -330,12 +338,7 @@ impl Follower {
         if let Some(next_hop) = self.ways.find(&Way { ifindex, gateway: Some(ip) }) {
             self.resolve(next_hop, port, None);
         }
-        let Some(prefix) = host_prefix(ip) else { return };
-        if let Some(known) = self.known.get_mut(&prefix).filter(|known| known.neighbour == Some(ifindex)) {
-            known.neighbour = None;
-            self.neighbours.remove(&prefix);
-            self.install(prefix);
-        }
+        self.note_neighbour(ip, ifindex, false);
     }
 
     fn resolve(&mut self, next_hop: NextHop, port: u16, mac: Option<[u8; 6]>) {
@@ -368,7 +371,8 @@ impl Follower {
         match done {
             Ok(()) => {
                 known.installed = wanted;
-                if wanted.is_none() && known.local.is_none() && known.main.is_none() && known.neighbour.is_none() {
+                let routeless = wanted.is_none() && known.local.is_none() && known.main.is_none();
+                if routeless && !self.neighbours.contains_key(&prefix) {
                     self.known.remove(&prefix);
                 }
                 // `next_hop_for` counted the new use; the old one ends here.
@@ -386,16 +390,16 @@ impl Follower {
     fn next_hop_for(&mut self, prefix: Prefix) -> Result<Option<NextHop>, FibError> {
         let Some(known) = self.known.get(&prefix) else { return Ok(None) };
         let path = known.local.as_ref().or(known.main.as_ref()).cloned();
-        let neighbour = known.neighbour;
         if let Some(path) = path {
             return self.next_hop_of(&path).map(Some);
         }
-        match neighbour {
-            Some(ifindex) if self.is_connected(prefix, ifindex) => {
+        let links = self.neighbours.get(&prefix).map(Vec::as_slice).unwrap_or_default();
+        match links.iter().copied().find(|&ifindex| self.is_connected(prefix, ifindex)) {
+            Some(ifindex) => {
                 let way = Way { ifindex, gateway: Some(prefix.address()) };
                 self.acquire(vec![(way, 1)]).map(Some)
             }
-            _ => Ok(None),
+            None => Ok(None),
         }
     }
 

@@ -34,9 +34,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 use tailwater_fib::{FibReader, NextHop};
+use tailwater_netlink::Link;
 use tailwater_xdp::HashKey;
 
 use crate::graph::{EGRESS, GraphSpec};
+use crate::runtime::{PortChange, PortChanges, PortListener};
 pub use fast_path::FastPath;
 pub use follower::{Follower, FollowerError, Following};
 pub(crate) use fragment::{fragment4, may_fragment};
@@ -80,6 +82,8 @@ pub struct ForwardingPlane {
     ports: Mutex<Arc<Vec<PortEntry>>>,
     ports_version: AtomicU64,
     requests: ArrayQueue<Request>,
+    /// Ports that join and leave, for the follower.
+    changes: PortChanges,
     wake: OwnedFd,
     hash_key: HashKey,
 }
@@ -92,6 +96,7 @@ impl ForwardingPlane {
             ports: Mutex::new(Arc::new(ports)),
             ports_version: AtomicU64::new(0),
             requests: ArrayQueue::new(REQUESTS_MAX),
+            changes: PortChanges::default(),
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             hash_key,
         })
@@ -125,13 +130,30 @@ impl ForwardingPlane {
     /// Asks for a neighbour. Returns false when too many requests are under way.
     pub(crate) fn request(&self, request: Request) -> bool {
         let asked = self.requests.push(request).is_ok();
+        self.wake();
+        asked
+    }
+
+    fn wake(&self) {
         // A full counter means that the follower is being woken already.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
-        asked
     }
 
     /// Requests that blocks have made since the last call.
     pub fn take_request(&self) -> Option<Request> {
         self.requests.pop()
+    }
+}
+
+impl PortListener for ForwardingPlane {
+    fn joined(&self, port: u16, link: &Link) {
+        self.changes.tell(PortChange::Joined { port, link: Box::new(link.clone()) });
+        self.wake();
+    }
+
+    fn leaving(&self, port: u16, ifindex: u32) {
+        let number = self.changes.tell(PortChange::Leaving { port, ifindex });
+        self.wake();
+        self.changes.wait(number);
     }
 }

@@ -12,6 +12,7 @@
 
 use crate::block::{Block, Context, ImportError, ParameterError, Prepared, Registry, Services, Value};
 use crate::frame::Batch;
+use crate::port::Port;
 
 use super::wiring::{Target, Wiring};
 use super::{Graph, GraphError, GraphSpec, INPUT_LEN, Onward, Turn, build_block};
@@ -60,10 +61,17 @@ pub(crate) struct Reshape {
     back: Shift,
 }
 
+/// A port for one of the worker's places, which gets the one that was there instead. The same once more undoes it.
+pub(crate) struct Seat {
+    pub(crate) at: usize,
+    pub(crate) port: Box<dyn Port>,
+}
+
 /// A change for one worker.
 pub(crate) struct Plan {
     pub(crate) settings: Vec<Setting>,
     pub(crate) reshape: Option<Reshape>,
+    pub(crate) seats: Vec<Seat>,
     /// Whether it has been performed.
     pub(crate) done: bool,
     /// Why it was not.
@@ -83,7 +91,12 @@ pub(crate) enum Refusal {
 
 impl Plan {
     pub(crate) fn new(settings: Vec<Setting>, reshape: Option<Reshape>) -> Self {
-        Self { settings, reshape, done: false, refusal: None, stall_ns: 0 }
+        Self { settings, reshape, seats: Vec::new(), done: false, refusal: None, stall_ns: 0 }
+    }
+
+    /// Ports for others; the graph stays.
+    pub(crate) fn of_seats(seats: Vec<Seat>) -> Self {
+        Self { seats, ..Self::new(Vec::new(), None) }
     }
 
     /// Changes the running graph, or undoes that if it has been done. Refused, the graph is as it was.

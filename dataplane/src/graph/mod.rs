@@ -15,8 +15,8 @@ mod spec;
 mod wiring;
 
 pub use batch_sizes::BatchSizes;
-pub(crate) use exchange::{Fate, Plan, Reshape, Setting};
-pub use spec::{EGRESS, Edge, GraphSpec, NAME_MAX, NODES_MAX, NodeSpec};
+pub(crate) use exchange::{Fate, Plan, Reshape, Seat, Setting};
+pub use spec::{EGRESS, Edge, GraphSpec, INGRESS, NAME_MAX, NODES_MAX, NodeSpec};
 pub(crate) use spec::{is_name, kind_of, output_of};
 pub(crate) use wiring::Wiring;
 

@@ -17,6 +17,9 @@ pub const NAME_MAX: usize = 64;
 /// that choose the way out themselves.
 pub const EGRESS: &str = "tx:*";
 
+/// The source that stands for every port without an edge of its own, those that join later included.
+pub const INGRESS: &str = "rx:*";
+
 /// A vertex: a block with its parameters.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,7 +33,8 @@ pub struct NodeSpec {
     pub parameters: BTreeMap<String, Value>,
 }
 
-/// An edge, written `FROM[.OUTPUT] -> TO`. `rx:PORT` is a source, `tx:PORT` a sink, `tx:*` the sink by frame.
+/// An edge, written `FROM[.OUTPUT] -> TO`. `rx:PORT` is a source, `rx:*` all other ports, `tx:PORT` a sink, `tx:*` the
+/// sink by frame.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Edge {
@@ -174,7 +178,7 @@ pub(crate) fn is_name(name: &str) -> bool {
             .contains(|c: char| matches!(c, ':' | '.' | '=' | '>' | '"' | '*') || c.is_whitespace() || c.is_control())
 }
 
-/// Index of the port behind `rx:NAME` or `tx:NAME` (none in particular for `tx:*`); `None` for a block's name.
+/// Index of the port behind `rx:NAME` or `tx:NAME` (none in particular for `rx:*` and `tx:*`); `None` for a block's name.
 pub(super) fn port_of(
     name: &str,
     prefix: &str,
@@ -182,11 +186,14 @@ pub(super) fn port_of(
     edge: &dyn Fn() -> String,
 ) -> Result<Option<usize>, GraphError> {
     let Some(port) = name.strip_prefix(prefix) else { return Ok(None) };
-    if name == EGRESS {
+    if name == EGRESS || name == INGRESS {
         return Ok(Some(usize::MAX));
     }
-    let at = ports.iter().position(|known| known == port);
-    at.map(Some).ok_or_else(|| GraphError::UnknownPort { edge: edge(), port: port.into(), known: ports.join(", ") })
+    // A place that no port has had yet has no name.
+    let named = || ports.iter().filter(|known| !known.is_empty());
+    let at = ports.iter().position(|known| known == port && !port.is_empty());
+    let known = || named().map(String::as_str).collect::<Vec<_>>().join(", ");
+    at.map(Some).ok_or_else(|| GraphError::UnknownPort { edge: edge(), port: port.into(), known: known() })
 }
 
 /// Index of an output by name; the empty name is the first.

@@ -2,7 +2,7 @@
 
 use crate::block::{Kind, Registry};
 
-use super::{EGRESS, GraphError, GraphSpec, spec};
+use super::{EGRESS, GraphError, GraphSpec, INGRESS, spec};
 
 /// Where an output leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ impl Wiring {
             vertices.push(Vertex { name: node.name.clone(), kind, spec: at, targets });
         }
         let mut wiring = Self { vertices, sources: vec![Target::Unbound; ports.len()] };
+        let mut others = Target::Unbound;
+        let mut own_edge = vec![false; ports.len()];
         for edge in &graph.edges {
             let text = || String::from(edge.clone());
             let target = match spec::port_of(&edge.to, "tx:", ports, &text)? {
@@ -52,7 +54,11 @@ impl Wiring {
                 None => wiring.place(&edge.to).map_or(Target::Unbound, Target::Node),
             };
             match spec::port_of(&edge.from, "rx:", ports, &text)? {
-                Some(port) => wiring.sources[port] = target,
+                _ if edge.from == INGRESS => others = target,
+                Some(port) => {
+                    wiring.sources[port] = target;
+                    own_edge[port] = true;
+                }
                 None => {
                     if let Some(at) = wiring.place(&edge.from) {
                         let vertex = &mut wiring.vertices[at];
@@ -61,6 +67,8 @@ impl Wiring {
                 }
             }
         }
+        let left = wiring.sources.iter_mut().zip(own_edge).filter(|(_, own_edge)| !own_edge);
+        left.for_each(|(source, _)| *source = others);
         Ok(wiring)
     }
 
@@ -83,5 +91,34 @@ impl Wiring {
     /// Most outputs of a block.
     pub(super) fn outputs_max(&self) -> usize {
         self.vertices.iter().map(|vertex| vertex.targets.len()).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wiring(edges: &[&str]) -> Result<Wiring, GraphError> {
+        let mut graph = GraphSpec::default().node("count", "counter", &[]);
+        graph.edges = edges.iter().map(|edge| edge.parse().unwrap()).collect();
+        // The last place has had no port yet.
+        Wiring::of(&graph, &Registry::builtin(), &["a".into(), "b".into(), String::new()])
+    }
+
+    #[test]
+    fn all_other_ports_are_those_without_an_edge_of_their_own_and_those_to_come() {
+        for edges in [["rx:a -> tx:b", "rx:* -> count"], ["rx:* -> count", "rx:a -> tx:b"]] {
+            assert_eq!(wiring(&edges).unwrap().sources, [Target::Port(1), Target::Node(0), Target::Node(0)]);
+        }
+        assert_eq!(wiring(&["rx:a -> count"]).unwrap().sources, [Target::Node(0), Target::Unbound, Target::Unbound]);
+        assert!(matches!(wiring(&["rx:* -> count", "rx:* -> tx:a"]), Err(GraphError::OutputTaken { .. })));
+    }
+
+    #[test]
+    fn a_place_that_no_port_has_had_cannot_be_named() {
+        for edge in ["rx: -> count", "count -> tx:", "rx:c -> count"] {
+            let error = wiring(&[edge]).map(drop).unwrap_err();
+            assert!(matches!(&error, GraphError::UnknownPort { known, .. } if known == "a, b"), "{edge}: {error}");
+        }
     }
 }

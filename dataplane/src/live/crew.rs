@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use crate::graph::Plan;
 use crate::worker::Control;
 
-use super::engine::Stall;
 use super::error::ChangeError;
 
 /// First and longest pause between two looks for answers. Workers are never made to wake us.
@@ -21,6 +20,12 @@ pub(super) struct Crew {
     late: Vec<usize>,
 }
 
+/// A change that did not happen, with its plans, those apart that a worker keeps.
+pub(crate) struct Undone<P> {
+    pub(crate) error: Box<ChangeError>,
+    pub(crate) plans: Vec<P>,
+}
+
 impl Crew {
     pub(super) fn new(controls: Vec<Arc<Control>>, patience: Duration) -> Self {
         Self { controls, patience, late: Vec::new() }
@@ -30,20 +35,19 @@ impl Crew {
         self.controls.len()
     }
 
-    /// Performs one plan per worker. On any refusal the others are undone.
-    pub(super) fn perform(&mut self, plans: impl Iterator<Item = Box<Plan>>) -> Result<Vec<Stall>, ChangeError> {
+    /// Performs one plan per worker, and returns them performed. On any refusal the others are undone.
+    pub(super) fn perform(&mut self, plans: impl Iterator<Item = Box<Plan>>) -> Result<Vec<Plan>, Undone<Plan>> {
         let plans = plans.enumerate().collect();
         let (returned, mut failure) = self.hand_out(plans);
         let refused = returned.iter().find_map(|(worker, plan)| Some((*worker, plan.refusal.as_ref()?.to_string())));
         if let Some((worker, why)) = refused {
             failure.get_or_insert(ChangeError::Refused { worker, why });
         }
-        let Some(failure) = failure else {
-            let stall = |(worker, plan): &(usize, Box<Plan>)| Stall { worker: *worker, stall_ns: plan.stall_ns };
-            return Ok(returned.iter().map(stall).collect());
-        };
-        let undo = returned.into_iter().filter(|(_, plan)| plan.done).collect();
-        Err(self.take_back(undo).unwrap_or(failure))
+        let Some(failure) = failure else { return Ok(returned.into_iter().map(|(_, plan)| *plan).collect()) };
+        let (undo, untouched): (Vec<_>, Vec<_>) = returned.into_iter().partition(|(_, plan)| plan.done);
+        let (undone, unsettled) = self.take_back(undo);
+        let plans = untouched.into_iter().chain(undone).map(|(_, plan)| *plan).collect();
+        Err(Undone { error: Box::new(unsettled.unwrap_or(failure)), plans })
     }
 
     /// Refuses as long as a worker has not given back a plan; takes back what it did when it has.
@@ -57,22 +61,23 @@ impl Crew {
             }
             None => true,
         });
-        match self.take_back(undo) {
+        match self.take_back(undo).1 {
             Some(failure) => Err(failure),
             None => self.late.first().map_or(Ok(()), |&worker| Err(ChangeError::Unsettled { worker })),
         }
     }
 
-    /// Undoes performed plans; what went wrong with that, if anything.
-    fn take_back(&mut self, plans: Vec<(usize, Box<Plan>)>) -> Option<ChangeError> {
+    /// Undoes performed plans. Those that are, and what went wrong, if anything.
+    fn take_back(&mut self, plans: Vec<(usize, Box<Plan>)>) -> (Vec<(usize, Box<Plan>)>, Option<ChangeError>) {
         let (returned, failure) = self.hand_out(plans);
-        for (worker, plan) in returned.into_iter().filter(|(_, plan)| plan.done) {
+        let (stuck, undone): (Vec<_>, Vec<_>) = returned.into_iter().partition(|(_, plan)| plan.done);
+        for (worker, plan) in stuck {
             // Not begun, or refused: it is tried again with the next change.
             tracing::error!(worker, refusal = ?plan.refusal, "a change could not be taken back yet");
             self.keep_for_later(worker, plan);
         }
         let unsettled = self.late.first().map(|&worker| ChangeError::Unsettled { worker });
-        unsettled.or(failure.filter(|failure| matches!(failure, ChangeError::Unsettled { .. })))
+        (undone, unsettled.or(failure.filter(|failure| matches!(failure, ChangeError::Unsettled { .. }))))
     }
 
     fn keep_for_later(&mut self, worker: usize, plan: Box<Plan>) {

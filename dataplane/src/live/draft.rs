@@ -130,8 +130,12 @@ impl<'a> Draft<'a> {
             node.parameters.clear();
         }
         node.parameters.extend(parameters.iter().map(|(key, value)| (key.clone(), value.clone())));
-        let wish = if drop_state { StateWish::Drop } else { StateWish::Keep };
-        let origin = if *origin == Origin::New { Origin::New } else { Origin::Replaced(wish) };
+        let origin = match *origin {
+            Origin::New => Origin::New,
+            // What is dropped once does not come back with the next replace.
+            Origin::Replaced(StateWish::Drop) => *origin,
+            _ => Origin::Replaced(if drop_state { StateWish::Drop } else { StateWish::Keep }),
+        };
         self.nodes[at] = (self.checked(&node)?, origin);
         Ok(())
     }

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::block::{Registry, Services};
-use crate::graph::{GraphError, GraphSpec, Wiring};
+use crate::block::{PortNames, Registry, Services};
+use crate::graph::{GraphError, GraphSpec, Plan, Seat, Wiring};
 use crate::worker::Control;
 
 use super::blueprint::{Blueprint, Running};
-use super::crew::Crew;
+use super::crew::{Crew, Undone};
 use super::diff::Diff;
 use super::draft::Draft;
 use super::error::ChangeError;
@@ -157,7 +157,44 @@ impl Live {
             services.worker = worker;
             plans.push(blueprint.plan(&self.running, &self.registry, &services)?);
         }
-        self.crew.perform(plans.into_iter())
+        let performed = self.crew.perform(plans.into_iter()).map_err(|undone| *undone.error)?;
+        let stall = |(worker, plan): (usize, Plan)| Stall { worker, stall_ns: plan.stall_ns };
+        Ok(performed.into_iter().enumerate().map(stall).collect())
+    }
+
+    /// Exchanges ports, in all workers or none: one list of seats per worker, which comes back with the ports that were
+    /// there before.
+    pub(crate) fn reseat(&mut self, seats: Vec<Vec<Seat>>) -> Result<Vec<Vec<Seat>>, Undone<Vec<Seat>>> {
+        if let Err(error) = self.crew.settle() {
+            return Err(Undone { error: Box::new(error), plans: seats });
+        }
+        let plans = seats.into_iter().map(|seats| Box::new(Plan::of_seats(seats)));
+        let open = |plans: Vec<Plan>| plans.into_iter().map(|plan| plan.seats).collect();
+        self.crew.perform(plans).map(open).map_err(|Undone { error, plans }| Undone { error, plans: open(plans) })
+    }
+
+    /// Whether the running graph names this port.
+    pub(crate) fn names_port(&self, name: &str) -> bool {
+        let names = |vertex: &str| vertex.strip_prefix("rx:").or(vertex.strip_prefix("tx:")) == Some(name);
+        self.running.spec.edges.iter().any(|edge| names(&edge.from) || names(&edge.to))
+    }
+
+    /// Gives a place another name: of a port that joins, or that is called something else now. Edges that named it follow.
+    pub(crate) fn name_port(&mut self, at: usize, name: &str) {
+        if let Some(other) = self.ports.iter().position(|known| known == name).filter(|&other| other != at) {
+            // Only an empty place can still have it: the kernel's names are unique.
+            self.ports[other].clear();
+        }
+        let old = std::mem::replace(&mut self.ports[at], name.to_owned());
+        if !old.is_empty() {
+            self.history.iter_mut().chain([&mut self.running.spec]).for_each(|graph| rename_port(graph, &old, name));
+        }
+        self.services.insert(Arc::new(PortNames(self.ports.clone())));
+    }
+
+    /// Records something about a port.
+    pub(crate) fn note_port(&self, what: What) {
+        self.events.record("", self.version, what);
     }
 
     fn note(
@@ -181,5 +218,18 @@ impl Live {
             }
         }
         outcome
+    }
+}
+
+/// Lets edges at `old` name `new` instead.
+fn rename_port(graph: &mut GraphSpec, old: &str, new: &str) {
+    for edge in &mut graph.edges {
+        for vertex in [&mut edge.from, &mut edge.to] {
+            for prefix in ["rx:", "tx:"] {
+                if vertex.strip_prefix(prefix) == Some(old) {
+                    *vertex = format!("{prefix}{new}");
+                }
+            }
+        }
     }
 }

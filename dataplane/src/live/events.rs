@@ -49,6 +49,44 @@ pub enum What {
         /// What it cost each worker.
         stalls: Vec<Stall>,
     },
+    /// An interface joined the running dataplane.
+    PortJoined {
+        /// Its name.
+        name: String,
+        /// Its kernel index.
+        ifindex: u32,
+        /// Its place among the ports.
+        port: usize,
+    },
+    /// An interface left it.
+    PortLeft {
+        /// Its name.
+        name: String,
+        /// Its kernel index.
+        ifindex: u32,
+        /// Its place among the ports.
+        port: usize,
+        /// Why.
+        why: String,
+    },
+    /// An interface that is to be in it could not join.
+    PortRefused {
+        /// Its name.
+        name: String,
+        /// Its kernel index.
+        ifindex: u32,
+        /// Why.
+        why: String,
+    },
+    /// An interface has another name.
+    PortRenamed {
+        /// The name before.
+        from: String,
+        /// The name now.
+        to: String,
+        /// Its place among the ports.
+        port: usize,
+    },
     /// A change was refused.
     Refused {
         /// For programs.

@@ -33,6 +33,7 @@ mod error;
 mod events;
 mod operation;
 
+pub(crate) use crew::Undone;
 pub use diff::{Diff, Inheritance, Replacement, SetParameter};
 pub use engine::{Change, HISTORY_MAX, Live, Stall};
 pub use error::ChangeError;

@@ -6,6 +6,7 @@
 //! | `packet` | interfaces without XDP: AF_PACKET rings |
 //! | `memory` | two ends in one process: tests, simulation, the cost of our own code |
 //! | `pcap` | replay and record of capture files |
+//! | `vacant` | the place of a port that has yet to join, or has left |
 //!
 //! A [`Port`] is one worker's end of an interface: each worker has its own, so no method needs a lock.
 
@@ -15,10 +16,12 @@ mod error;
 pub mod memory;
 pub mod packet;
 pub mod pcap;
+mod vacant;
 
 use std::os::fd::BorrowedFd;
 
 pub use error::PortError;
+pub use vacant::Vacant;
 
 use crate::frame::{Batch, Pool};
 use crate::ledger::Ledger;
@@ -72,6 +75,38 @@ pub struct PortCounters {
 }
 
 impl PortCounters {
+    /// Takes away what another of the same port had counted.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        let Self {
+            rx_packets,
+            rx_bytes,
+            tx_packets,
+            tx_bytes,
+            tx_kicks,
+            rx_kicks,
+            tx_refused,
+            refill_starved,
+            kernel_rx_dropped,
+            kernel_rx_ring_full,
+            kernel_invalid,
+        } = other;
+        for (ours, theirs) in [
+            (&mut self.rx_packets, rx_packets),
+            (&mut self.rx_bytes, rx_bytes),
+            (&mut self.tx_packets, tx_packets),
+            (&mut self.tx_bytes, tx_bytes),
+            (&mut self.tx_kicks, tx_kicks),
+            (&mut self.rx_kicks, rx_kicks),
+            (&mut self.tx_refused, tx_refused),
+            (&mut self.refill_starved, refill_starved),
+            (&mut self.kernel_rx_dropped, kernel_rx_dropped),
+            (&mut self.kernel_rx_ring_full, kernel_rx_ring_full),
+            (&mut self.kernel_invalid, kernel_invalid),
+        ] {
+            *ours = ours.saturating_sub(*theirs);
+        }
+    }
+
     /// Adds another worker's counters of the same port.
     pub fn add(&mut self, other: &Self) {
         let Self {
@@ -171,6 +206,10 @@ pub trait Port: Send {
     fn tx_in_flight(&self) -> i64 {
         0
     }
+
+    /// Takes back segments queued for transmission which the other side has not taken and never will, newest first, until
+    /// `keep` are left. Only while the other side is known to be stopped.
+    fn take_back_unsent(&mut self, _pool: &mut Pool, _keep: usize) {}
 
     /// The counters, including the kernel's.
     fn counters(&self) -> PortCounters;

@@ -1,6 +1,10 @@
 //! What to start.
 
+use std::sync::Arc;
+
 use tailwater_xdp::{AttachMode, Mode, Place, Shared};
+
+use super::PortListener;
 
 use crate::port::af_xdp::Copy;
 use crate::worker::Idle;
@@ -39,11 +43,36 @@ impl InterfaceConfig {
     }
 }
 
+/// A kernel interface group whose members join and leave while the dataplane runs.
+#[derive(Clone, Debug)]
+pub struct FollowGroup {
+    /// Number of the group.
+    pub number: u32,
+    /// How to open an interface that joins; the name does not matter.
+    pub like: InterfaceConfig,
+}
+
+/// Those who must know of ports that join and leave.
+#[derive(Clone, Default)]
+pub struct PortListeners(pub Vec<Arc<dyn PortListener>>);
+
+impl std::fmt::Debug for PortListeners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} listeners", self.0.len())
+    }
+}
+
 /// Everything that `Runtime::start` needs to know.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
     /// Interfaces in port order.
     pub interfaces: Vec<InterfaceConfig>,
+    /// Places for interfaces, taken or not: memory is reserved for as many. 0 is as many as there are at the start.
+    pub interfaces_max: usize,
+    /// Whose members join and leave later. Those of the start are among `interfaces`.
+    pub follow: Option<FollowGroup>,
+    /// Who is told.
+    pub listeners: PortListeners,
     /// Cores to run workers on, one each.
     pub cores: Vec<usize>,
     /// What idle workers do.
@@ -64,10 +93,20 @@ pub struct RuntimeConfig {
     pub shared: Option<Shared>,
 }
 
+impl RuntimeConfig {
+    /// Number of places for interfaces.
+    pub fn places(&self) -> usize {
+        self.interfaces_max.max(self.interfaces.len())
+    }
+}
+
 impl Default for RuntimeConfig {
     fn default() -> Self {
         Self {
             interfaces: Vec::new(),
+            interfaces_max: 0,
+            follow: None,
+            listeners: PortListeners::default(),
             cores: vec![0],
             idle: Idle::default(),
             mode: Mode::Shared,

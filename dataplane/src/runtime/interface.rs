@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tailwater_netlink::{Control as Netlink, Link};
-use tailwater_xdp::{Mode, PortConfig, Shared, Steering};
+use tailwater_xdp::{AttachMode, Mode, PortConfig, Shared, Steering};
 
 use super::{Backend, InterfaceConfig, RuntimeConfig, RuntimeError};
 use crate::frame::{Region, RegionConfig};
@@ -31,6 +31,10 @@ pub struct InterfaceReport {
 
 pub(super) struct Interface {
     name: String,
+    /// The name it was opened by, which its ports go on to have.
+    port_name: String,
+    /// Whether it is here as a member of the group that is followed.
+    pub(super) is_member: bool,
     ifindex: u32,
     description: String,
     steering: Option<Steering>,
@@ -81,6 +85,8 @@ impl Interface {
         })?;
         let interface = Self {
             name: link.name.clone(),
+            port_name: link.name.clone(),
+            is_member: false,
             ifindex: link.ifindex,
             description: format!(
                 "{}: AF_PACKET rings, {why}, MTU {}; the kernel's stack sees every packet, too{}",
@@ -156,6 +162,8 @@ impl Interface {
         let ports = opened.ports.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect();
         let interface = Self {
             name: link.name.clone(),
+            port_name: link.name.clone(),
+            is_member: false,
             ifindex: link.ifindex,
             description,
             steering: Some(steering),
@@ -172,6 +180,20 @@ impl Interface {
 
     pub(super) fn ifindex(&self) -> u32 {
         self.ifindex
+    }
+
+    /// Whether its program runs in the driver.
+    pub(super) fn is_native(&self) -> bool {
+        self.steering.as_ref().is_some_and(|steering| steering.attachment().mode == AttachMode::Native)
+    }
+
+    /// The name its ports have, where that is not its own any more.
+    pub(super) fn alias(&self) -> Option<&str> {
+        (self.port_name != self.name).then_some(self.port_name.as_str())
+    }
+
+    pub(super) fn rename(&mut self, name: &str) {
+        self.name = name.to_owned();
     }
 
     pub(super) fn describe(&self) -> String {
@@ -213,11 +235,10 @@ impl Interface {
     }
 
     /// Takes up a changed Ethernet address or MTU: the program has both built in.
-    pub(super) fn tend(&mut self, netlink: &mut Netlink) -> Result<(), RuntimeError> {
+    pub(super) fn tend(&mut self, link: &Link) -> Result<(), RuntimeError> {
         let Some(steering) = &mut self.steering else { return Ok(()) };
-        let Ok(link) = netlink.link_by_name(&self.name) else { return Ok(()) };
-        let seen = (link.mac, link.mtu_bytes);
-        if link.ifindex == self.ifindex && seen != self.seen {
+        let seen = (link.mac.clone(), link.mtu_bytes);
+        if seen != self.seen {
             let PortConfig { mode, place, steer_vlan, .. } = *steering.config();
             steering.reconfigure(mode, place, steer_vlan)?;
             self.seen = seen;
@@ -241,30 +262,27 @@ pub(super) fn links(netlink: &mut Netlink, wanted: &[InterfaceConfig]) -> Result
     if wanted.is_empty() {
         return Err(RuntimeError::NoInterface);
     }
-    let mut links: Vec<Link> = Vec::new();
-    for interface in wanted {
-        let link = netlink.link_by_name(&interface.name)?;
-        if links.iter().any(|known| known.ifindex == link.ifindex) {
-            return Err(RuntimeError::DuplicateInterface(interface.name.clone()));
-        }
-        links.push(link);
+    let names: Vec<String> = wanted.iter().map(|interface| interface.name.clone()).collect();
+    let links = netlink.links_by_name(&names)?;
+    let named = |link: &Link, name: &String| link.name == *name || link.alternative_names.contains(name);
+    let twice = names.iter().enumerate().find(|(at, name)| links.get(*at).is_none_or(|link| !named(link, name)));
+    match twice {
+        Some((_, name)) => Err(RuntimeError::DuplicateInterface(name.clone())),
+        None => Ok(links),
     }
-    Ok(links)
 }
 
 /// Enough frames for every ring to be full and some in hand; chunks large enough for the MTU, or for a third of it.
 pub(super) fn memory_for(config: &RuntimeConfig, links: &[Link], workers: usize) -> RegionConfig {
     let mtu = links.iter().map(|link| link.mtu_bytes as usize).max().unwrap_or(1500);
     let chunk_len = if mtu + HEADER_MAX > 2048 - crate::frame::DATA_OFFSET { 4096 } else { 2048 };
-    let rings: usize = config
-        .interfaces
-        .iter()
-        .zip(links)
-        .map(|(wanted, link)| {
-            let queues = wanted.queues.unwrap_or(link.rx_queues_max).max(1) as usize;
-            (queues + workers) * config.ring_size as usize
-        })
-        .sum();
+    let descriptors = |queues: u32| (queues.max(1) as usize + workers) * config.ring_size as usize;
+    let queues = |(wanted, link): (&InterfaceConfig, &Link)| wanted.queues.unwrap_or(link.rx_queues_max);
+    let present = config.interfaces.iter().zip(links).map(queues);
+    // Who joins later is expected to be like the largest of those that are here.
+    let later = config.follow.as_ref().and_then(|follow| follow.like.queues).or(present.clone().max()).unwrap_or(1);
+    let spare = config.places() - config.interfaces.len();
+    let rings: usize = present.map(descriptors).sum::<usize>() + spare * descriptors(later);
     RegionConfig {
         chunk_len,
         chunks: config.frames.unwrap_or(rings + workers * FRAMES_PER_WORKER),
@@ -275,6 +293,6 @@ pub(super) fn memory_for(config: &RuntimeConfig, links: &[Link], workers: usize)
 
 /// A fill ring takes its share of at most half the frames, so that some are left to send with.
 fn fill_target(config: &RuntimeConfig, region: &Region, queues: u32) -> u32 {
-    let rings = config.interfaces.len() as u32 * queues;
+    let rings = config.places() as u32 * queues;
     (region.chunks() as u32 / 2 / rings.max(1)).clamp(1, config.ring_size)
 }

@@ -6,10 +6,15 @@
 
 mod config;
 mod interface;
+mod listener;
+mod members;
 
-pub use config::{Backend, InterfaceConfig, RuntimeConfig};
+pub use config::{Backend, FollowGroup, InterfaceConfig, PortListeners, RuntimeConfig};
 pub use interface::InterfaceReport;
+pub use listener::PortListener;
+pub(crate) use listener::{PortChange, PortChanges};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +25,10 @@ use crate::block::{PortNames, Registry, Services};
 use crate::frame::{Pages, Pool, Region, RegionConfig, RegionError};
 use crate::graph::{Graph, GraphError, GraphSpec};
 use crate::live::{Change, ChangeError, EventLog, Live, Transaction};
-use crate::port::{Port, PortError};
-use crate::worker::{Control, Running, Worker, WorkerConfig, WorkerReport};
+use crate::port::{Port, PortError, Vacant};
+use crate::worker::{Control, DEPARTED, Running, Worker, WorkerConfig, WorkerReport};
 use interface::Interface;
+use members::Attendance;
 
 /// Time that a worker has to answer a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -75,12 +81,38 @@ pub struct Report {
 
 /// Interfaces and workers at work.
 pub struct Runtime {
-    interfaces: Vec<Interface>,
+    config: RuntimeConfig,
+    /// By port index.
+    places: Vec<Option<Interface>>,
     workers: Vec<Running>,
     region: Arc<Region>,
     shared: Option<Shared>,
     netlink: Netlink,
     live: Live,
+    attendance: Attendance,
+    departed: Departed,
+}
+
+/// Verdicts of interfaces that have left.
+#[derive(Default)]
+struct Departed {
+    verdicts: BTreeMap<&'static str, (u64, u64)>,
+}
+
+impl Departed {
+    fn add(&mut self, report: &InterfaceReport) {
+        for &(name, packets, bytes) in &report.verdicts {
+            let sum = self.verdicts.entry(name).or_default();
+            *sum = (sum.0 + packets, sum.1 + bytes);
+        }
+    }
+
+    fn report(&self) -> Option<InterfaceReport> {
+        let verdicts: Vec<_> = self.verdicts.iter().map(|(&name, &(packets, bytes))| (name, packets, bytes)).collect();
+        let description = format!("{DEPARTED}: interfaces that have left");
+        let report = InterfaceReport { name: DEPARTED.into(), ifindex: 0, description, verdicts };
+        (!self.verdicts.is_empty()).then_some(report)
+    }
 }
 
 impl Runtime {
@@ -94,6 +126,7 @@ impl Runtime {
         graph: impl Fn(&[String]) -> GraphSpec,
     ) -> Result<Self, RuntimeError> {
         let mut netlink = Netlink::open()?;
+        let attendance = Attendance::open()?;
         let links = interface::links(&mut netlink, &config.interfaces)?;
         let cores = config.cores.clone();
         let workers = cores.len().max(1);
@@ -117,21 +150,27 @@ impl Runtime {
         let mut interfaces = Vec::new();
         let mut ends: Vec<Vec<Box<dyn Port>>> = (0..workers).map(|_| Vec::new()).collect();
         for (wanted, link) in config.interfaces.iter().zip(&links) {
-            let (interface, ports) = Interface::open(wanted, link, config, &region, shared.as_ref(), workers)?;
+            let (mut interface, ports) = Interface::open(wanted, link, config, &region, shared.as_ref(), workers)?;
+            interface.is_member = config.follow.as_ref().is_some_and(|follow| follow.number == link.group);
             interfaces.push(interface);
             ports.into_iter().enumerate().for_each(|(worker, port)| ends[worker].push(port));
         }
         if config.place == Place::Kernel {
-            // Every interface may forward to every other, itself included.
-            for interface in &interfaces {
+            // Every interface may forward to every other, itself included. Native programs are pickier about the way out.
+            let pickiest = interfaces.iter().find(|interface| interface.is_native()).or(interfaces.first());
+            if let Some(interface) = pickiest {
                 links.iter().try_for_each(|link| interface.add_tx_port(link.ifindex))?;
             }
         }
-        let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
+        let mut names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
+        let spec = graph(&names);
+        let mut places: Vec<Option<Interface>> = interfaces.into_iter().map(Some).collect();
+        places.resize_with(config.places(), || None);
+        names.resize_with(config.places(), String::new);
+        ends.iter_mut().for_each(|ports| ports.resize_with(config.places(), || Box::new(Vacant::default())));
         let mut services = services.clone();
         services.insert(Arc::new(PortNames(names.clone())));
         let mut ready = Vec::new();
-        let spec = graph(&names);
         for (number, (ports, pool)) in ends.into_iter().zip(pools).enumerate() {
             let mut services = services.clone();
             services.worker = number;
@@ -142,12 +181,14 @@ impl Runtime {
         }
         let controls = ready.iter().map(|worker| Arc::clone(worker.control())).collect();
         let live = Live::new(spec, registry.clone(), services, names, controls, ANSWER_TIMEOUT)?;
-        let mut runtime = Self { interfaces, workers: Vec::new(), region, shared, netlink, live };
+        let config = config.clone();
+        let (workers, departed) = (Vec::new(), Departed::default());
+        let mut runtime = Self { config, places, workers, region, shared, netlink, live, attendance, departed };
         for worker in ready {
             let running = worker.spawn();
             runtime.workers.push(running.map_err(|error| RuntimeError::System { what: "starting a worker", error })?);
         }
-        runtime.interfaces.iter_mut().try_for_each(Interface::let_in)?;
+        runtime.places.iter_mut().flatten().try_for_each(Interface::let_in)?;
         Ok(runtime)
     }
 
@@ -156,9 +197,9 @@ impl Runtime {
         self.shared.as_ref()
     }
 
-    /// Names and kernel indices of the interfaces, in port order.
+    /// Names and kernel indices of the interfaces that are here now, in port order.
     pub fn interfaces(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.interfaces.iter().map(|interface| (interface.name(), interface.ifindex()))
+        self.places.iter().flatten().map(|interface| (interface.name(), interface.ifindex()))
     }
 
     /// One line per interface and one for memory: what was probed, chosen, and why.
@@ -169,7 +210,7 @@ impl Runtime {
             self.region.chunk_len(),
             pages_name(&self.region),
         );
-        self.interfaces.iter().map(Interface::describe).chain([memory]).collect()
+        self.places.iter().flatten().map(Interface::describe).chain([memory]).collect()
     }
 
     /// Ways to talk to the workers, by worker number.
@@ -208,21 +249,21 @@ impl Runtime {
         self.assemble(workers, None)
     }
 
-    fn assemble(&mut self, workers: Vec<WorkerReport>, frames_missing: Option<usize>) -> Report {
+    fn assemble(&mut self, mut workers: Vec<WorkerReport>, frames_missing: Option<usize>) -> Report {
+        for interface in self.places.iter().flatten() {
+            let Some(alias) = interface.alias() else { continue };
+            let ports = workers.iter_mut().flat_map(|worker| &mut worker.ports).filter(|port| port.name == alias);
+            ports.for_each(|port| port.name = interface.name().to_owned());
+        }
+        let present = self.places.iter_mut().flatten().map(Interface::report);
         Report {
-            interfaces: self.interfaces.iter_mut().map(Interface::report).collect(),
+            interfaces: present.chain(self.departed.report()).collect(),
             workers,
             frames: self.region.chunks(),
             pages: pages_name(&self.region),
             frames_strayed: self.region.strayed(),
             frames_missing,
         }
-    }
-
-    /// Takes up changes of the interfaces (Ethernet address, MTU). Call it about once a second.
-    pub fn tend(&mut self) -> Result<(), RuntimeError> {
-        let Self { interfaces, netlink, .. } = self;
-        interfaces.iter_mut().try_for_each(|interface| interface.tend(netlink))
     }
 
     /// Whether all workers still run. A worker only ends early by a panic.
@@ -232,7 +273,7 @@ impl Runtime {
 
     /// Stops: detaches the programs, lets workers empty their rings, takes all frames back, reports.
     pub fn stop(mut self) -> Result<Report, RuntimeError> {
-        self.interfaces.iter_mut().for_each(Interface::detach);
+        self.places.iter_mut().flatten().for_each(Interface::detach);
         grace_period();
         self.workers.iter().for_each(|worker| worker.control.stop());
         let ended = std::mem::take(&mut self.workers).into_iter().map(Running::join).collect::<Result<Vec<_>, _>>();
@@ -256,7 +297,7 @@ impl Drop for Runtime {
         if self.workers.is_empty() {
             return;
         }
-        self.interfaces.iter_mut().for_each(Interface::detach);
+        self.places.iter_mut().flatten().for_each(Interface::detach);
         grace_period();
         self.workers.iter().for_each(|worker| worker.control.stop());
         for worker in std::mem::take(&mut self.workers) {

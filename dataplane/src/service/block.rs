@@ -182,6 +182,11 @@ impl<S: Service> StackBlock<S> {
         let mut env = WorkerEnv { context, entropy: &mut self.entropy };
         let stack = &mut self.stack;
         let taken = match update {
+            Update::Interface(interface, config) => stack.set_interface(interface, config),
+            Update::NoInterface(interface) => {
+                stack.remove_interface(interface, &mut env);
+                true
+            }
             Update::Mtu(interface, mtu) => stack.set_mtu(interface, mtu),
             Update::Address(interface, address) => stack.add_address(interface, address).is_ok(),
             Update::NoAddress(interface, address) => {

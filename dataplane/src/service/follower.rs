@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tailwater_netlink::{
-    Address, Control, Event, Limits, Mirror, Neighbour, NeighbourState, Prefix, Route, RouteKind, TABLE_MAIN,
+    Address, Control, Event, Limits, Link, Mirror, Neighbour, NeighbourState, Prefix, Route, RouteKind, TABLE_MAIN,
 };
 use tailwater_stack::{Cidr, InterfaceId, MacAddress};
 use tailwater_xdp::Shared;
 
 use super::listener::Listener;
 use super::mailbox::{Mailbox, Questions, Update};
+use crate::runtime::PortChange;
 
 /// Changes that wait for a worker whose mailbox is full. A worker that takes nothing for so long hangs; later changes
 /// are dropped with a warning.
@@ -35,7 +36,7 @@ const RETRY: Duration = Duration::from_millis(10);
 pub(super) struct Follower {
     mirror: Mirror,
     control: Control,
-    /// Kernel indices in port order.
+    /// Kernel indices in port order; 0 where no port is.
     ifindices: Vec<u32>,
     /// The kernel resolves neighbours for us; otherwise only permanent entries count.
     resolves: bool,
@@ -119,6 +120,7 @@ impl Follower {
                     }
                 }
             }
+            self.take_up_ports();
             self.answer();
             if self.keep_at <= Instant::now() {
                 self.keep_at = Instant::now() + KEEP;
@@ -139,6 +141,47 @@ impl Follower {
         self.questions.woken();
     }
 
+    /// Ports that have joined, and such that are about to leave.
+    fn take_up_ports(&mut self) {
+        let questions = Arc::clone(&self.questions);
+        while let Some(change) = questions.next_change() {
+            match change {
+                PortChange::Joined { port, link } => self.port_joined(InterfaceId(port.into()), &link),
+                PortChange::Leaving { port, .. } => self.port_leaves(InterfaceId(port.into())),
+            }
+            questions.change_done();
+        }
+    }
+
+    fn port_joined(&mut self, port: InterfaceId, link: &Link) {
+        let Some(place) = self.ifindices.get_mut(port.0 as usize) else { return };
+        let Ok(config) = super::host::interface(link, self.resolves) else { return };
+        *place = link.ifindex;
+        self.tell(Update::Interface(port, config));
+        let addresses: Vec<_> =
+            self.mirror.addresses().filter(|known| known.ifindex == link.ifindex).cloned().collect();
+        addresses.iter().for_each(|address| self.address_changed(address));
+        let over = |route: &Route| route.path.next_hops.iter().any(|hop| hop.ifindex == link.ifindex);
+        let routes: Vec<Route> = self.mirror.routes().filter(over).collect();
+        routes.iter().for_each(|route| self.route_changed(route));
+        let neighbours: Vec<_> =
+            self.mirror.neighbours().filter(|known| known.ifindex == link.ifindex).cloned().collect();
+        neighbours.iter().for_each(|neighbour| self.neighbour_changed(neighbour));
+    }
+
+    fn port_leaves(&mut self, port: InterfaceId) {
+        let Some(place) = self.ifindices.get_mut(port.0 as usize) else { return };
+        let ifindex = std::mem::take(place);
+        self.tell(Update::NoInterface(port));
+        self.kept.retain(|(other, _)| *other != port);
+        let its_own: Vec<_> = self.mirror.addresses().filter(|known| known.ifindex == ifindex).cloned().collect();
+        for address in its_own {
+            if !self.addresses().any(|other| other == address.ip) {
+                self.stop_listening_at(address.ip);
+            }
+        }
+    }
+
     fn port(&self, ifindex: u32) -> Option<InterfaceId> {
         let at = self.ifindices.iter().position(|&known| known == ifindex);
         at.map(|at| InterfaceId(at as u32))
@@ -156,7 +199,8 @@ impl Follower {
             Event::AddressRemoved(address) => self.address_changed(&address),
             Event::RouteChanged(route) => self.route_changed(&route),
             Event::RouteRemoved { prefix, .. } => {
-                (0..self.ifindices.len() as u32).for_each(|port| self.no_route(InterfaceId(port), prefix));
+                let ports = (0..self.ifindices.len()).filter(|&at| self.ifindices[at] != 0).collect::<Vec<_>>();
+                ports.into_iter().for_each(|port| self.no_route(InterfaceId(port as u32), prefix));
             }
             Event::NeighbourChanged(neighbour) => self.neighbour_changed(&neighbour),
             Event::NeighbourRemoved { ifindex, ip } => {
@@ -191,7 +235,7 @@ impl Follower {
     }
 
     fn route_changed(&mut self, route: &Route) {
-        for at in 0..self.ifindices.len() {
+        for at in (0..self.ifindices.len()).filter(|&at| self.ifindices[at] != 0).collect::<Vec<_>>() {
             let (port, ifindex) = (InterfaceId(at as u32), self.ifindices[at]);
             let mut hops = route.path.live_next_hops().filter(|hop| hop.ifindex == ifindex && !hop.encapsulated);
             match (route.path.kind, hops.next(), cidr(route.prefix)) {

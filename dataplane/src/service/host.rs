@@ -15,8 +15,8 @@ use super::mailbox::{Mailbox, Questions, UPDATES_MAX, Update};
 use super::reservation::Reservation;
 use super::{Presence, Service};
 use crate::block::{Registry, Services};
-use crate::graph::{EGRESS, GraphSpec};
-use crate::runtime::{Runtime, RuntimeConfig, RuntimeError};
+use crate::graph::{EGRESS, GraphSpec, INGRESS};
+use crate::runtime::{PortListener, Runtime, RuntimeConfig, RuntimeError};
 
 /// Name of the stack's vertex in the graph.
 const NODE: &str = "stack";
@@ -134,7 +134,8 @@ impl<S: Service + 'static> Host<S> {
         let mut follower = None;
         if mirrored {
             let questions = Arc::new(Questions::new().map_err(HostError::Follow)?);
-            let ifindices = links.iter().map(|link| link.ifindex).collect();
+            let mut ifindices: Vec<u32> = links.iter().map(|link| link.ifindex).collect();
+            ifindices.resize(config.places(), 0);
             let (mailboxes, listeners) = (Arc::clone(&mailboxes), self.listeners.clone());
             let opened = Follower::open(ifindices, shares_kernel, mailboxes, Arc::clone(&questions), listeners)?;
             let addresses: Vec<String> = opened.addresses().map(|address| address.to_string()).collect();
@@ -207,6 +208,11 @@ impl Prepared {
         &self.services
     }
 
+    /// Who must be told of ports that join and leave ([`RuntimeConfig::listeners`]).
+    pub fn listener(&self) -> Option<Arc<dyn PortListener>> {
+        self.follower.as_ref().map(|(_, questions)| Arc::clone(questions) as Arc<dyn PortListener>)
+    }
+
     /// What was arranged, one line each.
     pub fn notes(&self) -> &[String] {
         self.presence.describe()
@@ -239,13 +245,12 @@ impl Prepared {
 }
 
 fn links(config: &RuntimeConfig) -> Result<Vec<Link>, HostError> {
-    let mut netlink = Netlink::open()?;
-    let links = config.interfaces.iter().map(|interface| netlink.link_by_name(&interface.name));
-    Ok(links.collect::<Result<_, _>>()?)
+    let names: Vec<String> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
+    Ok(Netlink::open()?.links_by_name(&names)?)
 }
 
 /// The interface as the stack is to see it.
-fn interface(link: &Link, shares_kernel: bool) -> Result<InterfaceConfig, HostError> {
+pub(super) fn interface(link: &Link, shares_kernel: bool) -> Result<InterfaceConfig, HostError> {
     let (mac, mtu) = (mac(link)?, link.mtu_bytes as usize);
     let config = if shares_kernel { InterfaceConfig::shared(mac, mtu) } else { InterfaceConfig::exclusive(mac, mtu) };
     debug_assert_eq!(shares_kernel, config.neighbours == NeighbourMode::External);
@@ -271,4 +276,9 @@ fn reserve(listeners: &[Listener], notes: &mut Vec<String>) -> Result<Vec<Reserv
 pub fn graph(ports: &[String]) -> GraphSpec {
     let spec = GraphSpec::default().node(NODE, super::KIND.name, &[]).edge(NODE, EGRESS);
     ports.iter().fold(spec, |spec, port| spec.edge(&format!("rx:{port}"), NODE))
+}
+
+/// The same, with the ports that join later.
+pub fn graph_of_group(_ports: &[String]) -> GraphSpec {
+    GraphSpec::default().node(NODE, super::KIND.name, &[]).edge(NODE, EGRESS).edge(INGRESS, NODE)
 }

@@ -15,9 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
-use tailwater_stack::{Cidr, InterfaceId, MacAddress, Route};
+use tailwater_netlink::Link;
+use tailwater_stack::{Cidr, InterfaceConfig, InterfaceId, MacAddress, Route};
 
 use crate::frame::Frame;
+use crate::runtime::{PortChange, PortChanges, PortListener};
 
 /// Changes that wait for one worker; further ones wait with the follower.
 pub(super) const UPDATES_MAX: usize = 8_192;
@@ -29,6 +31,10 @@ const QUESTIONS_MAX: usize = 1_024;
 /// A change of the host's state on one of its interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Update {
+    /// The interface is there from now on.
+    Interface(InterfaceId, InterfaceConfig),
+    /// It is there no longer, with all that belonged to it.
+    NoInterface(InterfaceId),
     /// Largest IP packet, in bytes.
     Mtu(InterfaceId, usize),
     /// The interface has this address.
@@ -61,6 +67,8 @@ impl Mailbox {
 /// From the workers to the follower, which can be woken.
 pub(super) struct Questions {
     queue: ArrayQueue<(InterfaceId, IpAddr)>,
+    /// Ports that join and leave; these come from the thread that tends the runtime.
+    changes: PortChanges,
     wake: OwnedFd,
     stopping: AtomicBool,
 }
@@ -69,6 +77,7 @@ impl Questions {
     pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
             queue: ArrayQueue::new(QUESTIONS_MAX),
+            changes: PortChanges::default(),
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             stopping: AtomicBool::new(false),
         })
@@ -83,6 +92,15 @@ impl Questions {
 
     pub(super) fn next(&self) -> Option<(InterfaceId, IpAddr)> {
         self.queue.pop()
+    }
+
+    pub(super) fn next_change(&self) -> Option<PortChange> {
+        self.changes.next()
+    }
+
+    /// The last change has been passed on.
+    pub(super) fn change_done(&self) {
+        self.changes.done();
     }
 
     pub(super) fn stop(&self) {
@@ -102,6 +120,19 @@ impl Questions {
     /// Forgets wake-ups that have been noticed. Call it before taking questions.
     pub(super) fn woken(&self) {
         let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+    }
+}
+
+impl PortListener for Questions {
+    fn joined(&self, port: u16, link: &Link) {
+        self.changes.tell(PortChange::Joined { port, link: Box::new(link.clone()) });
+        self.wake();
+    }
+
+    fn leaving(&self, port: u16, ifindex: u32) {
+        let number = self.changes.tell(PortChange::Leaving { port, ifindex });
+        self.wake();
+        self.changes.wait(number);
     }
 }
 

@@ -54,7 +54,7 @@ mod presence;
 mod reservation;
 
 pub(crate) use block::KIND;
-pub use host::{Addresses, Host, HostError, Prepared, graph};
+pub use host::{Addresses, Host, HostError, Prepared, graph, graph_of_group};
 pub use io::Io;
 pub use presence::Presence;
 

@@ -6,25 +6,12 @@
 //! Yielding matters where the kernel's receive thread (NAPI) shares the core: it then runs at once instead of waiting for
 //! the scheduler to end our slice.
 
-use std::os::fd::BorrowedFd;
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-use super::control::Control;
-use crate::port::Port;
-
 /// Nanoseconds of spinning before the adaptive ladder looks for something cheaper.
 const SPIN_NS: u64 = 50_000;
 /// Nanoseconds of socket busy polling, where it works, before sleeping.
 const BUSY_POLL_NS: u64 = 50_000;
 /// Longest sleep: a bound in case that a wake-up is lost.
-const SLEEP_MAX_NS: u64 = 1_000_000_000;
-/// Sleep while packets wait in a transmit ring that the kernel refused to empty.
-const UNSENT_NS: u64 = 200_000;
-/// Sleep while a port that cannot be waited on is open.
-const POLLED_PORT_NS: u64 = 50_000;
-/// Ports that one `poll` waits on; further ones are looked at when the sleep ends.
-const POLL_MAX: usize = 64;
+pub(super) const SLEEP_MAX_NS: u64 = 1_000_000_000;
 
 /// What a worker does when there is nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,33 +79,6 @@ impl Ladder {
             _ => Step::Sleep { until_ns: deadline_ns.unwrap_or(u64::MAX).min(now_ns.saturating_add(SLEEP_MAX_NS)) },
         }
     }
-}
-
-/// Waits until a port has packets, a request comes, or `until_ns`.
-pub(super) fn sleep(ports: &[Box<dyn Port>], control: &Control, now_ns: u64, until_ns: u64, unsent: bool) {
-    let wake = control.wake_fd();
-    let mut fds: [Option<BorrowedFd<'_>>; POLL_MAX] = [None; POLL_MAX];
-    let mut limit_ns = SLEEP_MAX_NS;
-    let mut count = 0;
-    for port in ports {
-        match port.pollable() {
-            Some(fd) if count < POLL_MAX - 1 => {
-                fds[count] = Some(fd);
-                count += 1;
-            }
-            _ => limit_ns = POLLED_PORT_NS,
-        }
-    }
-    if unsent {
-        limit_ns = limit_ns.min(UNSENT_NS);
-    }
-    let ns = until_ns.saturating_sub(now_ns).min(limit_ns);
-    let timeout = Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 };
-    let mut set: [PollFd<'_>; POLL_MAX] =
-        std::array::from_fn(|at| PollFd::from_borrowed_fd(fds[at].unwrap_or(wake), PollFlags::IN));
-    // An interrupted or refused wait is as good as a short one: the next turn looks anyway.
-    let _ = poll(&mut set[..=count], Some(&timeout));
-    control.woken();
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@
 mod batching;
 mod control;
 mod idle;
+mod places;
 mod report;
 mod slice;
+mod waiting;
 
 pub use control::{Control, Gone};
 pub use idle::Idle;
-pub use report::{NodeReport, PortReport, WorkerReport};
+pub use report::{DEPARTED, NodeReport, PortReport, WorkerReport};
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -21,10 +23,11 @@ use crate::clock;
 use crate::frame::{Batch, Pool};
 use crate::graph::{BatchSizes, Graph, Turn};
 use crate::ledger::{DropReason, Ledger};
-use crate::port::Port;
+use crate::port::{Port, PortCounters};
 use batching::BatchBound;
 use control::Request;
 use idle::{Ladder, Step};
+use waiting::Waiting;
 
 /// Turns for which packets that a removed block let go may wait for room in a transmit ring.
 const RELEASE_TURNS_MAX: u32 = 64;
@@ -44,7 +47,11 @@ pub struct WorkerConfig {
 /// One core's ports, graph and free frames.
 pub struct Worker {
     config: WorkerConfig,
+    /// A place each, taken or not; their number stays.
     ports: Vec<Box<dyn Port>>,
+    /// Places up to the last that is taken.
+    occupied: usize,
+    waiting: Waiting,
     bounds: Vec<BatchBound>,
     graph: Graph,
     pool: Pool,
@@ -73,6 +80,8 @@ struct Tally {
     batched: u64,
     /// Received batches.
     batch_sizes: BatchSizes,
+    /// What ports counted that have left.
+    departed: PortCounters,
 }
 
 /// A worker on its own thread.
@@ -95,8 +104,8 @@ impl Running {
 }
 
 impl Worker {
-    /// Puts a worker together. `graph` was built for the names of `ports`, in this order. The ports get their first
-    /// frames to receive into.
+    /// Puts a worker together. `graph` was built for the names of `ports`, in this order; where a port may join later there
+    /// is a [`Vacant`](crate::port::Vacant) one. The ports get their first frames to receive into.
     pub fn new(
         config: WorkerConfig,
         mut ports: Vec<Box<dyn Port>>,
@@ -107,10 +116,13 @@ impl Worker {
             port.set_number(at as u16);
             port.flush(&mut pool);
         }
+        let control = Arc::new(Control::new()?);
         Ok(Self {
+            occupied: places::occupied(&ports),
+            waiting: Waiting::new(&ports, &control)?,
             bounds: ports.iter().map(|_| BatchBound::default()).collect(),
             ladder: Ladder::new(config.idle),
-            control: Arc::new(Control::new()?),
+            control,
             batch: Batch::with_capacity(batching::BATCH_MAX),
             tally: Tally::default(),
             releasing: 0,
@@ -182,20 +194,34 @@ impl Worker {
     /// One turn; returns whether any packet moved.
     pub fn turn(&mut self, now_ns: u64) -> bool {
         self.tally.turns += 1;
-        let Self { ports, bounds, graph, pool, batch, tally, releasing, .. } = self;
         let mut received = 0;
-        for (at, port) in ports.iter_mut().enumerate() {
-            let n = port.receive(pool, &mut tally.ledger, batch, bounds[at].get());
-            bounds[at].observe(n);
-            if n == 0 {
-                continue;
-            }
-            received += n;
+        for at in 0..self.occupied {
+            received += self.receive(at, now_ns);
+        }
+        self.graph.run(&mut turn(now_ns, &mut self.pool, &mut self.tally));
+        let worked = received + self.send() > 0;
+        self.tally.empty_turns += u64::from(!worked);
+        worked
+    }
+
+    /// Hands a burst from one port to the graph; returns its size.
+    #[inline]
+    fn receive(&mut self, at: usize, now_ns: u64) -> usize {
+        let Self { ports, bounds, graph, pool, batch, tally, .. } = self;
+        let n = ports[at].receive(pool, &mut tally.ledger, batch, bounds[at].get());
+        bounds[at].observe(n);
+        if n > 0 {
             tally.batched += n as u64;
             tally.batch_sizes.count(n);
             graph.ingest(at, batch, &mut turn(now_ns, pool, tally));
         }
-        graph.run(&mut turn(now_ns, pool, tally));
+        n
+    }
+
+    /// Sends what waits for the ports; returns how many packets waited.
+    #[inline]
+    fn send(&mut self) -> usize {
+        let Self { ports, graph, pool, tally, releasing, .. } = self;
         let mut sent = 0;
         for (at, port) in ports.iter_mut().enumerate() {
             if let Some(waiting) = graph.sink(at).filter(|waiting| !waiting.is_empty()) {
@@ -208,9 +234,7 @@ impl Worker {
             port.flush(pool);
         }
         *releasing = releasing.saturating_sub(1);
-        let worked = received + sent > 0;
-        tally.empty_turns += u64::from(!worked);
-        worked
+        sent
     }
 
     /// Does nothing in the cheapest way; returns the time.
@@ -235,7 +259,7 @@ impl Worker {
             Step::Sleep { until_ns } => {
                 self.tally.sleeps += 1;
                 let unsent = self.ports.iter_mut().any(|port| port.tx_pending() > 0);
-                idle::sleep(&self.ports, &self.control, now_ns, until_ns, unsent);
+                self.waiting.sleep(&self.ports[..self.occupied], &self.control, now_ns, until_ns, unsent);
             }
         }
         clock::now_ns()
@@ -256,12 +280,15 @@ impl Worker {
         false
     }
 
-    /// Exchanges the graph for a proposed one, between two turns; the next follows at once, so that what removed blocks
-    /// let go is on its way before anything else happens.
+    /// Exchanges the graph, or ports, for proposed ones, between two turns; the next follows at once, so that what removed
+    /// blocks let go is on its way before anything else happens.
     fn change(&mut self) {
         let started_ns = clock::now_ns();
         let Some(mut plan) = self.control.proposed() else { return };
         plan.perform(&mut self.graph, &mut turn(started_ns, &mut self.pool, &mut self.tally));
+        if plan.refusal.is_none() {
+            plan.seats.iter_mut().for_each(|seat| self.reseat(seat));
+        }
         plan.stall_ns = clock::now_ns() - started_ns;
         self.control.give_back(plan);
         self.releasing = if self.graph.is_pending() { RELEASE_TURNS_MAX } else { 0 };

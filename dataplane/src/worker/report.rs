@@ -5,6 +5,9 @@ use crate::frame::Pool;
 use crate::graph::{BatchSizes, Graph, NodeCounters, NodeView};
 use crate::port::{Capabilities, Port, PortCounters, QueueCounters};
 
+/// Name under which reports sum the ports that have left.
+pub const DEPARTED: &str = "(departed)";
+
 /// A port as one worker sees it.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct PortReport {
@@ -57,7 +60,7 @@ pub struct WorkerReport {
     pub batched: u64,
     /// Received batches by size.
     pub batch_sizes: BatchSizes,
-    /// Ports in index order.
+    /// Ports in index order; last, under the name [`DEPARTED`], the sum of those that have left.
     pub ports: Vec<PortReport>,
     /// Blocks in graph order.
     pub blocks: Vec<NodeReport>,
@@ -104,6 +107,7 @@ pub(super) fn fill(
         busy_ns,
         batched,
         batch_sizes,
+        departed,
     } = tally;
     report.worker = config.number;
     report.core = config.core;
@@ -121,14 +125,23 @@ pub(super) fn fill(
     report.free_frames = pool.cached() as u64;
     report.dropped.clear();
     report.dropped.extend(ledger.entries());
-    report.ports.resize_with(ports.len(), PortReport::default);
-    for (slot, port) in report.ports.iter_mut().zip(ports) {
+    let present = ports.iter().filter(|port| !port.name().is_empty());
+    let anything_departed = *departed != PortCounters::default();
+    report.ports.resize_with(present.clone().count() + usize::from(anything_departed), PortReport::default);
+    for (slot, port) in report.ports.iter_mut().zip(present) {
         slot.name.clear();
         slot.name.push_str(port.name());
         slot.capabilities.clone_from(port.capabilities());
         slot.counters = port.counters();
         slot.queues.clear();
         port.queues(&mut |queue| slot.queues.push(queue));
+    }
+    if anything_departed && let Some(slot) = report.ports.last_mut() {
+        slot.name.clear();
+        slot.name.push_str(DEPARTED);
+        slot.capabilities = Capabilities::default();
+        slot.counters = *departed;
+        slot.queues.clear();
     }
     let mut blocks = 0;
     graph.report(|at, NodeView { name, kind, work, sent, block }| {

@@ -112,8 +112,8 @@ impl Model {
             Step::Replace(at, kind, drop) => {
                 let now = *self.kinds.get(&name(at))?;
                 if !self.fresh.contains(&name(at)) {
-                    let running = self.replaced.get(&name(at)).map_or(now, |(running, _)| running);
-                    self.replaced.insert(name(at), (running, *drop));
+                    let (running, dropped) = self.replaced.get(&name(at)).copied().unwrap_or((now, false));
+                    self.replaced.insert(name(at), (running, dropped || *drop));
                 }
                 self.kinds.insert(name(at), kind.map_or(now, |kind| KINDS[kind].0));
             }
@@ -217,7 +217,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_sequence_does_what_the_model_says_or_nothing(

@@ -172,3 +172,23 @@ fn removing_an_interface_returns_everything_it_held() {
     assert_eq!(host.refusal(&echo4(1, 1, b"")), DropReason::InterfaceUnknown);
     assert_eq!(host.send(socket, "192.0.2.9:9", b""), Err(DropReason::NoRoute));
 }
+
+#[test]
+fn an_interface_takes_the_number_it_is_given_once_and_again_after_it_went() {
+    let mut stack: Stack<VecBuffer> = Stack::new(Config::default(), 1);
+    let config = InterfaceConfig::exclusive(mac(1), 1500);
+    let own = Cidr::new([10, 0, 0, 1], 24).unwrap();
+    assert!(stack.set_interface(InterfaceId(2), config));
+    assert!(!stack.set_interface(InterfaceId(2), config), "there is one already");
+    assert!(!stack.set_interface(InterfaceId(tailwater_stack::INTERFACES_MAX as u32), config));
+    assert_eq!(
+        stack.add_address(InterfaceId(1), own),
+        Err(AddressError::InterfaceUnknown),
+        "the numbers below stay free"
+    );
+    assert_eq!(stack.add_address(InterfaceId(2), own), Ok(()));
+    stack.remove_interface(InterfaceId(2), &mut TestEnv::default());
+    assert!(stack.set_interface(InterfaceId(2), config));
+    assert!(stack.addresses(InterfaceId(2)).is_empty(), "nothing of the old one is left");
+    assert_eq!(stack.add_interface(config), InterfaceId(3));
+}

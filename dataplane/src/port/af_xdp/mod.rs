@@ -175,6 +175,17 @@ impl Port for XdpPort {
         self.tx_in_flight
     }
 
+    fn take_back_unsent(&mut self, pool: &mut Pool, keep: usize) {
+        if self.tx_socket.copy() != Copy::Copy {
+            return;
+        }
+        while self.tx.pending() as usize > keep {
+            let Some(unsent) = self.tx.take_back() else { return };
+            pool.put_chunk(self.region.chunk_at(unsent.addr as usize));
+            self.tx_in_flight -= 1;
+        }
+    }
+
     fn counters(&self) -> PortCounters {
         let mut counters = self.counters;
         for queue in &self.queues {

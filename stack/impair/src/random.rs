@@ -1,21 +1,22 @@
-//! Random numbers for blocks that must do the same again with the same seed.
+//! Random numbers for what must happen again with the same seed.
 
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 #[derive(Clone, Debug)]
-pub(crate) struct Random {
+pub struct Random {
     state: u64,
 }
 
 impl Random {
-    /// The sequence of `seed` for worker `worker`; workers get different ones.
-    pub(crate) fn new(seed: u64, worker: usize) -> Self {
+    /// One of the sequences of `seed`: each worker, link or host has one of its own.
+    pub fn new(seed: u64, stream: u64) -> Self {
         let mut random = Self { state: seed };
-        let mixed = random.next() ^ worker as u64;
+        let mixed = random.next() ^ stream;
         Self { state: mixed }
     }
 
     /// The next 64 bits.
-    pub(crate) fn next(&mut self) -> u64 {
+    #[allow(clippy::should_implement_trait, reason = "it never ends, so it is no iterator")]
+    pub fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,12 +25,24 @@ impl Random {
     }
 
     /// A number from 0 to `bound` - 1, or 0 for a bound of 0; uneven by less than `bound` / 2^64.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// True with this probability.
-    pub(crate) fn chance(&mut self, probability: f64) -> bool {
+    /// A number from 0 to `most`; draws none for 0.
+    pub fn up_to(&mut self, most: u64) -> u64 {
+        match most {
+            0 => 0,
+            u64::MAX => self.next(),
+            _ => self.below(most + 1),
+        }
+    }
+
+    /// True with this probability; draws no number where it is certain.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        if probability <= 0.0 || probability >= 1.0 {
+            return probability > 0.0;
+        }
         // 53 random bits, all that an f64 holds, make a number from 0 to just under 1.
         ((self.next() >> 11) as f64) * (1.0 / (1u64 << 53) as f64) < probability
     }
@@ -38,6 +51,7 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::vec::Vec;
 
     #[test]
     fn sequence_is_that_of_the_published_algorithm() {
@@ -47,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_differ_and_seeds_repeat() {
+    fn streams_differ_and_seeds_repeat() {
         assert_eq!(Random::new(7, 1).next(), Random::new(7, 1).next());
         assert_ne!(Random::new(7, 1).next(), Random::new(7, 2).next());
     }
@@ -59,5 +73,7 @@ mod tests {
         assert!((0..1000).all(|_| !random.chance(0.0)));
         assert!((0..1000).all(|_| random.below(10) < 10));
         assert_eq!(random.below(0), 0);
+        assert_eq!(random.up_to(0), 0);
+        assert!((0..1000).all(|_| random.up_to(3) <= 3));
     }
 }

@@ -1,0 +1,85 @@
+//! `tailwater sim`: no namespaces and no privileges, only a file.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../stack/sim/examples").join(name)
+}
+
+/// A folder of this test's own.
+fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("tailwater-sim-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn sim(file: &Path, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tailwater")).arg("sim").arg(file).args(more).output().unwrap()
+}
+
+/// The last line of JSON output.
+fn report(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
+#[test]
+fn example_runs_and_leaves_report_plots_and_captures() {
+    let folder = folder("example");
+    let out = folder.to_str().unwrap();
+    let event = report(&sim(&example("bottleneck.toml"), &["-j", "-o", out]));
+    assert_eq!(event["event"], "report");
+    assert_eq!(event["report"]["virtual_secs"], 20.0);
+    let flows: Vec<&str> =
+        event["report"]["flows"].as_array().unwrap().iter().map(|f| f["flow"].as_str().unwrap()).collect();
+    assert!(flows.contains(&"video1") && flows.contains(&"ping"), "{flows:?}");
+    for file in ["report.json", "goodput.svg", "delay.svg", "left-right-at-left.pcapng", "left-right-at-right.pcapng"] {
+        assert!(std::fs::metadata(folder.join(file)).unwrap().len() > 1_000, "{file}");
+    }
+    let svg = std::fs::read_to_string(folder.join("goodput.svg")).unwrap();
+    assert!(svg.contains("video1") && svg.contains("virtual time"));
+    let again = report(&sim(&example("bottleneck.toml"), &["-j", "-o", out]));
+    assert_eq!(again["report"], event["report"], "the same seed is the same run");
+    let other = report(&sim(&example("bottleneck.toml"), &["-j", "-o", out, "--seed", "2"]));
+    assert_ne!(other["report"]["digest"], event["report"]["digest"]);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn tables_name_every_flow_and_link_and_the_speed() {
+    let folder = folder("tables");
+    let file = folder.join("net.toml");
+    let text = "duration = \"2 s\"\nhosts = [\"a\", \"b\"]\n[[link]]\nends = [\"a 10.0.0.1/24\", \"b 10.0.0.2/24\"]\n\
+                [[flow]]\nname = \"p\"\nkind = \"ping\"\nfrom = \"a\"\nto = \"b\"\n";
+    std::fs::write(&file, text).unwrap();
+    let output = sim(&file, &["-o", folder.to_str().unwrap()]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    for wanted in ["a > b", "b > a", "goodput", "times real time", "digest", "wrote "] {
+        assert!(stdout.contains(wanted), "{wanted:?} is missing from\n{stdout}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn mistake_in_a_file_is_shown_with_its_line_and_what_would_be_right() {
+    let folder = folder("mistake");
+    let file = folder.join("net.toml");
+    std::fs::write(&file, "duration = \"1 s\"\nhosts = [\"a\"]\n\n[[link]]\nends = [\"a 1.2.3.4/8\", \"b\"]\n")
+        .unwrap();
+    let output = sim(&file, &[]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for wanted in ["net.toml:5:24: there is no node 'b'", "ends = [\"a 1.2.3.4/8\", \"b\"]", "^", "hint: "] {
+        assert!(stderr.contains(wanted), "{wanted:?} is missing from\n{stderr}");
+    }
+    let output = sim(&folder.join("none.toml"), &[]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("cannot read") && stderr.contains("hint: give a TOML file"), "{stderr}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}

@@ -1,0 +1,201 @@
+//! `[[flow]]`: a kind of workload between two hosts. A new kind is a line in [`KINDS`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tailwater_stack::tcp::ConnectionOptions;
+use tailwater_stack::tcp::congestion::{CONTROLS, control};
+
+use super::error::ScenarioError;
+use super::expand::Text;
+use super::link::repeat;
+use super::section::Section;
+use crate::quantity;
+use crate::simulation::{NodeId, Simulation};
+use crate::workload::{
+    Ping, Pings, TcpClient, TcpClientConfig, TcpResponder, TcpSink, TcpSource, TcpSourceConfig, UdpEcho, UdpRequests,
+    UdpRequestsConfig, UdpSink, UdpSource, UdpSourceConfig, Workload, any_of,
+};
+
+type Result<T> = std::result::Result<T, ScenarioError>;
+
+/// Where a flow runs.
+pub(super) struct Place {
+    pub(super) from: NodeId,
+    pub(super) to: NodeId,
+    /// Of the receiving host.
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+    pub(super) start: Duration,
+    pub(super) stop: Duration,
+}
+
+impl Place {
+    fn remote(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+
+    fn any(&self) -> SocketAddr {
+        SocketAddr::new(any_of(self.address), self.port)
+    }
+}
+
+/// The two ends of a flow.
+struct Ends {
+    from: Box<dyn Workload>,
+    to: Option<Box<dyn Workload>>,
+}
+
+/// Makes the ends of a flow of this name.
+type Make = Box<dyn Fn(&str, &Place) -> Ends + Send + Sync>;
+
+struct Kind {
+    name: &'static str,
+    /// Reads the kind's own keys.
+    read: fn(&mut Section<'_>) -> Result<Make>,
+}
+
+const KINDS: &[Kind] = &[
+    Kind { name: "udp", read: udp },
+    Kind { name: "udp-requests", read: udp_requests },
+    Kind { name: "ping", read: ping },
+    Kind { name: "tcp", read: tcp },
+    Kind { name: "tcp-requests", read: tcp_requests },
+];
+
+pub(super) struct FlowSpec {
+    name: String,
+    pub(super) from: Text,
+    pub(super) to: Text,
+    pub(super) ipv6: bool,
+    pub(super) start: Duration,
+    pub(super) stop: Option<Duration>,
+    make: std::sync::Arc<Make>,
+}
+
+impl FlowSpec {
+    /// One, or as many as `repeat` says.
+    pub(super) fn read(mut section: Section<'_>) -> Result<Vec<Self>> {
+        let name = section.need_string("name", "a name such as \"download\"")?;
+        let kinds: Vec<String> = KINDS.iter().map(|kind| kind.name.to_owned()).collect();
+        let kind = section.need_string("kind", &format!("one of {}", kinds.join(", ")))?;
+        let Some(known) = KINDS.iter().find(|known| known.name == kind.value) else {
+            let error = ScenarioError::at(section.text(), kind.span, format!("there is no kind '{}'", kind.value));
+            return Err(error.similar(&kind.value, kinds.iter(), "kinds are"));
+        };
+        let from = section.need_string("from", "the name of a host")?;
+        let to = section.need_string("to", "the name of a host")?;
+        let ipv6 = section.flag("ipv6")?.unwrap_or(false);
+        let start = section.quantity("start", quantity::time)?.unwrap_or_default();
+        let stop = section.quantity("stop", quantity::time)?;
+        let repeat = repeat(&mut section)?;
+        let make = std::sync::Arc::new((known.read)(&mut section)?);
+        section.finish()?;
+        let flow = |n| Self {
+            name: name.with(n).value,
+            from: from.with(n),
+            to: to.with(n),
+            ipv6,
+            start,
+            stop,
+            make: make.clone(),
+        };
+        Ok((1..=repeat).map(flow).collect())
+    }
+
+    pub(super) fn add(&self, place: &Place, simulation: &mut Simulation) {
+        let Ends { from, to } = (self.make)(&self.name, place);
+        if let Some(to) = to {
+            simulation.add_boxed_workload(place.to, to);
+        }
+        simulation.add_boxed_workload(place.from, from);
+    }
+}
+
+/// Bytes of a UDP payload.
+fn payload_size(section: &mut Section<'_>, default: usize) -> Result<usize> {
+    let size = section.quantity("size", quantity::size)?.map_or(default, |size| size as usize);
+    if !(16..=65_507).contains(&size) {
+        return Err(section.missing("size", "16 B to 65507 B"));
+    }
+    Ok(size)
+}
+
+fn udp(section: &mut Section<'_>) -> Result<Make> {
+    let rate_bps = section.need("rate", quantity::rate)?;
+    if rate_bps == 0 {
+        return Err(section.missing("rate", "a rate with an end, such as \"10 Mbit/s\""));
+    }
+    let size = payload_size(section, 1_200)?;
+    Ok(Box::new(move |name, place| {
+        let config = UdpSourceConfig { to: place.remote(), rate_bps, size, start: place.start, stop: Some(place.stop) };
+        let to = UdpSink::new(name, place.any());
+        Ends { from: Box::new(UdpSource::new(name, config)), to: Some(Box::new(to)) }
+    }))
+}
+
+fn udp_requests(section: &mut Section<'_>) -> Result<Make> {
+    let size = payload_size(section, 64)?;
+    let pause = section.quantity("pause", quantity::time)?.unwrap_or_default();
+    let timeout = section.quantity("timeout", quantity::time)?.unwrap_or(Duration::from_secs(1));
+    Ok(Box::new(move |name, place| {
+        let (to, start, stop) = (place.remote(), place.start, Some(place.stop));
+        let from = UdpRequests::new(name, UdpRequestsConfig { to, size, start, stop, pause, timeout });
+        Ends { from: Box::new(from), to: Some(Box::new(UdpEcho::new(name, place.any()))) }
+    }))
+}
+
+fn ping(section: &mut Section<'_>) -> Result<Make> {
+    let interval = section.quantity("interval", quantity::time)?.unwrap_or(Duration::from_secs(1));
+    let count = section.integer("count")?.unwrap_or(u64::MAX);
+    let size = payload_size(section, 56)?;
+    Ok(Box::new(move |name, place| {
+        let pings = Pings { count, interval, size, start: place.start, ..Pings::to(place.address) };
+        Ends { from: Box::new(Ping::new(name, pings)), to: None }
+    }))
+}
+
+/// What connections start with: the stack's choices, but for what the section says.
+fn connection(section: &mut Section<'_>) -> Result<ConnectionOptions> {
+    let mut options = ConnectionOptions::default();
+    if let Some(name) = section.string("control")? {
+        let names: Vec<String> = CONTROLS.iter().map(|control| control.name.to_owned()).collect();
+        options.congestion_control = control(&name.value).ok_or_else(|| {
+            let message = format!("there is no congestion control '{}'", name.value);
+            ScenarioError::at(section.text(), name.span, message).similar(&name.value, names.iter(), "controls are")
+        })?;
+    }
+    options.ecn = section.flag("ecn")?.unwrap_or(options.ecn);
+    options.pacing = section.flag("pacing")?.unwrap_or(options.pacing);
+    let buffer = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
+    options.send_buffer_max = section.quantity("send_buffer", quantity::size)?.map_or(options.send_buffer_max, buffer);
+    options.receive_buffer = section.quantity("receive_buffer", quantity::size)?.map_or(options.receive_buffer, buffer);
+    Ok(options)
+}
+
+fn tcp(section: &mut Section<'_>) -> Result<Make> {
+    let bytes = section.quantity("bytes", quantity::size)?;
+    let options = connection(section)?;
+    Ok(Box::new(move |name, place| {
+        let (to, start, stop) = (place.remote(), place.start, Some(place.stop));
+        let from = TcpSource::new(name, TcpSourceConfig { to, bytes, start, stop, options });
+        Ends { from: Box::new(from), to: Some(Box::new(TcpSink::new(name, place.any(), options))) }
+    }))
+}
+
+fn tcp_requests(section: &mut Section<'_>) -> Result<Make> {
+    let request = section.quantity("request", quantity::size)?.unwrap_or(64);
+    let response = section.quantity("response", quantity::size)?.unwrap_or(1_024);
+    if request == 0 || response == 0 {
+        return Err(section.missing("request", "request and response of at least 1 B"));
+    }
+    let per_connection = section.integer("per_connection")?.unwrap_or(u64::MAX).max(1);
+    let pause = section.quantity("pause", quantity::time)?.unwrap_or_default();
+    let options = connection(section)?;
+    Ok(Box::new(move |name, place| {
+        let (to, start, stop) = (place.remote(), place.start, Some(place.stop));
+        let config = TcpClientConfig { to, request, response, per_connection, pause, start, stop, options };
+        let responder = TcpResponder::new(name, place.any(), request, response, options);
+        Ends { from: Box::new(TcpClient::new(name, config)), to: Some(Box::new(responder)) }
+    }))
+}

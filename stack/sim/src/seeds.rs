@@ -1,0 +1,114 @@
+//! A property over many seeds.
+//!
+//! ```no_run
+//! use tailwater_sim::{Simulation, seeds};
+//!
+//! seeds::check(
+//!     "nothing happens",
+//!     200, // seeds, unless TAILWATER_SEEDS says otherwise; TAILWATER_SEED runs a single one
+//!     |seed| Simulation::new(seed),
+//!     |simulation| if simulation.counters().frames == 0 { Ok(()) } else { Err("a frame".into()) },
+//! );
+//! ```
+//!
+//! A seed that fails is run again with a capture at both ends of every link: the run is the same, bit for bit.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::simulation::Simulation;
+
+/// A seed for which the property does not hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    pub seed: u64,
+    pub message: String,
+}
+
+/// Runs `property` on what `build` makes of seeds 1 to `count`, or as the environment says: `TAILWATER_SEEDS=10000` for a
+/// long run, `TAILWATER_SEED=17` for one seed. Panics with the seed that failed and the folder of its captures.
+#[allow(clippy::panic, reason = "it is what a test calls")]
+pub fn check(
+    name: &str,
+    count: u64,
+    build: impl Fn(u64) -> Simulation + Sync,
+    property: impl Fn(&mut Simulation) -> Result<(), String> + Sync,
+) {
+    let number = |variable: &str| std::env::var(variable).ok().and_then(|value| value.parse::<u64>().ok());
+    let seeds = match (number("TAILWATER_SEED"), number("TAILWATER_SEEDS")) {
+        (Some(seed), _) => seed..seed.saturating_add(1),
+        (None, count_wanted) => 1..count_wanted.unwrap_or(count).saturating_add(1),
+    };
+    if let Err(Failure { seed, message }) = try_all(seeds, &build, &property) {
+        let folder = std::env::temp_dir().join(format!("tailwater-seed-{seed}-{}", std::process::id()));
+        let captured = match capture(&folder, build(seed), &property) {
+            Ok(files) => format!("{} captures in {}", files.len(), folder.display()),
+            Err(error) => format!("no captures: {error}"),
+        };
+        panic!("{name}: seed {seed}: {message}\nagain: TAILWATER_SEED={seed}; {captured}");
+    }
+}
+
+/// Runs the seeds on all cores. The failure is that of the lowest seed that failed before the others were stopped.
+pub fn try_all(
+    seeds: std::ops::Range<u64>,
+    build: impl Fn(u64) -> Simulation + Sync,
+    property: impl Fn(&mut Simulation) -> Result<(), String> + Sync,
+) -> Result<(), Failure> {
+    let next = AtomicU64::new(seeds.start);
+    let failed: Mutex<Option<Failure>> = Mutex::new(None);
+    let failure = || failed.lock().unwrap_or_else(PoisonError::into_inner);
+    let work = || {
+        while failure().is_none() {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if !seeds.contains(&seed) {
+                break;
+            }
+            if let Err(message) = property(&mut build(seed)) {
+                let mut known = failure();
+                if known.as_ref().is_none_or(|known| seed < known.seed) {
+                    *known = Some(Failure { seed, message });
+                }
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let found = failure().take();
+    found.map_or(Ok(()), Err)
+}
+
+/// Runs `property` once more and writes what every link saw, at both ends, into `folder`.
+pub fn capture(
+    folder: &Path,
+    mut simulation: Simulation,
+    property: impl Fn(&mut Simulation) -> Result<(), String>,
+) -> std::io::Result<Vec<PathBuf>> {
+    let files = capture_all(folder, &mut simulation)?;
+    // That it fails is known.
+    let _ = property(&mut simulation);
+    simulation.finish_captures()?;
+    Ok(files)
+}
+
+/// Captures at both ends of every link of a simulation that has not run yet.
+pub fn capture_all(folder: &Path, simulation: &mut Simulation) -> std::io::Result<Vec<PathBuf>> {
+    std::fs::create_dir_all(folder)?;
+    let mut files = Vec::new();
+    for link in simulation.links().collect::<Vec<_>>() {
+        for node in simulation.link_ends(link).into_iter().flatten() {
+            let name = format!("{}-at-{}.pcapng", simulation.link_name(link), simulation.name(node));
+            let path = folder.join(name.replace(['/', ' '], "_"));
+            simulation.capture(link, node, File::create(&path)?)?;
+            files.push(path);
+        }
+    }
+    Ok(files)
+}

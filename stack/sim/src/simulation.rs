@@ -1,0 +1,566 @@
+//! The network and its event loop.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use tailwater_impair::Random;
+use tailwater_stack::{AddressError, Buffer, Cidr, Config, Instant, InterfaceConfig, InterfaceId, Route, Stack};
+
+use crate::addressing::{ConnectError, End, IntoEnd, mac};
+use crate::buffer::{Pool, SimBuffer};
+use crate::capture::{Capture, Captures, Direction};
+use crate::digest::Digest;
+use crate::flow::Flow;
+use crate::host::{Host, HostContext, HostEnv};
+use crate::link::{LinkConfig, LinkCounters, LinkId};
+use crate::path::{Path, Port};
+use crate::router::{Directory, Outbox, Router, RouterPort};
+use crate::routing::{Attachment, Segments, gateways_of, routes_of};
+use crate::schedule::Schedule;
+use crate::switch::{Forward, Switch};
+use crate::workload::Workload;
+
+/// Frames in use at the same time, in all links and stacks together.
+pub const FRAMES_MAX: usize = 1 << 21;
+/// Link header, with a tag.
+const LINK_HEADER_MAX: usize = 18;
+
+/// Names a node of one simulation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NodeId(pub(crate) usize);
+
+enum Kind {
+    Host(Box<Host>),
+    Router(Box<Router>),
+    Switch(Switch),
+}
+
+struct Node {
+    name: String,
+    kind: Kind,
+    actor: usize,
+    /// The path that leads out of each port.
+    ports: Vec<usize>,
+}
+
+struct Link {
+    name: String,
+    ends: [End; 2],
+    /// Their numbers at the ends' nodes.
+    ports: [usize; 2],
+    /// The first leads from the first end to the second.
+    paths: [usize; 2],
+}
+
+/// Who has a deadline.
+#[derive(Clone, Copy, Debug)]
+enum Actor {
+    Node(usize),
+    Path(usize),
+}
+
+/// What has happened so far.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Counters {
+    /// Deadlines met.
+    pub events: u64,
+    /// Frames that arrived at a node.
+    pub frames: u64,
+    /// Times that no frame was to be had ([`FRAMES_MAX`]).
+    pub frames_exhausted: u64,
+    /// Datagrams and replies that no workload wanted.
+    pub unclaimed: u64,
+    /// Stations that a switch had no room for.
+    pub stations_forgotten: u64,
+}
+
+/// A network of hosts, switches and routers on a virtual clock.
+///
+/// # Building
+/// [`add_host`](Self::add_host), [`add_router`](Self::add_router), [`add_switch`](Self::add_switch),
+/// [`connect`](Self::connect), [`add_workload`](Self::add_workload), in any order, also while it runs. Routes need not be
+/// given: they are computed when it next runs.
+///
+/// # Running
+/// [`run_until`](Self::run_until), [`run_for`](Self::run_for). In between, [`set_link`](Self::set_link) and
+/// [`set_link_up`](Self::set_link_up) change the network, and [`with_host`](Self::with_host) reaches a host's stack.
+///
+/// # Outputs
+/// [`flows`](Self::flows), [`link_counters`](Self::link_counters), [`counters`](Self::counters),
+/// [`digest`](Self::digest), and captures ([`capture`](Self::capture)).
+pub struct Simulation {
+    seed: u64,
+    now: Instant,
+    nodes: Vec<Node>,
+    links: Vec<Link>,
+    paths: Vec<Path>,
+    actors: Vec<Actor>,
+    path_actors: Vec<usize>,
+    schedule: Schedule,
+    pool: Pool,
+    outbox: Outbox,
+    directory: Directory,
+    macs: u32,
+    routes_stale: bool,
+    digest: Digest,
+    counters: Counters,
+    captures: Captures,
+}
+
+impl Simulation {
+    /// Empty, at time zero. Everything random comes from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            now: Instant::ZERO,
+            nodes: Vec::new(),
+            links: Vec::new(),
+            paths: Vec::new(),
+            actors: Vec::new(),
+            path_actors: Vec::new(),
+            schedule: Schedule::default(),
+            pool: Pool::new(LinkConfig::default().mtu + LINK_HEADER_MAX, FRAMES_MAX),
+            outbox: Vec::new(),
+            directory: Directory::with_hasher(FixedState::with_seed(0)),
+            macs: 0,
+            routes_stale: false,
+            digest: Digest::new(),
+            counters: Counters::default(),
+            captures: Captures::default(),
+        }
+    }
+
+    // ---- building ---------------------------------------------------------------------------------------------------
+
+    pub fn add_host(&mut self, name: impl Into<String>) -> NodeId {
+        self.add_host_with(name, Config::default())
+    }
+
+    pub fn add_host_with(&mut self, name: impl Into<String>, config: Config) -> NodeId {
+        let host = Host::new(config, self.next_random());
+        self.add_node(name.into(), Kind::Host(Box::new(host)))
+    }
+
+    pub fn add_router(&mut self, name: impl Into<String>) -> NodeId {
+        let router = Router::new(self.next_random());
+        self.add_node(name.into(), Kind::Router(Box::new(router)))
+    }
+
+    pub fn add_switch(&mut self, name: impl Into<String>) -> NodeId {
+        self.add_node(name.into(), Kind::Switch(Switch::new()))
+    }
+
+    fn add_node(&mut self, name: String, kind: Kind) -> NodeId {
+        let number = self.nodes.len();
+        let actor = self.schedule.add();
+        self.actors.push(Actor::Node(number));
+        self.nodes.push(Node { name, kind, actor, ports: Vec::new() });
+        NodeId(number)
+    }
+
+    /// A sequence for the next node or path, so that adding one does not change what the others meet.
+    fn next_random(&self) -> Random {
+        Random::new(self.seed, self.actors.len() as u64)
+    }
+
+    /// Joins two nodes by a link that is the same both ways. Hosts and routers need an address there:
+    /// `(host, "10.0.0.1/24")`.
+    pub fn connect(&mut self, a: impl IntoEnd, b: impl IntoEnd, config: LinkConfig) -> Result<LinkId, ConnectError> {
+        self.connect_asymmetric(a, b, config, config)
+    }
+
+    /// Joins two nodes by a link that differs by direction: `there` from the first to the second.
+    pub fn connect_asymmetric(
+        &mut self,
+        a: impl IntoEnd,
+        b: impl IntoEnd,
+        there: LinkConfig,
+        back: LinkConfig,
+    ) -> Result<LinkId, ConnectError> {
+        let ends = [a.into_end()?, b.into_end()?];
+        ends.iter().try_for_each(|end| self.check_end(end))?;
+        let [first, second] = &ends;
+        let ports = [self.add_port(first, there.mtu)?, self.add_port(second, back.mtu)?];
+        let to = |end: &End, port| Port { node: end.node.0, port };
+        let paths = [self.add_path(to(second, ports[1]), there), self.add_path(to(first, ports[0]), back)];
+        for (end, path) in ends.iter().zip(paths) {
+            if let Some(node) = self.nodes.get_mut(end.node.0) {
+                node.ports.push(path);
+            }
+        }
+        let name = format!("{}-{}", self.name(first.node), self.name(second.node));
+        self.links.push(Link { name, ends, ports, paths });
+        self.routes_stale = true;
+        Ok(LinkId(self.links.len() - 1))
+    }
+
+    fn check_end(&self, end: &End) -> Result<(), ConnectError> {
+        let switch = matches!(self.nodes.get(end.node.0).map(|node| &node.kind), Some(Kind::Switch(_)));
+        match (switch, end.addresses.as_slice()) {
+            (true, [_, ..]) => Err(ConnectError::OnSwitch(self.name(end.node).to_owned())),
+            (false, []) => Err(ConnectError::Missing(self.name(end.node).to_owned())),
+            (_, addresses) => {
+                let taken = addresses.iter().find(|cidr| self.directory.contains_key(&cidr.address()));
+                taken.map_or(Ok(()), |&taken| Err(ConnectError::Taken(taken)))
+            }
+        }
+    }
+
+    fn add_port(&mut self, end: &End, mtu: usize) -> Result<usize, ConnectError> {
+        self.pool.grow(mtu + LINK_HEADER_MAX);
+        self.macs += 1;
+        let mac = mac(self.macs);
+        self.directory.extend(end.addresses.iter().map(|cidr| (cidr.address(), mac)));
+        let Some(node) = self.nodes.get_mut(end.node.0) else { return Ok(0) };
+        let stack = match &mut node.kind {
+            Kind::Switch(_) => return Ok(node.ports.len()),
+            Kind::Host(host) => &mut host.stack,
+            Kind::Router(router) => {
+                router.ports.push(RouterPort { mac, mtu });
+                &mut router.stack
+            }
+        };
+        let id = stack.add_interface(InterfaceConfig::exclusive(mac, mtu));
+        for &address in &end.addresses {
+            stack.add_address(id, address).map_err(|error| match error {
+                AddressError::Kind => ConnectError::Kind(address),
+                AddressError::Full | AddressError::InterfaceUnknown => ConnectError::Full(node.name.clone()),
+            })?;
+        }
+        Ok(id.0 as usize)
+    }
+
+    fn add_path(&mut self, to: Port, config: LinkConfig) -> usize {
+        let path = Path::new(to, config, self.next_random());
+        self.path_actors.push(self.schedule.add());
+        self.actors.push(Actor::Path(self.paths.len()));
+        self.paths.push(path);
+        self.paths.len() - 1
+    }
+
+    /// Adds an application to a host; on another node it never runs.
+    pub fn add_workload(&mut self, host: NodeId, workload: impl Workload + 'static) {
+        self.add_boxed_workload(host, Box::new(workload));
+    }
+
+    /// As [`add_workload`](Self::add_workload), for one whose kind was chosen at run time.
+    pub fn add_boxed_workload(&mut self, host: NodeId, workload: Box<dyn Workload>) {
+        let Self { nodes, now, pool, outbox, .. } = self;
+        if let Some(Node { kind: Kind::Host(host), .. }) = nodes.get_mut(host.0) {
+            host.add(workload, *now, pool, outbox);
+        }
+        // It goes on when the simulation does, by routes that are known then.
+        self.send_outbox(host.0);
+        self.wake(host.0);
+    }
+
+    /// Changes a link both ways, from the next frame on. The MTU stays what it was.
+    pub fn set_link(&mut self, link: LinkId, there: LinkConfig, back: LinkConfig) {
+        let Some(link) = self.links.get(link.0) else { return };
+        for (path, config) in link.paths.into_iter().zip([there, back]) {
+            if let Some(path) = self.paths.get_mut(path) {
+                path.set(LinkConfig { mtu: path.config().mtu, ..config });
+            }
+        }
+    }
+
+    /// Cuts a link (frames on it still arrive) or mends it.
+    pub fn set_link_up(&mut self, link: LinkId, up: bool) {
+        let Some(link) = self.links.get(link.0) else { return };
+        for path in link.paths {
+            if let Some(path) = self.paths.get_mut(path) {
+                path.up = up;
+            }
+        }
+    }
+
+    /// Routes follow from who is connected to whom.
+    fn update_routes(&mut self) {
+        if !std::mem::take(&mut self.routes_stale) {
+            return;
+        }
+        let attachments = self.attachments();
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            match &mut node.kind {
+                Kind::Router(router) => router.set_routes(routes_of(number, &attachments)),
+                Kind::Host(host) => {
+                    let own = attachments.iter().filter(|attachment| attachment.node == number);
+                    own.for_each(|own| add_default_routes(&mut host.stack, own, &attachments));
+                }
+                Kind::Switch(_) => {}
+            }
+        }
+    }
+
+    fn attachments(&self) -> Vec<Attachment> {
+        let mut first_port = vec![0; self.nodes.len() + 1];
+        for (number, node) in self.nodes.iter().enumerate() {
+            first_port[number + 1] = first_port[number] + node.ports.len();
+        }
+        let mut segments = Segments::new(first_port.last().copied().unwrap_or(0));
+        for link in &self.links {
+            let [a, b] = [0, 1].map(|end| first_port[link.ends[end].node.0] + link.ports[end]);
+            segments.join(a, b);
+        }
+        for (number, node) in self.nodes.iter().enumerate() {
+            if matches!(node.kind, Kind::Switch(_)) {
+                (1..node.ports.len()).for_each(|port| segments.join(first_port[number], first_port[number] + port));
+            }
+        }
+        let ends = self.links.iter().flat_map(|link| link.ends.iter().zip(link.ports));
+        let attachment = |(end, port): (&End, usize)| Attachment {
+            node: end.node.0,
+            port,
+            router: matches!(self.nodes.get(end.node.0).map(|node| &node.kind), Some(Kind::Router(_))),
+            segment: segments.find(first_port[end.node.0] + port),
+            addresses: end.addresses.clone(),
+        };
+        ends.map(attachment).filter(|attachment| !attachment.addresses.is_empty()).collect()
+    }
+
+    // ---- running ----------------------------------------------------------------------------------------------------
+
+    /// Runs every event up to and at `until`.
+    pub fn run_until(&mut self, until: Instant) {
+        self.update_routes();
+        while let Some((actor, due_ns)) = self.schedule.next().filter(|&(_, due_ns)| due_ns <= until.as_nanos()) {
+            self.now = self.now.max(Instant::from_nanos(due_ns));
+            self.counters.events += 1;
+            match self.actors.get(actor) {
+                Some(&Actor::Path(path)) => self.on_arrival(path),
+                Some(&Actor::Node(node)) => self.after_node(node),
+                None => {}
+            }
+        }
+        self.now = self.now.max(until);
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(self.now + time);
+    }
+
+    /// The host's stack and world, to do or look at something.
+    pub fn with_host<R>(&mut self, node: NodeId, f: impl FnOnce(&mut HostContext<'_, '_>) -> R) -> Option<R> {
+        self.update_routes();
+        let Self { nodes, now, pool, outbox, .. } = self;
+        let result = match nodes.get_mut(node.0).map(|node| &mut node.kind) {
+            Some(Kind::Host(host)) => {
+                let Host { stack, random, .. } = &mut **host;
+                let env = &mut HostEnv { now: *now, random, pool, outbox };
+                Some(f(&mut HostContext { stack, env }))
+            }
+            _ => None,
+        };
+        self.after_node(node.0);
+        result
+    }
+
+    fn on_arrival(&mut self, path: usize) {
+        let now_ns = self.now.as_nanos();
+        let Some((frame, to)) = self.paths.get_mut(path).and_then(|path| Some((path.arrive(now_ns)?, path.to))) else {
+            return;
+        };
+        self.counters.frames += 1;
+        self.digest.add(now_ns, path, frame.segments());
+        self.captures.record(to, Direction::In, now_ns, &frame);
+        self.await_path(path);
+        let Self { nodes, now, pool, outbox, directory, .. } = self;
+        match nodes.get_mut(to.node).map(|node| &mut node.kind) {
+            Some(Kind::Host(host)) => host.on_frame(to.port, frame, *now, pool, outbox),
+            Some(Kind::Router(router)) => router.on_frame(to.port, frame, *now, directory, pool, outbox),
+            Some(Kind::Switch(switch)) => {
+                let forward = switch.on_frame(to.port, frame.bytes());
+                return self.switch_frame(to, forward, frame);
+            }
+            None => {}
+        }
+        self.after_node(to.node);
+    }
+
+    fn switch_frame(&mut self, at: Port, forward: Forward, frame: SimBuffer) {
+        match forward {
+            Forward::To(port) => return self.send(at.node, port, frame),
+            Forward::Flood => {
+                let ports = self.nodes.get(at.node).map_or(0, |node| node.ports.len());
+                for port in (0..ports).filter(|&port| port != at.port) {
+                    if let Some(copy) = self.pool.copy(&frame) {
+                        self.send(at.node, port, copy);
+                    }
+                }
+            }
+            Forward::Nowhere => {}
+        }
+        self.pool.give(frame);
+    }
+
+    /// Lets a node do what is due, sends what it has sent, and notes when it is to be woken.
+    fn after_node(&mut self, node: usize) {
+        let Self { nodes, now, pool, outbox, .. } = self;
+        let Some(Node { kind, actor, .. }) = nodes.get_mut(node) else { return };
+        let actor = *actor;
+        let due = match kind {
+            Kind::Host(host) => host.settle(*now, pool, outbox),
+            Kind::Router(router) => router.settle(*now, pool, outbox),
+            Kind::Switch(_) => None,
+        };
+        self.schedule.set(actor, due.map(Instant::as_nanos));
+        self.send_outbox(node);
+    }
+
+    /// Lets a node have its turn before time passes.
+    fn wake(&mut self, node: usize) {
+        if let Some(node) = self.nodes.get(node) {
+            self.schedule.set(node.actor, Some(self.now.as_nanos()));
+        }
+    }
+
+    fn send_outbox(&mut self, node: usize) {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        for (interface, frame) in outbox.drain(..) {
+            self.send(node, interface.0 as usize, frame);
+        }
+        self.outbox = outbox;
+    }
+
+    fn send(&mut self, node: usize, port: usize, frame: SimBuffer) {
+        let Some(&path) = self.nodes.get(node).and_then(|node| node.ports.get(port)) else {
+            return self.pool.give(frame);
+        };
+        let now_ns = self.now.as_nanos();
+        self.captures.record(Port { node, port }, Direction::Out, now_ns, &frame);
+        if let Some(path) = self.paths.get_mut(path) {
+            path.offer(frame, now_ns, &mut self.pool);
+        }
+        self.await_path(path);
+    }
+
+    fn await_path(&mut self, path: usize) {
+        let due_ns = self.paths.get(path).and_then(Path::next_due_ns);
+        if let Some(&actor) = self.path_actors.get(path) {
+            self.schedule.set(actor, due_ns);
+        }
+    }
+
+    // ---- outputs ----------------------------------------------------------------------------------------------------
+
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Covers every frame delivered so far: its bytes, its time and its link.
+    pub fn digest(&self) -> u64 {
+        self.digest.value()
+    }
+
+    pub fn name(&self, node: NodeId) -> &str {
+        self.nodes.get(node.0).map_or("", |node| &node.name)
+    }
+
+    pub fn link_name(&self, link: LinkId) -> &str {
+        self.links.get(link.0).map_or("", |link| &link.name)
+    }
+
+    pub fn links(&self) -> impl Iterator<Item = LinkId> {
+        (0..self.links.len()).map(LinkId)
+    }
+
+    /// Every flow, by name.
+    pub fn flows(&self) -> BTreeMap<String, Flow> {
+        let mut flows: BTreeMap<String, Flow> = BTreeMap::new();
+        for host in self.hosts() {
+            for workload in host.workloads() {
+                let flow = match flows.get_mut(workload.flow()) {
+                    Some(flow) => flow,
+                    None => flows.entry(workload.flow().to_owned()).or_default(),
+                };
+                workload.report(flow, &host.stack, self.now);
+            }
+        }
+        flows
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.nodes.iter().filter_map(|node| match &node.kind {
+            Kind::Host(host) => Some(&**host),
+            Kind::Router(_) | Kind::Switch(_) => None,
+        })
+    }
+
+    /// The stack of a host.
+    pub fn stack(&self, node: NodeId) -> Option<&Stack<SimBuffer>> {
+        match &self.nodes.get(node.0)?.kind {
+            Kind::Host(host) => Some(&host.stack),
+            Kind::Router(router) => Some(&router.stack),
+            Kind::Switch(_) => None,
+        }
+    }
+
+    /// From the first end to the second, and back.
+    pub fn link_counters(&self, link: LinkId) -> [LinkCounters; 2] {
+        let paths = self.links.get(link.0).map_or([usize::MAX; 2], |link| link.paths);
+        paths.map(|path| self.paths.get(path).map(|path| path.counters).unwrap_or_default())
+    }
+
+    pub fn counters(&self) -> Counters {
+        let switches = self.nodes.iter().filter_map(|node| match &node.kind {
+            Kind::Switch(switch) => Some(switch.table_full),
+            Kind::Host(_) | Kind::Router(_) => None,
+        });
+        Counters {
+            frames_exhausted: self.pool.exhausted,
+            unclaimed: self.hosts().map(|host| host.unclaimed).sum(),
+            stations_forgotten: switches.sum(),
+            ..self.counters
+        }
+    }
+
+    /// Frames in use: on links, and inside stacks.
+    pub fn frames_in_use(&self) -> usize {
+        self.pool.in_use()
+    }
+
+    /// Frames on links.
+    pub fn frames_in_transit(&self) -> usize {
+        self.paths.iter().map(Path::in_transit).sum()
+    }
+
+    /// Writes what `node` sends to and receives from `link` from now on, as pcapng.
+    pub fn capture(&mut self, link: LinkId, node: NodeId, to: impl Write + Send + 'static) -> io::Result<()> {
+        let Some(Link { name, ends, ports, .. }) = self.links.get(link.0) else { return Ok(()) };
+        for (end, port) in ends.iter().zip(*ports) {
+            if end.node == node {
+                let capture = Capture::new(to, &format!("{name} at {}", self.name(node)))?;
+                self.captures.add(Port { node: node.0, port }, capture);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The two nodes that a link joins.
+    pub fn link_ends(&self, link: LinkId) -> Option<[NodeId; 2]> {
+        self.links.get(link.0).map(|Link { ends: [a, b], .. }| [a.node, b.node])
+    }
+
+    /// Completes captures; an error is the first that writing met.
+    pub fn finish_captures(&mut self) -> io::Result<()> {
+        self.captures.finish()
+    }
+}
+
+fn add_default_routes(stack: &mut Stack<SimBuffer>, own: &Attachment, attachments: &[Attachment]) {
+    for gateway in gateways_of(own, attachments).into_iter().flatten() {
+        let prefix = if gateway.is_ipv4() { Cidr::default_v4() } else { Cidr::default_v6() };
+        if !stack.routes().any(|route| route.prefix == prefix) {
+            let route = Route { prefix, gateway: Some(gateway), interface: InterfaceId(own.port as u32) };
+            // A stack takes a thousand routes, and this one gets two.
+            let _ = stack.add_route(route);
+        }
+    }
+}

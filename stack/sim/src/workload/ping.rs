@@ -1,0 +1,128 @@
+//! ICMP echo requests.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tailwater_stack::{EchoRequest, Env, Event, Instant, Stack, Verdict};
+
+use super::Workload;
+use super::sequence;
+use super::udp::payload;
+use crate::buffer::SimBuffer;
+use crate::flow::{Delays, Flow};
+use crate::host::HostContext;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pings {
+    pub to: IpAddr,
+    pub count: u64,
+    pub interval: Duration,
+    /// Bytes of data, at least 16.
+    pub size: usize,
+    /// Since the beginning of the simulation.
+    pub start: Duration,
+    /// TTL or hop limit; `None`: the stack's.
+    pub hop_limit: Option<u8>,
+}
+
+impl Pings {
+    /// One a second, without end, of 56 bytes.
+    pub fn to(to: impl Into<IpAddr>) -> Self {
+        Self {
+            to: to.into(),
+            count: u64::MAX,
+            interval: Duration::from_secs(1),
+            size: 56,
+            start: Duration::ZERO,
+            hop_limit: None,
+        }
+    }
+}
+
+pub struct Ping {
+    flow: String,
+    config: Pings,
+    ident: Option<u16>,
+    sent: u64,
+    received: u64,
+    /// Refused by the stack, or reported by ICMP.
+    failed: u64,
+    due: Instant,
+    rtt: Delays,
+}
+
+impl Ping {
+    pub fn new(flow: impl Into<String>, config: Pings) -> Self {
+        Self {
+            flow: flow.into(),
+            config,
+            ident: None,
+            sent: 0,
+            received: 0,
+            failed: 0,
+            due: Instant::ZERO + config.start,
+            rtt: Delays::default(),
+        }
+    }
+}
+
+impl Workload for Ping {
+    fn start(&mut self, host: &mut HostContext<'_, '_>) {
+        let first = host.env.random() as u16;
+        self.ident = (0..=u16::MAX).map(|n| first.wrapping_add(n)).find(|&ident| host.stack.echo_open(ident));
+    }
+
+    fn on_verdict(
+        &mut self,
+        verdict: Verdict<SimBuffer>,
+        host: &mut HostContext<'_, '_>,
+    ) -> Option<Verdict<SimBuffer>> {
+        let reply = match verdict {
+            Verdict::EchoReply(reply) if Some(reply.ident) == self.ident => reply,
+            other => return Some(other),
+        };
+        if let Some((_, sent_at)) = sequence::read(reply.payload()) {
+            self.received += 1;
+            self.rtt.add(host.now().since(sent_at));
+        }
+        host.env.pool.give(reply.into_buffer());
+        None
+    }
+
+    fn on_event(&mut self, event: &Event, _host: &mut HostContext<'_, '_>) {
+        if let Event::EchoUndelivered { ident, .. } = event
+            && Some(*ident) == self.ident
+        {
+            self.failed += 1;
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.ident?;
+        (self.sent < self.config.count).then_some(self.due)
+    }
+
+    fn on_timeout(&mut self, host: &mut HostContext<'_, '_>) {
+        let Some(ident) = self.ident else { return };
+        self.due = host.now() + self.config.interval.max(Duration::from_nanos(1));
+        let Some(data) = payload(self.config.size, self.sent, host) else { return };
+        let Pings { to: destination, hop_limit, .. } = self.config;
+        let request = EchoRequest { destination, interface: None, ident, sequence: self.sent as u16, hop_limit };
+        self.sent += 1;
+        self.failed += u64::from(host.stack.echo_request(&request, data, host.env).is_err());
+    }
+
+    fn flow(&self) -> &str {
+        &self.flow
+    }
+
+    fn report(&self, flow: &mut Flow, _stack: &Stack<SimBuffer>, _now: Instant) {
+        let size = self.config.size.max(sequence::LEN_MIN) as u64;
+        flow.sent_packets += self.sent;
+        flow.sent_bytes += self.sent * size;
+        flow.received_packets += self.received;
+        flow.received_bytes += self.received * size;
+        flow.failed += self.failed;
+        flow.rtt.merge(&self.rtt);
+    }
+}

@@ -1,0 +1,71 @@
+use std::time::Duration;
+
+use tailwater_sim::{Simulation, seeds};
+use tailwater_stack::Instant;
+
+use crate::networks::{assert_conserved, busy, ms};
+
+fn digest(mut simulation: Simulation) -> u64 {
+    simulation.run_for(Duration::from_secs(4));
+    simulation.digest()
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    assert_eq!(digest(busy(1)), digest(busy(1)));
+}
+
+#[test]
+fn another_seed_is_another_run() {
+    let digests: Vec<u64> = (1..=4).map(|seed| digest(busy(seed))).collect();
+    let mut distinct = digests.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), digests.len());
+}
+
+#[test]
+fn stopping_in_between_changes_nothing() {
+    let mut steps = busy(2);
+    for step in 0..4_000 {
+        steps.run_until(Instant::from_millis(step));
+    }
+    steps.run_until(Instant::from_millis(4_000));
+    assert_eq!(steps.digest(), digest(busy(2)));
+}
+
+#[test]
+fn watching_changes_nothing() {
+    let folder = std::env::temp_dir().join(format!("tailwater-sim-watch-{}", std::process::id()));
+    let mut watched = busy(3);
+    seeds::capture_all(&folder, &mut watched).unwrap();
+    let watched = digest(watched);
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(watched, digest(busy(3)));
+}
+
+#[test]
+fn every_frame_ends_once() {
+    for seed in 1..=5 {
+        let mut simulation = busy(seed);
+        simulation.run_for(ms(1_500));
+        assert_conserved(&simulation);
+        assert!(simulation.frames_in_transit() > 0);
+        // Afterwards every flow has ended, and only the stacks hold frames, for neighbours that never came.
+        simulation.run_for(Duration::from_secs(60));
+        assert_conserved(&simulation);
+        assert_eq!(simulation.frames_in_use(), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn every_stacks_ledger_is_balanced() {
+    let mut simulation = busy(6);
+    simulation.run_for(ms(2_500));
+    let hosts = simulation.links().filter_map(|link| simulation.link_ends(link)).flatten();
+    for node in hosts.collect::<Vec<_>>() {
+        if let Some(stack) = simulation.stack(node) {
+            assert!(stack.ledger().is_balanced(stack.held()), "{}", simulation.name(node));
+        }
+    }
+}

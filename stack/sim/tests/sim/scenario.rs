@@ -1,0 +1,139 @@
+//! Files: what they mean, and what is said about wrong ones.
+
+use std::time::Duration;
+
+use tailwater_sim::scenario::{Scenario, ScenarioError};
+
+const GOOD: &str = r#"
+seed = 7
+duration = "3 s"
+hosts = ["client{1..2}", "server"]
+routers = ["gateway"]
+
+[[link]]
+repeat = 2
+ends = ["client{n} 10.0.{n}.1/24", "gateway 10.0.{n}.254/24"]
+delay = "1 ms"
+
+[[link]]
+ends = ["gateway 10.1.0.254/24 fd01::fe/64", "server 10.1.0.1/24 fd01::1/64"]
+rate = "20 Mbit/s"
+delay = "10 ms"
+capture = true
+queue = "60 kB"
+back = { rate = "5 Mbit/s", delay = "30 ms" }
+
+[[flow]]
+name = "video{n}"
+repeat = 2
+kind = "udp"
+from = "client{n}"
+to = "server"
+rate = "4 Mbit/s"
+
+[[flow]]
+name = "ask"
+kind = "udp-requests"
+from = "client1"
+to = "server"
+pause = "20 ms"
+start = "1 s"
+stop = "2 s"
+
+[[flow]]
+name = "ping"
+kind = "ping"
+from = "client2"
+to = "server"
+interval = "100 ms"
+"#;
+
+fn parse(text: &str) -> Result<Scenario, ScenarioError> {
+    Scenario::parse(text)
+}
+
+#[test]
+fn a_file_becomes_a_network_with_flows() {
+    let scenario = parse(GOOD).unwrap();
+    assert_eq!(
+        (scenario.seed, scenario.duration, scenario.sample),
+        (7, Duration::from_secs(3), Duration::from_millis(15))
+    );
+    let mut built = scenario.build(scenario.seed).unwrap();
+    assert_eq!(built.captures.len(), 2);
+    built.simulation.run_until(scenario.end());
+    let flows = built.simulation.flows();
+    let names: Vec<&str> = flows.keys().map(String::as_str).collect();
+    assert_eq!(names, ["ask", "ping", "video1", "video2"]);
+    for name in ["video1", "video2"] {
+        assert_eq!(flows[name].sent_packets, 1_250);
+        assert!(flows[name].received_packets > 1_240);
+    }
+    // 1 + 10 there, 30 + 1 back, and the pause.
+    let ask = &flows["ask"];
+    assert!((14..=17).contains(&ask.received_packets), "{}", ask.received_packets);
+    assert!(ask.rtt.min() >= Duration::from_millis(42));
+    assert!(flows["ping"].received_packets > 25);
+}
+
+/// The error of GOOD with `from` replaced by `to`, which must be there.
+fn broken(from: &str, to: &str) -> ScenarioError {
+    assert!(GOOD.contains(from), "{from}");
+    parse(&GOOD.replacen(from, to, 1)).err().unwrap_or_else(|| panic!("{to} was accepted"))
+}
+
+/// Line of GOOD on which `text` stands, from 1.
+fn line_of(text: &str) -> usize {
+    GOOD[..GOOD.find(text).unwrap()].matches('\n').count() + 1
+}
+
+#[test]
+fn errors_say_where_and_what_would_be_right() {
+    let cases = [
+        ("delay = \"1 ms\"", "dealy = \"1 ms\"", "there is no key 'dealy' here", "did you mean 'delay'?"),
+        ("\"1 ms\"", "\"1 m\"", "expected a time such as", ""),
+        ("\"1 ms\"", "1", "of type integer: expected a time", ""),
+        ("rate = \"20 Mbit/s\"", "rate = \"20 Mbps\"", "expected a rate such as", ""),
+        ("kind = \"udp\"", "kind = \"upd\"", "there is no kind 'upd'", "did you mean 'udp'?"),
+        ("to = \"server\"", "to = \"sever\"", "there is no node 'sever'", "did you mean 'server'?"),
+        ("to = \"server\"", "to = \"gateway\"", "'gateway' is no host", ""),
+        ("10.0.{n}.1/24", "10.0.{n}.1", "write 10.0.0.1/24", ""),
+        ("10.0.{n}.1/24", "10.0.0.1/24", "10.0.0.1/24 is taken", ""),
+        (
+            "10.1.0.254/24 fd01::fe/64\", \"server",
+            "10.1.0.254/24 fd01::fe/64\", \"srvr",
+            "no node 'srvr'",
+            "did you mean",
+        ),
+        ("duration = \"3 s\"", "# nothing", "'duration' is missing: expected a time", ""),
+        ("capture = true", "capture = 1", "of type integer: expected true or false", ""),
+        ("queue = \"60 kB\"", "red = { min = \"9 kB\", max = \"3 kB\" }", "'min' of red is not below 'max'", ""),
+        ("queue = \"60 kB\"", "mtu = 60", "'mtu' is 60: expected 68 to 65535", ""),
+        ("\"server\"]", "\"server\", \"server\"]", "'server' is the name of two nodes", ""),
+        ("client{1..2}", "client{1..}", "is no range of names", "c{1..50}"),
+        ("rate = \"4 Mbit/s\"", "# no rate", "'rate' is missing: expected a rate", ""),
+        ("interval = ", "intervall = ", "there is no key 'intervall' here", "did you mean 'interval'?"),
+    ];
+    for (from, to, message, hint) in cases {
+        let error = broken(from, to);
+        assert!(error.message.contains(message), "{to}: {error}");
+        assert!(error.hint.contains(hint), "{to}: {}", error.hint);
+    }
+}
+
+#[test]
+fn errors_name_the_line_and_show_it() {
+    let error = broken("rate = \"20 Mbit/s\"", "rate = \"20 Mbps\"");
+    assert_eq!((error.line, error.column), (line_of("rate = \"20"), 8));
+    assert_eq!(error.excerpt, "rate = \"20 Mbps\"");
+    let error = broken("interval = ", "intervall = ");
+    assert_eq!((error.line, error.column), (line_of("interval = "), 1));
+    let error = parse("duration = \"1 s\nhosts = []").err().unwrap();
+    assert_eq!(error.line, 1);
+}
+
+#[test]
+fn a_flow_needs_an_address_of_its_family() {
+    let error = broken("to = \"server\"", "to = \"client1\"\nipv6 = true");
+    assert!(error.message.contains("'client1' has no IPv6 address"), "{error}");
+}

@@ -1,0 +1,46 @@
+use std::time::Duration;
+
+use tailwater_sim::seeds::{self, Failure};
+
+use crate::networks::busy;
+
+/// Pings and datagrams arrive at most once each, whatever the links do.
+fn nothing_is_made_up(simulation: &mut tailwater_sim::Simulation) -> Result<(), String> {
+    simulation.run_for(Duration::from_secs(6));
+    for (name, flow) in simulation.flows() {
+        if flow.received_packets > flow.sent_packets {
+            return Err(format!("{name} received {} of {}", flow.received_packets, flow.sent_packets));
+        }
+        if flow.received_packets < flow.sent_packets / 2 {
+            return Err(format!("{name} received only {} of {}", flow.received_packets, flow.sent_packets));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn datagrams_arrive_once_over_links_that_do_everything() {
+    seeds::check("datagrams arrive once", 20, busy, nothing_is_made_up);
+}
+
+#[test]
+fn the_first_seed_that_fails_is_named_and_its_captures_show_the_same_run() {
+    let property = |simulation: &mut tailwater_sim::Simulation| {
+        simulation.run_for(Duration::from_millis(300));
+        let digest = simulation.digest();
+        if simulation.seed() == 5 { Err(format!("{digest:x}")) } else { Ok(()) }
+    };
+    let failure = seeds::try_all(1..20, busy, property).unwrap_err();
+    assert_eq!(failure.seed, 5);
+    let folder = std::env::temp_dir().join(format!("tailwater-sim-seeds-{}", std::process::id()));
+    let files = seeds::capture(&folder, busy(5), |simulation| {
+        let again = property(simulation);
+        assert_eq!(again, Err(failure.message.clone()));
+        again
+    });
+    let files = files.unwrap();
+    assert_eq!(files.len(), 8);
+    assert!(files.iter().all(|file| std::fs::metadata(file).unwrap().len() > 200));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(seeds::try_all(6..10, busy, property), Ok::<(), Failure>(()));
+}

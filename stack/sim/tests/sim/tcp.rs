@@ -1,0 +1,172 @@
+//! TCP over links that do everything: each byte once and in order, or an error; and an end to everything.
+//! The long run: `TAILWATER_SEEDS=10000 cargo test --release -p tailwater-sim --test sim every_byte`.
+
+use std::time::Duration;
+
+use tailwater_impair::Random;
+use tailwater_sim::workload::{TcpClient, TcpClientConfig, TcpResponder, TcpSink, TcpSource, TcpSourceConfig};
+use tailwater_sim::{LinkConfig, LossModel, NodeId, Queue, Red, Simulation, seeds};
+use tailwater_stack::tcp::ConnectionOptions;
+use tailwater_stack::tcp::congestion::CONTROLS;
+
+use crate::networks::{assert_conserved, at, ms, pair};
+
+/// Virtual time after which every connection must have ended, well or not: the longest that retransmissions go on.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+/// TIME-WAIT, and a while.
+const AFTERWARDS: Duration = Duration::from_secs(120);
+
+pub(crate) fn bulk(
+    simulation: &mut Simulation,
+    name: &str,
+    [from, to]: [NodeId; 2],
+    address: &str,
+    bytes: Option<u64>,
+    options: ConnectionOptions,
+) {
+    let config = TcpSourceConfig { to: at(address), bytes, start: Duration::ZERO, stop: None, options };
+    let any =
+        std::net::SocketAddr::new(if config.to.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, config.to.port());
+    simulation.add_workload(to, TcpSink::new(name, any, options));
+    simulation.add_workload(from, TcpSource::new(name, config));
+}
+
+#[test]
+fn a_megabyte_arrives_in_both_families() {
+    for address in ["10.0.0.2:7000", "[fd00::2]:7000"] {
+        let (mut simulation, ends, _) = pair(1, LinkConfig { delay: ms(10), ..LinkConfig::default() });
+        bulk(&mut simulation, "bulk", ends, address, Some(1_000_000), ConnectionOptions::default());
+        simulation.run_for(Duration::from_secs(10));
+        let flow = &simulation.flows()["bulk"];
+        assert_eq!((flow.received_bytes, flow.wrong_bytes, flow.retransmitted_bytes), (1_000_000, 0, 0), "{address}");
+        assert_eq!((flow.opened, flow.ended_badly), (1, 0));
+    }
+}
+
+#[test]
+fn requests_are_answered_on_one_connection_and_on_many() {
+    for (per_connection, connections) in [(u64::MAX, 1), (1, 20)] {
+        let (mut simulation, [a, b], _) = pair(1, LinkConfig { delay: ms(10), ..LinkConfig::default() });
+        let options = ConnectionOptions::default();
+        let config = TcpClientConfig {
+            to: at("10.0.0.2:80"),
+            request: 100,
+            response: 20_000,
+            per_connection,
+            pause: ms(100),
+            start: Duration::ZERO,
+            stop: Some(Duration::from_secs(3)),
+            options,
+        };
+        simulation.add_workload(b, TcpResponder::new("web", at("0.0.0.0:80"), 100, 20_000, options));
+        simulation.add_workload(a, TcpClient::new("web", config));
+        simulation.run_for(Duration::from_secs(5));
+        let web = &simulation.flows()["web"];
+        assert!(web.received_packets >= 18, "{}", web.received_packets);
+        assert!(web.opened >= 1 && web.opened <= connections, "{} connections", web.opened);
+        assert_eq!((web.wrong_bytes, web.ended_badly), (0, 0));
+    }
+}
+
+/// Two hosts with a link and two streams that the seed chooses.
+fn network(seed: u64) -> Simulation {
+    let mut random = Random::new(seed, 1 << 32);
+    let mut share = |most: f64| random.below(1_000) as f64 / 1_000.0 * most;
+    let loss = match seed % 3 {
+        0 => LossModel::Uniform { probability: share(0.05) },
+        1 => LossModel::bursts(share(0.05), 1.0 + share(6.0)),
+        _ => LossModel::default(),
+    };
+    let (duplicate, reorder, corrupt) = (share(0.02), share(0.1), share(0.01));
+    let choose = |random: &mut Random, low: u64, high: u64| low + random.below(high - low);
+    let red = Red { min_bytes: 5_000, max_bytes: 20_000, probability_max: 0.1 };
+    let link = LinkConfig {
+        rate_bps: choose(&mut random, 1, 50) * 1_000_000,
+        delay: Duration::from_micros(choose(&mut random, 10, 100_000)),
+        jitter: Duration::from_micros(random.below(5_000)),
+        loss,
+        duplicate,
+        reorder,
+        corrupt,
+        reorder_gap_packets: 1 + random.below(10),
+        queue: Queue {
+            bytes_max: choose(&mut random, 3_000, 100_000),
+            red: (random.below(3) == 0).then_some(red),
+            ecn: random.below(2) == 0,
+        },
+        mtu: choose(&mut random, 576, 1_501) as usize,
+    };
+    let (mut simulation, [a, b], _) = pair(seed, link);
+    for (name, ends, address) in [("there", [a, b], "10.0.0.2:7000"), ("back", [b, a], "10.0.0.1:7001")] {
+        let defaults = ConnectionOptions::default();
+        let options = ConnectionOptions {
+            congestion_control: &CONTROLS[random.below(CONTROLS.len() as u64) as usize],
+            sack: random.below(4) != 0,
+            timestamps: random.below(4) != 0,
+            ecn: random.below(2) == 0,
+            pacing: random.below(2) == 0,
+            nagle: random.below(2) == 0,
+            send_buffer_max: choose(&mut random, 2_000, 200_000) as u32,
+            receive_buffer: choose(&mut random, 2_000, 100_000) as u32,
+            ..defaults
+        };
+        bulk(&mut simulation, name, ends, address, Some(random.below(200_000)), options);
+    }
+    simulation
+}
+
+fn over(simulation: &Simulation) -> bool {
+    // A stream whose connection never came up has one end only.
+    let ends = |flow: &tailwater_sim::Flow| flow.ended_well + flow.ended_badly;
+    simulation
+        .flows()
+        .values()
+        .all(|flow| ends(flow) == 2 || (ends(flow) == 1 && flow.received_bytes == 0 && flow.ended_badly == 1))
+}
+
+fn everything_arrives_or_fails_on_both_ends(simulation: &mut Simulation) -> Result<(), String> {
+    let end = simulation.now() + PATIENCE;
+    let mut frames_max = 0;
+    while simulation.now() < end && !over(simulation) {
+        simulation.run_for(ms(500));
+        frames_max = frames_max.max(simulation.frames_in_use());
+    }
+    for (name, flow) in simulation.flows() {
+        if flow.wrong_bytes > 0 {
+            return Err(format!("{name}: {} wrong bytes", flow.wrong_bytes));
+        }
+        if flow.ended_well > 0 && flow.received_bytes != flow.sent_bytes {
+            return Err(format!("{name} ended well with {} of {} bytes", flow.received_bytes, flow.sent_bytes));
+        }
+        if flow.ended_well + flow.ended_badly != 2 && !(flow.ended_badly == 1 && flow.received_bytes == 0) {
+            let (well, badly, received) = (flow.ended_well, flow.ended_badly, flow.received_bytes);
+            return Err(format!("{name} has not ended: {well} well, {badly} badly, {received} of {}", flow.sent_bytes));
+        }
+    }
+    // 200 kB in each direction, sent and received, and what a small segment wastes.
+    if frames_max > 10_000 {
+        return Err(format!("{frames_max} frames in use"));
+    }
+    simulation.run_for(AFTERWARDS);
+    assert_conserved(simulation);
+    match simulation.frames_in_use() {
+        0 => Ok(()),
+        left => Err(format!("{left} frames left behind")),
+    }
+}
+
+#[test]
+fn every_byte_arrives_once_and_in_order_or_both_ends_fail() {
+    seeds::check("streams", 200, network, everything_arrives_or_fails_on_both_ends);
+}
+
+#[test]
+fn a_stream_is_the_same_run_again() {
+    let digest = |seed| {
+        let mut simulation = network(seed);
+        simulation.run_for(Duration::from_secs(20));
+        simulation.digest()
+    };
+    assert_eq!(digest(4), digest(4));
+    assert_ne!(digest(4), digest(5));
+}
