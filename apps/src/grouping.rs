@@ -9,8 +9,8 @@ use crate::output;
 
 /// Places for interfaces with a group, at least.
 const PLACES_MIN: usize = 16;
-/// Descriptors of all rings of one kind together, roughly: 256 interfaces then take 128 MiB of packet memory.
-const DESCRIPTORS: usize = 32_768;
+/// Descriptors of all rings of one kind together, roughly.
+const DESCRIPTORS: usize = 16_384;
 /// Descriptors of a ring, at most and at least, where nobody chose.
 const RING_SIZE_MAX: usize = 2048;
 const RING_SIZE_MIN: usize = 64;
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn rings_are_shorter_the_more_interfaces_there_are() {
-        assert_eq!([1, 2, 16, 17, 64, 256, 100_000].map(ring_size), [2048, 2048, 2048, 1024, 512, 128, 64]);
+        assert_eq!([1, 2, 16, 17, 64, 256, 100_000].map(ring_size), [2048, 2048, 1024, 512, 256, 64, 64]);
     }
 
     #[test]

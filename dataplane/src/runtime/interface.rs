@@ -13,6 +13,11 @@ use crate::port::{Port, PortError};
 
 /// Frames that workers hold besides those in rings: batches, blocks, pools.
 const FRAMES_PER_WORKER: usize = 2048;
+/// Frames times queues, beyond which fewer frames are asked for than rings could hold: the kernel keeps 136 bytes for each
+/// frame with each queue that a socket is bound to (570 MB in all), and takes its time to make them.
+const FRAME_QUEUES_MAX: usize = 1 << 22;
+/// Frames for each queue that are asked for all the same.
+const FRAMES_PER_QUEUE_MIN: usize = 64;
 /// Largest Ethernet header in front of the MTU (two VLAN tags), in bytes.
 const HEADER_MAX: usize = 22;
 
@@ -272,7 +277,8 @@ pub(super) fn links(netlink: &mut Netlink, wanted: &[InterfaceConfig]) -> Result
     }
 }
 
-/// Enough frames for every ring to be full and some in hand; chunks large enough for the MTU, or for a third of it.
+/// Enough frames for every ring to be full and some in hand, but for a crowd of interfaces, whose rings are never all full;
+/// chunks large enough for the MTU, or for a third of it.
 pub(super) fn memory_for(config: &RuntimeConfig, links: &[Link], workers: usize) -> RegionConfig {
     let mtu = links.iter().map(|link| link.mtu_bytes as usize).max().unwrap_or(1500);
     let chunk_len = if mtu + HEADER_MAX > 2048 - crate::frame::DATA_OFFSET { 4096 } else { 2048 };
@@ -282,7 +288,10 @@ pub(super) fn memory_for(config: &RuntimeConfig, links: &[Link], workers: usize)
     // Who joins later is expected to be like the largest of those that are here.
     let later = config.follow.as_ref().and_then(|follow| follow.like.queues).or(present.clone().max()).unwrap_or(1);
     let spare = config.places() - config.interfaces.len();
+    let all_queues = present.clone().sum::<u32>() as usize + spare * later as usize;
+    let crowd_max = (FRAME_QUEUES_MAX / all_queues.max(1)).max(all_queues * FRAMES_PER_QUEUE_MIN);
     let rings: usize = present.map(descriptors).sum::<usize>() + spare * descriptors(later);
+    let rings = rings.min(crowd_max);
     RegionConfig {
         chunk_len,
         chunks: config.frames.unwrap_or(rings + workers * FRAMES_PER_WORKER),

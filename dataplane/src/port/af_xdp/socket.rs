@@ -107,7 +107,7 @@ impl Socket {
         }
         let fd = tx.fd().as_raw_fd();
         let holder = Holder::Primary(Box::new(PrimaryRings { _tx: tx, _rx: rx, _fill: fill }));
-        Ok(Self { fd, _holder: holder, tx_budget: 0, busy_poll: false }.tuned())
+        Ok(Self { fd, _holder: holder, tx_budget: 0, busy_poll: false }.tuned(ring_size))
     }
 
     /// Opens a further socket on the queue of `primary`, with receive and transmit rings only.
@@ -149,13 +149,15 @@ impl Socket {
             return Err(refused(io::Error::last_os_error()));
         }
         let raw = fd.as_raw_fd();
-        Ok(Self { fd: raw, _holder: Holder::Auxiliary(fd), tx_budget: 0, busy_poll: false }.tuned())
+        Ok(Self { fd: raw, _holder: Holder::Auxiliary(fd), tx_budget: 0, busy_poll: false }.tuned(ring_size))
     }
 
     /// Sets what is worth having where the kernel has it; what it has not is no error.
-    fn tuned(mut self) -> Self {
+    fn tuned(mut self, ring_size: u32) -> Self {
         let fd = self.fd();
-        let budget = rings::set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, TX_BUDGET).is_ok();
+        // The kernel takes no budget beyond the ring's size.
+        let wanted = TX_BUDGET.min(ring_size as i32);
+        let budget = rings::set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, wanted).is_ok();
         if let Err(error) = rings::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER_BYTES) {
             tracing::warn!(%error, "send buffer stays small: fewer packets in flight");
         }
@@ -164,7 +166,7 @@ impl Socket {
             && rings::set_option(fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, 1).is_ok()
             && rings::set_option(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, BUSY_POLL_US).is_ok()
             && rings::set_option(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, BUSY_POLL_BUDGET).is_ok();
-        self.tx_budget = if budget { TX_BUDGET as u32 } else { TX_BUDGET_DEFAULT };
+        self.tx_budget = if budget { wanted as u32 } else { TX_BUDGET_DEFAULT };
         self.busy_poll = busy_poll;
         self
     }
