@@ -120,7 +120,7 @@ impl ForwardingPlane {
     }
 
     /// The current port table. Takes a lock that only writers share; for after a change.
-    pub(crate) fn ports(&self) -> Arc<Vec<PortEntry>> {
+    pub fn ports(&self) -> Arc<Vec<PortEntry>> {
         self.links.shown()
     }
 

@@ -37,7 +37,7 @@ const OTHERS: u32 = 0o077;
 
 pub(crate) const KEY_FILE: Parameter = Parameter {
     key: "key_file",
-    kind: ValueKind::Text,
+    kind: ValueKind::Path,
     default: None,
     doc: "file with the key, the same on both sides: 32 bytes, or 64 hexadecimal digits; readable by its owner only",
 };
