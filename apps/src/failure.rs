@@ -69,7 +69,7 @@ fn message(error: &anyhow::Error) -> String {
 }
 
 /// What to do about it, where the message itself does not say.
-fn hint(error: &anyhow::Error) -> Option<String> {
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return Some(failure.hint.clone()).filter(|hint| !hint.is_empty());

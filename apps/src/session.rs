@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde_json::{Value, json};
 use tailwater_dataplane::block::{Registry, Services};
+use tailwater_dataplane::forwarding::ForwardingPlane;
 use tailwater_dataplane::graph::GraphSpec;
 use tailwater_dataplane::live::{Change, ChangeError, EventLog, Transaction};
 use tailwater_dataplane::runtime::{Runtime, RuntimeConfig};
 use tailwater_xdp::{Host, Place};
 
 use crate::common::Common;
-use crate::control::{Caller, Changed, Dump, Identity, KindInfo, Refusal, Request, Server};
+use crate::control::{Caller, Changed, Dump, Identity, KindInfo, Link, Links, Refusal, Request, Server};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::metrics::{Endpoint, Serving};
@@ -92,6 +93,8 @@ struct Shared {
     note: Option<String>,
     /// What became of those who asked for metrics.
     scrapes: OnceLock<Box<dyn Fn() -> Counts + Send + Sync>>,
+    /// The links as the forwarder sees them, where there is one.
+    plane: Option<Arc<ForwardingPlane>>,
     /// `None` once it is being stopped.
     running: Mutex<Option<(Runtime, Box<dyn Part>)>>,
 }
@@ -124,6 +127,7 @@ impl Plan<'_> {
             started: Instant::now(),
             note: (config.place == Place::Kernel).then(|| KERNEL_NOTE.to_owned()),
             scrapes: OnceLock::new(),
+            plane: services.find(),
             running: Mutex::new(Some((runtime, Box::new(part)))),
         });
         let server = listen(&shared, events);
@@ -239,6 +243,7 @@ impl Shared {
                 let (version, graph) = runtime.graph();
                 serde_json::to_value(Dump { version, ports: names(runtime), graph: graph.clone() })
             })?,
+            Request::Links => self.with_runtime(|runtime| serde_json::to_value(self.links(runtime)))?,
             Request::Kinds => self.with_runtime(|runtime| {
                 serde_json::to_value(runtime.registry().kinds().map(KindInfo::of).collect::<Vec<_>>())
             })?,
@@ -263,6 +268,19 @@ impl Shared {
             }
         };
         answer.map_err(|error| Refusal::new("failed", error.to_string()))
+    }
+
+    fn links(&self, runtime: &Runtime) -> Links {
+        let entries = self.plane.as_ref().map(|plane| plane.ports()).unwrap_or_default();
+        let link = |(name, ifindex): (&str, u32)| {
+            let entry = entries.iter().find(|entry| entry.ifindex == ifindex)?;
+            Some(Link { name: name.to_owned(), mtu: entry.link_mtu, room: entry.mtu })
+        };
+        Links {
+            workers: runtime.controls().len(),
+            flow_key: runtime.shared().map(|shared| shared.hash_key().to_hex()),
+            links: runtime.interfaces().filter_map(link).collect(),
+        }
     }
 
     fn with_runtime<T>(&self, ask: impl FnOnce(&mut Runtime) -> T) -> Result<T, Refusal> {

@@ -136,6 +136,7 @@ impl Bench {
             mtu: 1500,
             ip4: None,
             ip6: None,
+            ..PortEntry::default()
         };
         let plane = Arc::new(ForwardingPlane::new(reader, vec![entry(1), entry(2)], HashKey::new(1, 3))?);
         let pool = Pool::new(Arc::clone(&region));

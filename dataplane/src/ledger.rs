@@ -89,6 +89,26 @@ reasons! {
     BadDescriptor = "bad_descriptor",
     /// The block that held the packet was taken out of the running graph, and the packet could not go on by itself.
     BlockRemoved = "block_removed",
+    /// Shorter than the encapsulation header that it announces.
+    EncapsulationTruncated = "encapsulation_truncated",
+    /// An encapsulation of another version, or of a form that this program does not know.
+    EncapsulationVersion = "encapsulation_version",
+    /// Plain, where a block was told to take encapsulated frames only (`plain=drop`).
+    NotEncapsulated = "not_encapsulated",
+    /// Sealed under a key, or in a session, that the block does not have.
+    DecryptWrongKey = "decrypt_wrong_key",
+    /// Not what its sender sealed: the authentication failed.
+    DecryptTampered = "decrypt_tampered",
+    /// Seen before, or of a sender that made room for others.
+    DecryptReplayed = "decrypt_replayed",
+    /// Too far behind its sender's newest frame to tell whether it has been seen before.
+    DecryptTooOld = "decrypt_too_old",
+    /// Of a new sender, when the table of senders and that of former ones were full; change the key or the session.
+    DecryptSendersFull = "decrypt_senders_full",
+    /// Compressed data that does not decompress to what its header says.
+    DecompressCorrupt = "decompress_corrupt",
+    /// Would decompress to more than the block lets out (`frame_max`).
+    DecompressTooBig = "decompress_too_big",
     /// The worker stopped while a block still held the packet.
     Shutdown = "shutdown",
 }

@@ -5,13 +5,25 @@
 mod rig;
 
 use proptest::prelude::*;
-use rig::{Rig, text};
+use rig::{KeyFile, Rig, text};
 use tailwater_dataplane::block::Value;
 use tailwater_dataplane::frame::Batch;
+
+static KEY: std::sync::OnceLock<Value> = std::sync::OnceLock::new();
+
+/// The key that `encrypt` and `decrypt` share.
+fn key_file() -> Value {
+    let key = KeyFile::new("hostile", &[3; 32]);
+    let path = key.value();
+    // Blocks read it when they are built, at any time until the test ends.
+    std::mem::forget(key);
+    path
+}
 
 /// Built-in kinds that work by themselves, in configurations that reach their corners.
 fn blocks() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
     let number = Value::Integer;
+    let key = KEY.get_or_init(key_file).clone();
     vec![
         ("counter", vec![]),
         ("forward", vec![]),
@@ -25,6 +37,13 @@ fn blocks() -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
         ("filter", vec![("expression", text("ip[ip[0] & 15] = 4")), ("drop", Value::Bool(true))]),
         ("mirror", vec![("sample_one_in", number(2)), ("snap_bytes", number(40))]),
         ("rate-limit", vec![("pps", number(1000)), ("bps", number(1_000_000)), ("burst_packets", number(3))]),
+        ("encrypt", vec![("key_file", key.clone()), ("cipher", text("chacha20-poly1305"))]),
+        ("encrypt", vec![("key_file", key.clone()), ("cipher", text("aes-256-gcm"))]),
+        ("decrypt", vec![("key_file", key.clone())]),
+        ("decrypt", vec![("key_file", key), ("plain", text("drop"))]),
+        ("compress", vec![("least_bytes", number(1))]),
+        ("decompress", vec![]),
+        ("decompress", vec![("plain", text("drop")), ("frame_max", number(65_535))]),
         (
             "impair",
             vec![
@@ -51,6 +70,9 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
             Just(vec![0x88, 0xa8, 0, 0]),
             Just(vec![8, 0, 0x45, 0]),
             Just(vec![0x86, 0xdd, 0x60, 0]),
+            Just(vec![0x88, 0xb5, 0x77, 0x11, 0, 0]),
+            Just(vec![0x88, 0xb6, 0x77, 0x11, 0, 0, 1, 0, 0, 60, 0x1f, 8]),
+            Just(vec![0x88, 0xb6, 0x77, 0x10, 0, 0, 0, 9, 0, 9]),
         ],
         0..6,
     );

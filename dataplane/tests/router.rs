@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tailwater_dataplane::block::{Registry, Services};
 use tailwater_dataplane::forwarding::{ForwardingPlane, PortEntry, router_graph};
 use tailwater_dataplane::frame::{Batch, Pool, Region, RegionConfig};
-use tailwater_dataplane::graph::Graph;
+use tailwater_dataplane::graph::{Graph, GraphSpec};
 use tailwater_dataplane::ledger::Ledger;
 use tailwater_dataplane::port::Port;
 use tailwater_dataplane::port::memory::MemoryPort;
@@ -64,6 +64,7 @@ impl Router {
             mtu,
             ip4: Some([10, ifindex as u8, 0, 1].into()),
             ip6: Some("fd00::1".parse().unwrap()),
+            ..PortEntry::default()
         };
         let ports = vec![entry(1, OUR_MAC, 1500), entry(2, [2, 0, 0, 0, 2, 1], 1000)];
         let plane = Arc::new(ForwardingPlane::new(reader, ports, HashKey::new(1, 2)).unwrap());
@@ -209,6 +210,24 @@ fn a_packet_larger_than_the_mtu_is_fragmented_if_it_may_be() {
     assert!(out.iter().all(|packet| checksum::is_valid(&packet[14..34])));
     assert_eq!(out.iter().map(|packet| packet.len() - 34).sum::<usize>(), 1408);
     assert_eq!(router.worker.report().imbalance(), 0);
+}
+
+#[test]
+fn a_link_is_smaller_by_what_a_compress_block_adds_behind_the_forwarder() {
+    let mut router = Router::new();
+    let mut services = Services::default();
+    services.insert(Arc::clone(&router.plane));
+    let spec = GraphSpec::default().node("smaller", "compress", &[]).edge("rx:a", "smaller");
+    let behind = Graph::build(&spec, &Registry::builtin(), &services, &["a".to_owned()]).unwrap();
+    // 28 bytes of headers, 10 of compress, an MTU of 1000.
+    let largest = 1000 - 10 - 28;
+    router.send(&[udp4([10, 2, 0, 2], 64, largest, 0x40), udp4([10, 2, 0, 2], 64, largest + 1, 0x40)]);
+    assert_eq!((router.out(1).len(), router.dropped("packet_too_big")), (1, 1));
+    let told = &router.out(0)[0];
+    assert_eq!(u16::from_be_bytes([told[40], told[41]]), 990, "RFC 1191: the MTU that senders are told");
+    drop(behind);
+    router.send(&[udp4([10, 2, 0, 2], 64, 1000 - 28, 0x40)]);
+    assert_eq!((router.out(1).len(), router.dropped("packet_too_big")), (1, 1), "without the block, all of it");
 }
 
 #[test]

@@ -113,6 +113,12 @@ static __always_inline struct decision owner(const struct packet *pkt, const str
 	return worker(worker_of_flow(&pkt->flow, cfg), verdict);
 }
 
+/* To the worker that the sender's flow hash names: the frames of one flow keep their order, whatever hides them. */
+static __always_inline struct decision encapsulated(const struct packet *pkt, const struct settings *cfg)
+{
+	return worker(existing_worker(cfg->indirection[pkt->flow_bits % INDIRECTION_LEN]), REDIRECT_ENCAPSULATED);
+}
+
 static __always_inline int carry_out(struct xdp_md *ctx, struct decision decision)
 {
 	if (decision.verdict < TX_FORWARDED)

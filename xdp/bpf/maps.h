@@ -9,7 +9,8 @@
 #include "types.h"
 #include "verdict.h"
 
-/* Shared. Key 0. Value: hash key, indirection table, knobs. Written by user space through mmap; read here. */
+/* Shared. Key 0. Value: hash key, indirection table, registered EtherTypes, knobs. Written by user space through
+ * mmap; read here. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

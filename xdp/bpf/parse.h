@@ -30,6 +30,7 @@ static __always_inline __be16 ethertype(const struct ethhdr *eth)
 enum parsed {
 	PARSED_IP,
 	PARSED_ARP,
+	PARSED_ENCAPSULATED, /* a registered EtherType with our header */
 	PARSED_NOT_IP,
 	PARSED_TRUNCATED,
 	PARSED_MALFORMED,
@@ -38,6 +39,7 @@ enum parsed {
 struct packet {
 	struct flow flow;
 	__u64 target[2];   /* ARP, neighbour solicitation and advertisement: the address in question */
+	__u16 flow_bits;   /* encapsulated: low bits of the flow hash, written by the sender */
 	__u8 tags;         /* VLAN tags in front of the network header */
 	bool fragment;     /* one of several */
 	bool extension;    /* IPv6 extension headers in front of the transport header */
@@ -176,13 +178,42 @@ static __always_inline enum parsed parse_arp(struct packet *pkt, void *l3, void 
 	return PARSED_ARP;
 }
 
+/* What dataplane/src/blocks/wrap/mod.rs writes behind the EtherType of each encapsulation. */
+#define ENCAPSULATION_SUBTYPE 0x77
+
+struct encapsulation {
+	__u8 subtype;
+	__u8 version;
+	__be16 flow_bits;
+};
+
+static __always_inline bool is_registered(__be16 type, const struct settings *cfg)
+{
+	const volatile __be16 *types = cfg->ethertypes;
+
+	return type && (type == types[0] || type == types[1] || type == types[2] || type == types[3]);
+}
+
+/* IEEE 802 §9.2.4: others may use a local experimental EtherType, too, so the subtype must be ours. */
+static __always_inline enum parsed parse_other(struct packet *pkt, __be16 type, void *l3, void *end,
+					       const struct settings *cfg)
+{
+	struct encapsulation *header = l3;
+
+	if (!is_registered(type, cfg) || (void *)(header + 1) > end || header->subtype != ENCAPSULATION_SUBTYPE)
+		return PARSED_NOT_IP;
+	pkt->flow_bits = bpf_ntohs(header->flow_bits);
+	return PARSED_ENCAPSULATED;
+}
+
 static __always_inline bool is_vlan(__be16 type)
 {
 	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
 }
 
 /* IEEE 802.3 and 802.1Q. The caller has checked that the Ethernet header is there. */
-static __always_inline enum parsed parse_frame(struct packet *pkt, struct ethhdr *eth, void *end)
+static __always_inline enum parsed parse_frame(struct packet *pkt, struct ethhdr *eth, void *end,
+					       const struct settings *cfg)
 {
 	void *l3 = eth + 1;
 	__be16 type = ethertype(eth);
@@ -205,7 +236,7 @@ static __always_inline enum parsed parse_frame(struct packet *pkt, struct ethhdr
 		return parse_ip6(pkt, l3, end);
 	if (type == bpf_htons(ETH_P_ARP))
 		return parse_arp(pkt, l3, end);
-	return PARSED_NOT_IP;
+	return parse_other(pkt, type, l3, end, cfg);
 }
 
 #endif

@@ -3,6 +3,7 @@
  * Router mode: transit unicast addressed to our MAC is ours, everything else is the kernel's.
  *
  *   our MAC, destination not local and of global scope -> owner of the flow (TTL <= 1, options, fragments too)
+ *   our MAC, registered EtherType                        -> owner of the flow inside
  *   ARP, ND, own addresses, groups, link-local          -> kernel
  *
  * With place_xdp, untagged transit is forwarded right here with the kernel's FIB (forward.h), and comes up
@@ -56,6 +57,7 @@ static __always_inline struct decision steer_router(const struct ethhdr *eth, co
 		return kernel(PASS_TRUNCATED);
 	case PARSED_MALFORMED:
 		return kernel(PASS_MALFORMED);
+	case PARSED_ENCAPSULATED:
 	case PARSED_IP:
 		break;
 	}
@@ -65,6 +67,8 @@ static __always_inline struct decision steer_router(const struct ethhdr *eth, co
 		return kernel(PASS_GROUP_MAC);
 	if (!is_own_mac(eth))
 		return kernel(PASS_FOREIGN_MAC);
+	if (parsed == PARSED_ENCAPSULATED)
+		return encapsulated(pkt, cfg);
 	if (stays_on_link(&pkt->flow))
 		return kernel(PASS_SCOPE);
 	if (is_local(&pkt->flow))

@@ -5,6 +5,7 @@
  *   flow exception           -> its worker
  *   listener (address, port) -> owner of the flow       TCP and UDP, whole datagrams only
  *   registered address       -> owner of the flow       any IP protocol, fragments, extension headers
+ *   registered EtherType     -> owner of the flow inside
  *   ARP, ND about or to it   -> worker 0
  *
  * VLAN tags are stepped over: a listener gets tagged and untagged traffic alike, tags in place.
@@ -74,6 +75,7 @@ static __always_inline struct decision steer_shared(const struct ethhdr *eth, co
 	case PARSED_MALFORMED:
 		return kernel(PASS_MALFORMED);
 	case PARSED_ARP:
+	case PARSED_ENCAPSULATED:
 	case PARSED_IP:
 		break;
 	}
@@ -83,6 +85,8 @@ static __always_inline struct decision steer_shared(const struct ethhdr *eth, co
 		return kernel(PASS_FOREIGN_MAC);
 	if (parsed == PARSED_ARP)
 		return shared_arp(pkt);
+	if (parsed == PARSED_ENCAPSULATED)
+		return encapsulated(pkt, cfg);
 	return shared_ip(pkt, cfg);
 }
 

@@ -48,7 +48,7 @@ static __always_inline int steer_parsed(struct xdp_md *ctx, struct ethhdr *eth, 
 					const struct settings *cfg, enum verdict why)
 {
 	struct packet pkt = {};
-	enum parsed parsed = parse_frame(&pkt, eth, end);
+	enum parsed parsed = parse_frame(&pkt, eth, end, cfg);
 
 	return carry_out(ctx, steer_mode(eth, &pkt, parsed, cfg, why));
 }

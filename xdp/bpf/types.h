@@ -20,6 +20,9 @@
 /* Indirection table: flow hash modulo this picks the worker. A power of two. */
 #define INDIRECTION_LEN 128
 
+/* EtherTypes that can be registered as encapsulations of ours. */
+#define ETHERTYPES_MAX 4
+
 enum port_mode {
 	MODE_SHARED = 0,
 	MODE_EXCLUSIVE = 1,
@@ -48,7 +51,8 @@ struct settings {
 	__u64 hash_key[2]; /* [1] is odd */
 	__u32 flow_exceptions_active;
 	__u32 bypass;
-	__u64 reserved[5];
+	__be16 ethertypes[ETHERTYPES_MAX]; /* registered encapsulations, 0: none */
+	__u64 reserved[4];
 	__u8 indirection[INDIRECTION_LEN];
 };
 _Static_assert(sizeof(struct settings) == 192, "layout.rs says 192");

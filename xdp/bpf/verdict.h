@@ -15,6 +15,7 @@ enum verdict {
 	REDIRECT_NEIGHBOUR,
 	REDIRECT_SLOW_PATH,
 	REDIRECT_TRANSIT,
+	REDIRECT_ENCAPSULATED,
 	/* to a worker, because the kernel placement could not forward it */
 	UP_TTL,
 	UP_OPTIONS,

@@ -38,6 +38,20 @@ impl HashKey {
         Self { seed, multiplier: multiplier | 1 }
     }
 
+    /// As 32 hexadecimal digits, for another process that is to hash alike. Whoever has it can aim flows at one worker.
+    pub fn to_hex(&self) -> String {
+        format!("{:016x}{:016x}", self.seed, self.multiplier)
+    }
+
+    /// A key from what [`to_hex`](Self::to_hex) wrote.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        if text.len() != 32 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        let (seed, multiplier) = text.split_at(16);
+        Some(Self::new(u64::from_str_radix(seed, 16).ok()?, u64::from_str_radix(multiplier, 16).ok()?))
+    }
+
     pub(crate) const fn words(&self) -> [u64; 2] {
         [self.seed, self.multiplier]
     }
@@ -206,6 +220,15 @@ mod tests {
         let other = HashKey::new(1, 3);
         let same = (0..1000).filter(|&n| flow_hash(&KEY, &flow(n)) == flow_hash(&other, &flow(n))).count();
         assert!(same < 3, "{same} of 1000 flows hash alike under two keys");
+    }
+
+    #[test]
+    fn a_key_survives_being_written_and_read() {
+        let key = HashKey::new(0x12, 0xfedc_ba98_7654_3211);
+        assert_eq!(HashKey::from_hex(&key.to_hex()), Some(key));
+        for wrong in ["", "12", "+1234567890123456789012345678901", "g2345678901234567890123456789012"] {
+            assert_eq!(HashKey::from_hex(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) mod settings_offset {
     pub(crate) const HASH_KEY: usize = 0;
     pub(crate) const FLOW_EXCEPTIONS_ACTIVE: usize = 16;
     pub(crate) const BYPASS: usize = 20;
+    pub(crate) const ETHERTYPES: usize = 24;
     pub(crate) const INDIRECTION: usize = 64;
 }
 

@@ -9,6 +9,7 @@ use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
+use crate::ethertypes::{Ethertypes, RegisteredEthertype};
 use crate::hash::{FlowKey, HashKey, INDIRECTION_LEN, Indirection};
 use crate::layout::{ListenerKey, LocalAddrKey, SETTINGS_LEN, settings_offset};
 use crate::limits::{Limits, PORTS_MAX, WORKERS_MAX};
@@ -60,6 +61,7 @@ struct Maps {
     tx_ports_linear: MapHandle,
     settings_memory: Mapping,
     hash_key: HashKey,
+    ethertypes: Ethertypes,
     ports: AtomicU32,
 }
 
@@ -100,6 +102,7 @@ impl Shared {
             settings,
             settings_memory,
             hash_key,
+            ethertypes: Ethertypes::default(),
             ports: AtomicU32::new(0),
         };
         maps.store_hash_key();
@@ -129,6 +132,23 @@ impl Shared {
     /// The key of the flow hash, the same for the life of these maps.
     pub fn hash_key(&self) -> HashKey {
         self.0.hash_key
+    }
+
+    /// Frames of this EtherType that carry our encapsulation header (subtype, version, 16 bits of the flow hash) go to
+    /// the workers, until the value returned and all its equals are dropped. At most four at once.
+    pub fn register_ethertype(&self, ethertype: u16) -> Result<RegisteredEthertype> {
+        RegisteredEthertype::new(self, ethertype)
+    }
+
+    pub(crate) fn ethertypes(&self) -> &Ethertypes {
+        &self.0.ethertypes
+    }
+
+    /// Shows the program all registered EtherTypes, by one store.
+    pub(crate) fn show_ethertypes(&self, word: u64) {
+        if let Some(cell) = self.0.settings_memory.u64(settings_offset::ETHERTYPES) {
+            cell.store(word, Ordering::Relaxed);
+        }
     }
 
     /// Shares the hash buckets out among workers. Each bucket changes at once for all ports, without a system

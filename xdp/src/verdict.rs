@@ -62,6 +62,8 @@ verdicts! {
     RedirectSlowPath = "redirect_slow_path", Redirect;
     /// Router mode: transit, to the owner of the flow.
     RedirectTransit = "redirect_transit", Redirect;
+    /// An encapsulation whose EtherType is registered, to the worker that its header's flow hash names.
+    RedirectEncapsulated = "redirect_encapsulated", Redirect;
     /// Kernel placement gave up: TTL or hop limit at its end.
     UpTtl = "up_ttl", Redirect;
     /// Kernel placement gave up: IPv4 options or IPv6 hop-by-hop options.

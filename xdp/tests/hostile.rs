@@ -34,11 +34,14 @@ fn seeds() -> Vec<Vec<u8>> {
         arp_request([198, 51, 100, 1]),
         double,
         ethernet(OWN_MAC, 0x88cc, &[0; 46]),
+        encapsulated(0x88b5, 0x1234),
     ]
 }
 
 fn bench(mode: Mode, place: Place) -> Bench {
     let bench = Bench::new(mode, place);
+    // For as long as the maps: the test ends with them.
+    std::mem::forget(bench.shared.register_ethertype(0x88b5).unwrap());
     let listeners = bench.shared.listeners();
     listeners.insert(Transport::Udp, "198.51.100.1:7".parse().unwrap()).unwrap();
     listeners.insert(Transport::Tcp, "[::]:80".parse().unwrap()).unwrap();

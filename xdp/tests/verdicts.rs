@@ -189,6 +189,53 @@ fn router_mode_takes_transit_and_leaves_its_own_traffic() {
 }
 
 #[test]
+fn registered_encapsulations_go_where_their_flow_bits_say() {
+    const OURS: u16 = 0x88b5;
+    for (mode, before) in [(Mode::Shared, PassNotIp), (Mode::Router, PassNotIp), (Mode::Exclusive, RedirectSlowPath)] {
+        let bench = Bench::new(mode, Place::User);
+        let frame = encapsulated(OURS, 0);
+        expect(&bench, "not registered", &frame, before);
+        let registered = bench.shared.register_ethertype(OURS).unwrap();
+        let again = bench.shared.register_ethertype(OURS).unwrap();
+        for bits in [0, 1, 2, 3, 127, 128, 0x1234, 0xffff] {
+            let worker = bench.shared.indirection().buckets()[usize::from(bits) % 128];
+            let frame = encapsulated(OURS, bits);
+            assert_eq!(expect(&bench, "registered", &frame, RedirectEncapsulated), Some(worker.into()), "{bits:#x}");
+            let frame = tagged(&frame, ETHERTYPE_VLAN, 5);
+            assert_eq!(expect(&bench, "tagged", &frame, RedirectEncapsulated), Some(worker.into()), "{bits:#x}");
+        }
+        let other_subtype = altered(&frame, 14, 0x78);
+        expect(&bench, "another's use of the EtherType", &other_subtype, before);
+        expect(&bench, "another EtherType", &encapsulated(0x88b6, 0), before);
+        expect(&bench, "cut before the flow bits", &frame[..17], before);
+        drop(registered);
+        expect(&bench, "one of two holders left", &frame, RedirectEncapsulated);
+        drop(again);
+        expect(&bench, "both left", &frame, before);
+    }
+}
+
+#[test]
+fn registered_encapsulations_are_ours_only_where_other_frames_would_be() {
+    for (mode, group) in [(Mode::Shared, RedirectEncapsulated), (Mode::Router, PassGroupMac)] {
+        let bench = Bench::new(mode, Place::User);
+        let _registered = bench.shared.register_ethertype(0x88b5).unwrap();
+        let ours = encapsulated(0x88b5, 3);
+        let to = |mac: [u8; 6]| [&mac[..], &ours[6..]].concat();
+        expect(&bench, "foreign MAC", &to(FOREIGN_MAC), PassForeignMac);
+        expect(&bench, "broadcast", &to([0xff; 6]), group);
+        assert!(bench.shared.register_ethertype(0x05ff).is_err(), "a length is no EtherType");
+    }
+}
+
+#[test]
+fn kernel_placement_leaves_registered_encapsulations_to_the_workers() {
+    let bench = Bench::new(Mode::Router, Place::Kernel);
+    let _registered = bench.shared.register_ethertype(0x88b6).unwrap();
+    expect(&bench, "encapsulated", &encapsulated(0x88b6, 1), RedirectEncapsulated);
+}
+
+#[test]
 fn tagged_frames_can_be_left_to_the_kernel() {
     enter_namespace();
     let config = PortConfig { mode: Mode::Router, steer_vlan: false, ..PortConfig::new(ifindex(OWN)) };

@@ -24,6 +24,11 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
+    /// Whether any of them was given.
+    pub(crate) fn is_made(&self) -> bool {
+        self.pid.is_some() || self.command.is_some() || self.socket.is_some()
+    }
+
     /// The process that is meant; asks where there are several and somebody to answer.
     pub(crate) fn find(&self) -> anyhow::Result<Peer> {
         match &self.socket {

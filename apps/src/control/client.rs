@@ -49,6 +49,14 @@ impl Peer {
         Ok(Self { socket, identity })
     }
 
+    /// The process of that id or, if it is no number, the one that listens at that path.
+    pub(crate) fn named(text: &str) -> anyhow::Result<Self> {
+        match text.parse() {
+            Ok(pid) => Self::at(folder::socket(&folder::path(), pid)),
+            Err(_) => Self::at(PathBuf::from(text)),
+        }
+    }
+
     /// Asks this process.
     pub(crate) fn ask<T: DeserializeOwned>(&self, request: Request) -> anyhow::Result<T> {
         self.converse()?.ask(request)

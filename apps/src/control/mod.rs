@@ -27,5 +27,5 @@ mod stream;
 pub(crate) use choice::{Choice, table};
 pub(crate) use client::{Peer, peers};
 pub(crate) use kinds::{KindInfo, ParameterInfo};
-pub(crate) use protocol::{Changed, Dump, Identity, Refusal, Request, Subscribed};
+pub(crate) use protocol::{Changed, Dump, Identity, Link, Links, Refusal, Request, Subscribed};
 pub(crate) use server::{Caller, Server};

@@ -32,6 +32,8 @@ pub(crate) enum Request {
         #[serde(default)]
         end: bool,
     },
+    /// What the other end of a pair of blocks has to know. Answered with [`Links`].
+    Links,
     /// The kinds of blocks there are. Answered with a list of [`KindInfo`](super::KindInfo).
     Kinds,
     /// Operations on the graph, all or none. Answered with a [`Changed`].
@@ -60,6 +62,27 @@ pub(crate) struct Dump {
     pub(crate) version: u64,
     pub(crate) ports: Vec<String>,
     pub(crate) graph: GraphSpec,
+}
+
+/// The links, and how flows are spread over the workers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Links {
+    pub(crate) workers: usize,
+    /// Key of the flow hash, for a sender that is to spread flows alike. Not there without a steering program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) flow_key: Option<String>,
+    /// In the order of the ports; empty where the command does not forward.
+    pub(crate) links: Vec<Link>,
+}
+
+/// A link as the forwarder sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Link {
+    pub(crate) name: String,
+    /// Bytes of the largest packet that the link carries; 0 while it is down.
+    pub(crate) mtu: u32,
+    /// Bytes of the largest packet that is forwarded to it: less by what blocks add behind the forwarder.
+    pub(crate) room: u32,
 }
 
 /// What a change did.

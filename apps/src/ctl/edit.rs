@@ -14,8 +14,8 @@ use crate::failure::Failure;
 /// A parameter with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pair {
-    key: String,
-    value: String,
+    pub(super) key: String,
+    pub(super) value: String,
 }
 
 /// One operation on the graph.
@@ -160,7 +160,7 @@ fn values(peer: &Peer, kind: &str, parameters: &[Pair]) -> anyhow::Result<BTreeM
     parameters.iter().map(value).collect()
 }
 
-fn absolute(path: &str) -> anyhow::Result<String> {
+pub(super) fn absolute(path: &str) -> anyhow::Result<String> {
     if path == "-" || path.is_empty() {
         return Ok(path.to_owned());
     }
@@ -174,7 +174,7 @@ fn whole_edge(text: &str) -> anyhow::Result<Edge> {
 }
 
 /// The edge that is meant, where only its beginning is given.
-fn find_edge(peer: &Peer, text: &str) -> anyhow::Result<Edge> {
+pub(super) fn find_edge(peer: &Peer, text: &str) -> anyhow::Result<Edge> {
     if text.contains("->") {
         return whole_edge(text);
     }
@@ -196,7 +196,7 @@ fn find_edge(peer: &Peer, text: &str) -> anyhow::Result<Edge> {
     })
 }
 
-fn pair(text: &str) -> Result<Pair, String> {
+pub(super) fn pair(text: &str) -> Result<Pair, String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok(Pair { key: key.to_owned(), value: value.to_owned() }),
         _ => Err("wanted KEY=VALUE, such as delay_us=1000".to_owned()),

@@ -5,6 +5,7 @@ mod edit;
 mod follow;
 mod graph;
 mod list;
+mod pair;
 mod print;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use crate::control::{Changed, Choice, Dump, Peer, Refusal, Request};
 use crate::failure::Failure;
 use crate::output;
 use edit::Edit;
+use pair::Pair;
 
 pub(crate) const AFTER_HELP: &str = "\
 Examples:
@@ -27,6 +29,7 @@ Examples:
   tailwater ctl insert bad impair rx:eth1 delay_us=20000 loss_percent=1
   tailwater ctl set bad loss_percent=5
   tailwater ctl dump > graph.toml; $EDITOR graph.toml; tailwater ctl diff graph.toml; tailwater ctl apply graph.toml
+  tailwater ctl pair --help                                      encrypt or compress a link between two forwarders
   tailwater ctl undo                                             back to before the last change
   tailwater ctl subscribe -j | jq .                              every change, as it happens
 
@@ -95,6 +98,11 @@ The file is what `ctl dump` prints; see `ctl diff FILE` for what would happen.")
         /// Describe these
         kinds: Vec<String>,
     },
+    /// Put a pair of blocks in at both ends of a link, or take it out
+    Pair {
+        #[command(subcommand)]
+        pair: Pair,
+    },
     /// Print what happens to the graph, as it happens
     #[command(
         after_help = "Events are numbered from 1 without gaps. A subscriber that falls too far behind is cut off."
@@ -120,27 +128,41 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn perform(args: &Args) -> anyhow::Result<()> {
-    let peer = args.choice.find()?;
+    let peer = || args.choice.find();
     let tell = |changed: &Changed| print::changed(changed, args.json);
     match &args.verb {
-        Verb::Edit(edit) => tell(&args.change(&peer, edit.operations(&peer)?)?),
-        Verb::Apply { file } => tell(&args.change(&peer, vec![Operation::Apply { graph: graph(file)? }])?),
-        Verb::Batch { file } => tell(&args.change(&peer, batch::operations(&read(file)?, &peer)?)?),
-        Verb::Undo => tell(&peer.ask(Request::Undo { base: args.base, dry_run: args.dry_run })?),
+        Verb::Edit(edit) => {
+            let peer = peer()?;
+            tell(&args.change(&peer, edit.operations(&peer)?)?)
+        }
+        Verb::Apply { file } => tell(&args.change(&peer()?, vec![Operation::Apply { graph: graph(file)? }])?),
+        Verb::Batch { file } => {
+            let peer = peer()?;
+            tell(&args.change(&peer, batch::operations(&read(file)?, &peer)?)?)
+        }
+        Verb::Undo => tell(&peer()?.ask(Request::Undo { base: args.base, dry_run: args.dry_run })?),
         Verb::Diff { file } => {
             let operations = vec![Operation::Apply { graph: graph(file)? }];
             let transaction = Transaction { operations, base: args.base, dry_run: true, ..Transaction::default() };
-            tell(&peer.ask(Request::Change(transaction))?)
+            tell(&peer()?.ask(Request::Change(transaction))?)
         }
-        Verb::Dump => dump(&peer.ask(Request::Dump)?, args.json),
-        Verb::List => list::blocks(&peer, args.json),
-        Verb::Graph(graph) => graph.show(&peer, args.json),
-        Verb::Kinds { kinds } => list::kinds(&peer, kinds, args.json),
-        Verb::Subscribe { from, count } => follow::events(&peer, *from, *count, args.json),
+        Verb::Dump => dump(&peer()?.ask(Request::Dump)?, args.json),
+        Verb::List => list::blocks(&peer()?, args.json),
+        Verb::Graph(graph) => graph.show(&peer()?, args.json),
+        Verb::Kinds { kinds } => list::kinds(&peer()?, kinds, args.json),
+        Verb::Subscribe { from, count } => follow::events(&peer()?, *from, *count, args.json),
+        Verb::Pair { pair } => args.run_pair(pair),
     }
 }
 
 impl Args {
+    fn run_pair(&self, pair: &Pair) -> anyhow::Result<()> {
+        if self.choice.is_made() || self.base.is_some() {
+            return Err(pair::refuse_choice());
+        }
+        pair.run(pair::Options { json: self.json, dry_run: self.dry_run })
+    }
+
     fn change(&self, peer: &Peer, operations: Vec<Operation>) -> anyhow::Result<Changed> {
         let transaction = Transaction { operations, base: self.base, dry_run: self.dry_run, ..Transaction::default() };
         peer.ask(Request::Change(transaction))

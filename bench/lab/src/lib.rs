@@ -6,9 +6,12 @@
 //!
 //!   router   gen                               dut                               sink
 //!            g0 10.1.0.2 --------------- d0 10.1.0.1 | d1 10.2.0.1 --------------- s0 10.2.0.2
+//!
+//!   line     gen                 near                 wire                 far                 sink
+//!            g0 10.1.0.2 --- d0 10.1.0.1 | d1 10.3.0.1 --- w0 = w1 --- e0 10.3.0.2 | e1 10.2.0.1 --- s0 10.2.0.2
 //! ```
 //!
-//! The IPv6 addresses are those with `fd00:1::` for `10.1.0.` and `fd00:2::` for `10.2.0.`; the MAC addresses are
+//! The IPv6 addresses are those with `fd00:N::` for `10.N.0.`; the MAC addresses are
 //! `02:00:00:00:NN:HH` with the subnet and the host.  "dut" is the device under test.
 //!
 //! * [`Lab`] builds one of these and takes it down when dropped, also when a test panics.  What a killed process left

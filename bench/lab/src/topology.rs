@@ -12,6 +12,9 @@ pub enum Topology {
     Pair,
     /// `gen` g0 --- d0 `dut` d1 --- s0 `sink`; the device under test routes (IPv4 and IPv6 forwarding are on).
     Router,
+    /// `gen` g0 --- d0 `near` d1 --- w0 `wire` w1 --- e0 `far` e1 --- s0 `sink`; near and far route, wire is a bridge on which
+    /// everything between them is seen and can be added to.
+    Line,
 }
 
 /// How the network is built.
@@ -49,14 +52,22 @@ struct Link {
     left: (usize, &'static str),
     right: (usize, &'static str),
     subnet: u8,
-    /// Host numbers within the subnet: the device under test always has 1.
+    /// Host numbers within the subnet: the device under test always has 1. From [`BRIDGED`] on an end has no address.
     hosts: (u8, u8),
 }
+
+const BRIDGED: u8 = 200;
 
 const PAIR: [Link; 1] = [Link { left: (0, "c0"), right: (1, "d0"), subnet: 1, hosts: (2, 1) }];
 const ROUTER: [Link; 2] = [
     Link { left: (0, "g0"), right: (1, "d0"), subnet: 1, hosts: (2, 1) },
     Link { left: (1, "d1"), right: (2, "s0"), subnet: 2, hosts: (1, 2) },
+];
+const LINE: [Link; 4] = [
+    Link { left: (0, "g0"), right: (1, "d0"), subnet: 1, hosts: (2, 1) },
+    Link { left: (1, "d1"), right: (2, "w0"), subnet: 3, hosts: (1, BRIDGED) },
+    Link { left: (2, "w1"), right: (3, "e0"), subnet: 3, hosts: (BRIDGED + 1, 2) },
+    Link { left: (3, "e1"), right: (4, "s0"), subnet: 2, hosts: (1, 2) },
 ];
 
 impl Lab {
@@ -70,6 +81,11 @@ impl Lab {
         Self::build(Topology::Router, &LabConfig { queues, mtu_bytes, ..LabConfig::default() })
     }
 
+    /// A generator, two routers with a wire between them that can be tapped, and a sink, IPv4 and IPv6.
+    pub fn line(queues: u16, mtu_bytes: u32) -> Result<Self, LabError> {
+        Self::build(Topology::Line, &LabConfig { queues, mtu_bytes, ..LabConfig::default() })
+    }
+
     /// Builds the network. Labs of processes that were killed are removed first.
     pub fn build(topology: Topology, config: &LabConfig) -> Result<Self, LabError> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -78,6 +94,7 @@ impl Lab {
         let roles: &[&str] = match topology {
             Topology::Pair => &["client", "dut"],
             Topology::Router => &["gen", "dut", "sink"],
+            Topology::Line => &["gen", "near", "wire", "far", "sink"],
         };
         let mut lab = Self { topology, namespaces: Vec::with_capacity(roles.len()) };
         for role in roles {
@@ -102,11 +119,32 @@ impl Lab {
         &self.namespaces[1]
     }
 
+    /// The router of a line next to the generator.
+    pub fn near(&self) -> &Namespace {
+        self.dut()
+    }
+
+    /// What lies between the routers of a line: interfaces w0 towards near and w1 towards far, bridged.
+    pub fn wire(&self) -> &Namespace {
+        self.role(2)
+    }
+
+    /// The router of a line next to the sink.
+    pub fn far(&self) -> &Namespace {
+        self.role(3)
+    }
+
+    /// The namespace at this place of the drawing; the last one if there are fewer.
+    fn role(&self, at: usize) -> &Namespace {
+        &self.namespaces[at.min(self.namespaces.len() - 1)]
+    }
+
     /// The right end. A pair has none of its own: there it is the client, where everything comes back to.
     pub fn sink(&self) -> &Namespace {
         match self.topology {
             Topology::Pair => &self.namespaces[0],
             Topology::Router => &self.namespaces[2],
+            Topology::Line => &self.namespaces[4],
         }
     }
 
@@ -114,6 +152,7 @@ impl Lab {
         let links: &[Link] = match self.topology {
             Topology::Pair => &PAIR,
             Topology::Router => &ROUTER,
+            Topology::Line => &LINE,
         };
         for namespace in &self.namespaces {
             let off = u8::from(!config.ipv6);
@@ -130,10 +169,15 @@ impl Lab {
                 self.namespaces[namespace].wait_until_up(interface)?;
             }
         }
-        if self.topology == Topology::Router {
-            self.route(config)?;
+        match self.topology {
+            Topology::Pair => Ok(()),
+            Topology::Router => self.route(&[1], config),
+            Topology::Line => {
+                self.bridge(config)?;
+                self.route(&[1, 3], config)?;
+                self.route_line(config)
+            }
         }
-        Ok(())
     }
 
     fn connect(&self, link: &Link, config: &LabConfig) -> Result<(), LabError> {
@@ -151,13 +195,17 @@ impl Lab {
         ))?;
         let ends = [(left, link.left.1, left_host, right_host), (right, link.right.1, right_host, left_host)];
         for (namespace, interface, host, other) in ends {
-            let mut batch = format!("addr add 10.{subnet}.0.{host}/24 dev {interface}\n");
-            if config.ipv6 {
+            let bridged = host >= BRIDGED;
+            let mut batch = String::new();
+            if !bridged {
+                batch += &format!("addr add 10.{subnet}.0.{host}/24 dev {interface}\n");
+            }
+            if config.ipv6 && !bridged {
                 // Without duplicate detection the address is usable at once.
                 batch += &format!("addr add fd00:{subnet}::{host}/64 dev {interface} nodad\n");
             }
             batch += &format!("link set {interface} up\n");
-            if config.static_neighbours {
+            if config.static_neighbours && !bridged && other < BRIDGED {
                 let lladdr = mac(subnet, other);
                 batch +=
                     &format!("neigh replace 10.{subnet}.0.{other} lladdr {lladdr} dev {interface} nud permanent\n");
@@ -175,14 +223,42 @@ impl Lab {
         Ok(())
     }
 
-    fn route(&self, config: &LabConfig) -> Result<(), LabError> {
-        self.dut().sysctl("net.ipv4.ip_forward", 1)?;
-        self.gen_side().ip("route add default via 10.1.0.1")?;
-        self.sink().ip("route add default via 10.2.0.1")?;
-        if config.ipv6 {
-            self.dut().sysctl("net.ipv6.conf.all.forwarding", 1)?;
-            self.gen_side().ip("-6 route add default via fd00:1::1")?;
-            self.sink().ip("-6 route add default via fd00:2::1")?;
+    /// Joins the two halves of a line's wire. The bridge itself has no address and says nothing.
+    fn bridge(&self, config: &LabConfig) -> Result<(), LabError> {
+        let wire = self.wire();
+        wire.ip_batch(&format!(
+            "link add wire mtu {} type bridge stp_state 0 mcast_snooping 0 ageing_time 0\nlink set w0 master wire\n\
+             link set w1 master wire\n",
+            config.mtu_bytes
+        ))?;
+        wire.sysctl("net.ipv6.conf.all.disable_ipv6", 1)?;
+        wire.ip("link set wire up").map(drop)
+    }
+
+    /// Makes routers of these namespaces, and gives each end its default route.
+    fn route(&self, routers: &[usize], config: &LabConfig) -> Result<(), LabError> {
+        for &router in routers {
+            self.role(router).sysctl("net.ipv4.ip_forward", 1)?;
+            if config.ipv6 {
+                self.role(router).sysctl("net.ipv6.conf.all.forwarding", 1)?;
+            }
+        }
+        for (end, subnet) in [(self.gen_side(), 1), (self.sink(), 2)] {
+            end.ip(&format!("route add default via 10.{subnet}.0.1"))?;
+            if config.ipv6 {
+                end.ip(&format!("-6 route add default via fd00:{subnet}::1"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells both routers of a line the way to the other one's end.
+    fn route_line(&self, config: &LabConfig) -> Result<(), LabError> {
+        for (router, subnet, via) in [(self.near(), 2, 2), (self.far(), 1, 1)] {
+            router.ip(&format!("route add 10.{subnet}.0.0/24 via 10.3.0.{via}"))?;
+            if config.ipv6 {
+                router.ip(&format!("-6 route add fd00:{subnet}::/64 via fd00:3::{via}"))?;
+            }
         }
         Ok(())
     }

@@ -28,6 +28,17 @@ fn generator_reaches_the_sink_through_the_router_with_full_jumbo_packets() {
 }
 
 #[test]
+fn both_ends_of_a_line_reach_each_other_over_a_wire_that_can_be_tapped() {
+    let lab = Lab::line(1, 1500).unwrap();
+    let tap = "exec tcpdump -l -n -c 3 -i w1 'icmp or (icmp6 && ip6[40] == 128)' 2>&1";
+    let mut tap = lab.wire().program("sh").args(["-c", tap]).spawn().unwrap();
+    tap.wait_for("listens", |line| line.contains("listening"), DEADLINE).unwrap();
+    ping(&lab, "-c1 -W5 -M do -s 1472 10.2.0.2").unwrap();
+    ping(&lab, "-c1 -W5 fd00:2::2").unwrap();
+    assert!(tap.wait(DEADLINE).unwrap().stdout.contains("10.1.0.2 > 10.2.0.2: ICMP echo request"));
+}
+
+#[test]
 fn interfaces_have_the_queues_that_were_asked_for() {
     let lab = Lab::pair(3, 1500).unwrap();
     let queues = lab.dut().program("sh").args(["-c", "ls -d /sys/class/net/d0/queues/rx-*"]).run(DEADLINE).unwrap();

@@ -2,7 +2,11 @@
 
 pub(crate) mod bpf;
 mod capture;
+mod compress;
 mod counter;
+mod decompress;
+mod decrypt;
+mod encrypt;
 mod ethernet;
 mod filter;
 mod forward;
@@ -13,13 +17,18 @@ mod mirror;
 mod rate_limit;
 mod tee;
 mod vlan;
+mod wrap;
 
 use crate::block::Kind;
 
 /// All built-in kinds.
 pub(crate) const KINDS: &[Kind] = &[
     capture::KIND,
+    compress::KIND,
     counter::KIND,
+    decompress::KIND,
+    decrypt::KIND,
+    encrypt::KIND,
     ethernet::KIND,
     filter::KIND,
     forward::KIND,

@@ -164,7 +164,11 @@ pub(crate) fn rewrite(frame: &mut Frame, to: AdjacencyWord, source_mac: [u8; 6])
 /// The flow that a packet belongs to, for choosing among equal paths. Fragments go by addresses alone, so that all of a
 /// datagram take one path.
 pub(crate) fn flow_key(frame: &Frame) -> Option<FlowKey> {
-    let packet = frame.bytes().get(frame.l3_offset()..)?;
+    flow_key_of(frame.bytes().get(frame.l3_offset()..)?)
+}
+
+/// As [`flow_key`], of an IP packet. The steering program makes the same key of it (`xdp/bpf/parse.h`).
+pub(crate) fn flow_key_of(packet: &[u8]) -> Option<FlowKey> {
     let ports = |at: usize| {
         let bytes = packet.get(at..at + 4)?;
         Some((u16::from_be_bytes([bytes[0], bytes[1]]), u16::from_be_bytes([bytes[2], bytes[3]])))

@@ -18,18 +18,19 @@
 //! | `header` | parsing, checks and rewriting of the fast path |
 //! | `parked` | packets that wait for a neighbour |
 //! | `fragment` | IPv4 fragmentation |
+//! | `links` | the port table, and room reserved on links |
 
 pub(crate) mod fast_path;
 mod follower;
 mod fragment;
 pub(crate) mod header;
+mod links;
 pub(crate) mod parked;
 mod ways;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
@@ -42,6 +43,7 @@ use crate::runtime::{PortChange, PortChanges, PortListener};
 pub use fast_path::FastPath;
 pub use follower::{Follower, FollowerError, Following};
 pub(crate) use fragment::{fragment4, may_fragment};
+use links::Links;
 
 /// Requests for neighbours under way; more are dropped, and asked again when the packet is looked at next.
 const REQUESTS_MAX: usize = 1024;
@@ -59,8 +61,11 @@ pub struct PortEntry {
     pub ifindex: u32,
     /// Our Ethernet address on it.
     pub mac: [u8; 6],
-    /// Largest IP packet, in bytes; 0 while the port is down.
+    /// Largest IP packet to forward, in bytes; 0 while the port is down.
     pub mtu: u32,
+    /// What the link itself carries: more than `mtu` while blocks add headers of their own behind the forwarder. Filled in
+    /// by [`ForwardingPlane::publish_ports`].
+    pub link_mtu: u32,
     /// Source of ICMPv4 errors about packets that came in by it.
     pub ip4: Option<Ipv4Addr>,
     /// Source of ICMPv6 errors.
@@ -79,8 +84,7 @@ pub struct Request {
 /// What blocks share with the follower.
 pub struct ForwardingPlane {
     reader: FibReader,
-    ports: Mutex<Arc<Vec<PortEntry>>>,
-    ports_version: AtomicU64,
+    links: Arc<Links>,
     requests: ArrayQueue<Request>,
     /// Ports that join and leave, for the follower.
     changes: PortChanges,
@@ -93,8 +97,7 @@ impl ForwardingPlane {
     pub fn new(reader: FibReader, ports: Vec<PortEntry>, hash_key: HashKey) -> std::io::Result<Self> {
         Ok(Self {
             reader,
-            ports: Mutex::new(Arc::new(ports)),
-            ports_version: AtomicU64::new(0),
+            links: Arc::new(Links::new(ports)),
             requests: ArrayQueue::new(REQUESTS_MAX),
             changes: PortChanges::default(),
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
@@ -113,18 +116,24 @@ impl ForwardingPlane {
     /// Number of the current port table.
     #[inline]
     pub(crate) fn ports_version(&self) -> u64 {
-        self.ports_version.load(Ordering::Acquire)
+        self.links.version()
     }
 
-    /// The current port table. Takes a lock that only the follower shares, and only after a change.
-    pub(crate) fn ports(&self) -> Arc<Vec<PortEntry>> {
-        Arc::clone(&self.ports.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The current port table. Takes a lock that only writers share; for after a change.
+    pub fn ports(&self) -> Arc<Vec<PortEntry>> {
+        self.links.shown()
     }
 
     /// Shows a changed port table.
     pub fn publish_ports(&self, ports: Vec<PortEntry>) {
-        *self.ports.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(ports);
-        self.ports_version.fetch_add(1, Ordering::Release);
+        self.links.publish(ports);
+    }
+
+    /// Leaves `bytes` of each frame that goes out by `port` (`None`: by any) to blocks of this kind, while the value
+    /// returned is there. Equal reservations count once.
+    pub(crate) fn reserve(&self, kind: &'static str, port: Option<u16>, bytes: u32) -> Reservation {
+        self.links.reserve(kind, port, bytes);
+        Reservation { links: Arc::clone(&self.links), kind, port, bytes }
     }
 
     /// Asks for a neighbour. Returns false when too many requests are under way.
@@ -155,5 +164,19 @@ impl PortListener for ForwardingPlane {
         let number = self.changes.tell(PortChange::Leaving { port, ifindex });
         self.wake();
         self.changes.wait(number);
+    }
+}
+
+/// Room on a link, taken until dropped.
+pub(crate) struct Reservation {
+    links: Arc<Links>,
+    kind: &'static str,
+    port: Option<u16>,
+    bytes: u32,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.links.release(self.kind, self.port, self.bytes);
     }
 }

@@ -290,6 +290,35 @@ impl Frame {
         done
     }
 
+    /// Overwrites bytes from `offset` of the whole packet; returns how many of them there was room for.
+    pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> usize {
+        let first = self.len();
+        let mut done = 0;
+        if let Some(out) = self.bytes_mut().get_mut(offset.min(first)..) {
+            done = out.len().min(bytes.len());
+            out[..done].copy_from_slice(&bytes[..done]);
+        }
+        let mut skip = (offset + done).saturating_sub(first);
+        let mut link = self.next_chunk();
+        while let Some(chunk) = link.filter(|_| done < bytes.len()) {
+            // SAFETY: chunks of the chain are owned by this frame, reached through `&mut self`; head and len were in
+            // bounds when `append` stored them.
+            #[allow(unsafe_code)]
+            let (header, out) = unsafe {
+                let header = chunk.as_ref();
+                let start = chunk.cast::<u8>().add(header.head as usize);
+                (header, std::slice::from_raw_parts_mut(start.as_ptr(), header.len as usize))
+            };
+            link = self.sibling(header.next);
+            let out = &mut out[skip.min(header.len as usize)..];
+            skip = skip.saturating_sub(header.len as usize);
+            let n = out.len().min(bytes.len() - done);
+            out[..n].copy_from_slice(&bytes[done..done + n]);
+            done += n;
+        }
+        done
+    }
+
     #[inline]
     fn chunk_len(&self) -> usize {
         if self.layout.flags() & LARGE_CHUNK != 0 { 4096 } else { 2048 }

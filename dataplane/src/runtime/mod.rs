@@ -26,6 +26,7 @@ use crate::frame::{Pages, Pool, Region, RegionConfig, RegionError};
 use crate::graph::{Graph, GraphError, GraphSpec};
 use crate::live::{Change, ChangeError, EventLog, Live, Transaction};
 use crate::port::{Port, PortError, Vacant};
+use crate::surroundings::Surroundings;
 use crate::trace::{Trace, TraceConfig, TraceError, Tracer};
 use crate::worker::{Control, DEPARTED, Running, Worker, WorkerConfig, WorkerReport};
 use interface::Interface;
@@ -172,6 +173,7 @@ impl Runtime {
         ends.iter_mut().for_each(|ports| ports.resize_with(config.places(), || Box::new(Vacant::default())));
         let mut services = services.clone();
         services.insert(Arc::new(PortNames(names.clone())));
+        services.insert(Arc::new(Surroundings { place: config.place, shared: shared.clone() }));
         let mut ready = Vec::new();
         for (number, (ports, pool)) in ends.into_iter().zip(pools).enumerate() {
             let mut services = services.clone();

@@ -4,6 +4,7 @@
 
 mod changes;
 mod load;
+mod pairs;
 mod plant;
 mod sequences;
 mod trace;

@@ -39,6 +39,15 @@ pub(crate) fn build(
     parameters: &[(&str, Value)],
     registry: &Registry,
 ) -> Result<(Graph, usize), GraphError> {
+    build_with(kind, parameters, registry, &Services::default())
+}
+
+pub(crate) fn build_with(
+    kind: &str,
+    parameters: &[(&str, Value)],
+    registry: &Registry,
+    services: &Services,
+) -> Result<(Graph, usize), GraphError> {
     let pins: Vec<String> =
         registry.find(kind).map_or(Vec::new(), |kind| kind.outputs.iter().map(|pin| pin.name.to_owned()).collect());
     let mut spec = GraphSpec::default().node("block", kind, parameters).edge("rx:in", "block");
@@ -47,7 +56,7 @@ pub(crate) fn build(
     }
     let mut ports = vec!["in".to_owned()];
     ports.extend(pins);
-    Ok((Graph::build(&spec, registry, &Services::default(), &ports)?, ports.len() - 1))
+    Ok((Graph::build(&spec, registry, services, &ports)?, ports.len() - 1))
 }
 
 impl Rig {
@@ -56,7 +65,12 @@ impl Rig {
     }
 
     pub(crate) fn with_chunks(kind: &str, parameters: &[(&str, Value)], chunks: usize) -> Self {
-        let (graph, pins) = build(kind, parameters, &Registry::builtin()).unwrap_or_else(|error| panic!("{error}"));
+        Self::with_services(kind, parameters, chunks, &Services::default())
+    }
+
+    pub(crate) fn with_services(kind: &str, parameters: &[(&str, Value)], chunks: usize, services: &Services) -> Self {
+        let built = build_with(kind, parameters, &Registry::builtin(), services);
+        let (graph, pins) = built.unwrap_or_else(|error| panic!("{error}"));
         let config = RegionConfig { chunks, huge_pages: false, ..RegionConfig::default() };
         let region = Region::in_process(config).unwrap();
         Self {
@@ -87,7 +101,12 @@ impl Rig {
     }
 
     /// One turn with these frames received.
-    pub(crate) fn turn(&mut self, mut batch: Batch) -> Outputs {
+    pub(crate) fn turn(&mut self, batch: Batch) -> Outputs {
+        self.turn_counting(batch, || 0).0
+    }
+
+    /// As `turn`; also by how much `count` grew while the graph worked.
+    pub(crate) fn turn_counting(&mut self, mut batch: Batch, count: impl Fn() -> u64) -> (Outputs, u64) {
         self.taken_in += batch.len() as u64;
         let mut turn = Turn {
             now_ns: self.now_ns,
@@ -96,8 +115,10 @@ impl Rig {
             originated: &mut self.originated,
             delivered: &mut self.delivered,
         };
+        let before = count();
         self.graph.ingest(0, &mut batch, &mut turn);
         self.graph.run(&mut turn);
+        let grown = count() - before;
         let outputs: Outputs = (1..=self.pins)
             .map(|port| {
                 let sink = self.graph.sink(port).unwrap();
@@ -114,7 +135,7 @@ impl Rig {
             })
             .collect();
         self.check();
-        outputs
+        (outputs, grown)
     }
 
     /// A turn `later_ns` later, with nothing received.
@@ -188,4 +209,28 @@ pub(crate) fn udp4(destination_port: u16, payload: &[u8]) -> Vec<u8> {
     ip.extend([0, 0]);
     ip.extend(payload);
     ethernet(0x0800, &ip)
+}
+
+/// A file that holds a key and is its owner's alone; removed when dropped.
+pub(crate) struct KeyFile(std::path::PathBuf);
+
+impl KeyFile {
+    /// `name` tells the files of one test program apart.
+    pub(crate) fn new(name: &str, content: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("tailwater-{name}-{}.key", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        Self(path)
+    }
+
+    /// As a block's parameter.
+    pub(crate) fn value(&self) -> Value {
+        text(self.0.to_str().unwrap())
+    }
+}
+
+impl Drop for KeyFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }

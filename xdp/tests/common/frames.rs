@@ -20,6 +20,12 @@ pub(crate) fn ethernet(dst: [u8; 6], ethertype: u16, payload: &[u8]) -> Vec<u8> 
     [&dst[..], &PEER_MAC, &ethertype.to_be_bytes(), payload].concat()
 }
 
+/// A frame with our encapsulation header: subtype, version and form, 16 bits of the flow hash.
+pub(crate) fn encapsulated(ethertype: u16, flow_bits: u16) -> Vec<u8> {
+    let header = [&[0x77, 0x11][..], &flow_bits.to_be_bytes(), &[0; 40]].concat();
+    ethernet(OWN_MAC, ethertype, &header)
+}
+
 /// Puts a VLAN tag in front of what an Ethernet frame carries.
 pub(crate) fn tagged(frame: &[u8], tpid: u16, vlan: u16) -> Vec<u8> {
     [&frame[..12], &tpid.to_be_bytes(), &vlan.to_be_bytes(), &frame[12..]].concat()
