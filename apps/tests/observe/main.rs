@@ -9,3 +9,4 @@ mod graph;
 mod metrics;
 mod scrape;
 mod top;
+mod trace;
