@@ -314,9 +314,20 @@ fn frames_that_do_not_shrink_travel_as_they_are() {
     assert!(out[2].len() < 100, "{}", out[2].len());
 }
 
+/// Names, kernel indices and MTUs.
+fn ports(ports: &[(&str, u32, u32)]) -> Vec<PortEntry> {
+    let entry = |&(name, ifindex, mtu): &(&str, u32, u32)| PortEntry {
+        name: name.into(),
+        ifindex,
+        mtu,
+        ..PortEntry::default()
+    };
+    ports.iter().map(entry).collect()
+}
+
 /// Ports `in` (index 0, MTU 1500) and `out` (index 1, MTU 1540), forwarded by workers or in the kernel.
 fn surroundings(place: Place) -> (Services, Arc<ForwardingPlane>) {
-    let ports = [1500, 1540].map(|mtu| PortEntry { mtu, ..PortEntry::default() }).to_vec();
+    let ports = ports(&[("in", 1, 1500), ("out", 2, 1540)]);
     let (_, reader) = tailwater_fib::new(tailwater_fib::Limits::default()).unwrap();
     let plane = Arc::new(ForwardingPlane::new(reader, ports, HashKey::new(1, 2)).unwrap());
     let mut services = Services::default();
@@ -349,6 +360,30 @@ fn only_frames_for_the_named_port_are_encapsulated_and_only_if_its_link_carries_
         assert_eq!(lens, [142, 142 + overhead, 1540 + 14], "{kind}");
         assert_eq!((rig.dropped(DropReason::PacketTooBig), rig.counter("passed")), (1, 1), "{kind}");
     }
+}
+
+#[test]
+fn a_port_that_leaves_and_comes_back_is_followed_and_who_takes_its_place_is_left_alone() {
+    let key = key("follow");
+    let (services, plane) = surroundings(Place::User);
+    let parameters = [("key_file", key.value()), ("port", text("out"))];
+    let mut rig = Rig::with_services("encrypt", &parameters, 512, &services);
+    let mut sealed = |links: &[(&str, u32, u32)]| {
+        plane.publish_ports(ports(links));
+        let mut batch = Batch::default();
+        for port in 0..3 {
+            let mut frame = rig.frame(&udp4(1, &[1; 20]));
+            frame.set_port(port);
+            batch.push(frame);
+        }
+        let out = rig.turn(batch).remove(0);
+        out.iter().map(|frame| frame[12..14] == ENCRYPTED.to_be_bytes()).collect::<Vec<_>>()
+    };
+    assert_eq!(sealed(&[("in", 1, 1500), ("out", 2, 1540)]), [false, true, false]);
+    assert_eq!(sealed(&[("in", 1, 1500), ("renamed", 2, 1540)]), [false, true, false], "the same interface");
+    assert_eq!(sealed(&[("in", 1, 1500), ("other", 3, 1540)]), [false; 3]);
+    assert_eq!(sealed(&[("in", 1, 1500), ("other", 3, 1540), ("out", 4, 1540)]), [false, false, true]);
+    assert_eq!(sealed(&[("out", 4, 1500), ("other", 3, 1540)]), [true, false, false]);
 }
 
 #[test]

@@ -79,7 +79,11 @@ impl Bucket {
         self.rate_per_s == 0 || self.level >= u128::from(tokens) * SCALE
     }
 
+    /// Without a limit nothing is taken, so that one set later begins with a full bucket.
     fn take(&mut self, tokens: u64) {
+        if self.rate_per_s == 0 {
+            return;
+        }
         self.level = self.level.saturating_sub(u128::from(tokens) * SCALE);
     }
 }
@@ -144,5 +148,38 @@ impl Block for RateLimit {
         self.bits.exchange_level(&mut other.bits);
         std::mem::swap(&mut self.counted, &mut other.counted);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_is_set_later_begins_with_its_whole_burst() {
+        let mut bucket = Bucket::new(0, 5);
+        for now_ns in 0..1000 {
+            bucket.refill(now_ns);
+            assert!(bucket.holds(1));
+            bucket.take(1);
+        }
+        bucket.rate_per_s = 1;
+        let passed = (0..10).filter(|_| {
+            let passes = bucket.holds(1);
+            if passes {
+                bucket.take(1);
+            }
+            passes
+        });
+        assert_eq!(passed.count(), 5);
+    }
+
+    #[test]
+    fn a_smaller_burst_holds_from_the_next_packet_on() {
+        let mut bucket = Bucket::new(1, 100);
+        bucket.refill(1);
+        bucket.burst = 3;
+        bucket.refill(2);
+        assert!(bucket.holds(3) && !bucket.holds(4));
     }
 }

@@ -228,6 +228,7 @@ impl Follower {
         let Some(&port) = self.ports.get(&link.ifindex) else { return };
         let Some(entry) = self.entries.get_mut(usize::from(port)) else { return };
         let before = entry.clone();
+        entry.name.clone_from(&link.name);
         entry.mac = link.mac.as_slice().try_into().unwrap_or_default();
         entry.mtu = if link.up { link.mtu_bytes } else { 0 };
         if *entry != before {

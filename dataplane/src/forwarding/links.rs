@@ -17,17 +17,19 @@ pub(super) struct Links {
 struct Table {
     /// As the follower knows them.
     links: Vec<PortEntry>,
-    reserved: Vec<Reserved>,
+    /// With the number of those who hold them.
+    reserved: Vec<(Reserved, usize)>,
     /// What readers get.
     shown: Arc<Vec<PortEntry>>,
 }
 
+/// Bytes that blocks of a kind add to frames that leave by a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Reserved {
-    kind: &'static str,
-    port: Option<u16>,
-    bytes: u32,
-    holders: usize,
+pub(super) struct Reserved {
+    pub(super) kind: &'static str,
+    /// Name of the port; empty: any.
+    pub(super) port: String,
+    pub(super) bytes: u32,
 }
 
 impl Links {
@@ -52,22 +54,19 @@ impl Links {
 
     /// Counts a holder in. Blocks of one kind for one port count once: each worker has one, and while a block is replaced
     /// there are two.
-    pub(super) fn reserve(&self, kind: &'static str, port: Option<u16>, bytes: u32) {
-        self.change(|table| {
-            let same = |one: &&mut Reserved| (one.kind, one.port, one.bytes) == (kind, port, bytes);
-            match table.reserved.iter_mut().find(same) {
-                Some(one) => one.holders += 1,
-                None => table.reserved.push(Reserved { kind, port, bytes, holders: 1 }),
-            }
+    pub(super) fn reserve(&self, reserved: &Reserved) {
+        self.change(|table| match table.reserved.iter_mut().find(|(known, _)| known == reserved) {
+            Some((_, holders)) => *holders += 1,
+            None => table.reserved.push((reserved.clone(), 1)),
         });
     }
 
     /// Counts a holder out.
-    pub(super) fn release(&self, kind: &'static str, port: Option<u16>, bytes: u32) {
+    pub(super) fn release(&self, reserved: &Reserved) {
         self.change(|table| {
-            table.reserved.retain_mut(|one| {
-                one.holders -= usize::from((one.kind, one.port, one.bytes) == (kind, port, bytes));
-                one.holders > 0
+            table.reserved.retain_mut(|(known, holders)| {
+                *holders -= usize::from(known == reserved);
+                *holders > 0
             });
         });
     }
@@ -86,16 +85,16 @@ impl Links {
 
 impl Table {
     fn show(&mut self) {
-        let reserved = |at: usize| {
-            let here = |one: &&Reserved| one.port.is_none_or(|port| usize::from(port) == at);
-            self.reserved.iter().filter(here).map(|one| one.bytes).sum::<u32>()
+        let reserved = |link: &PortEntry| {
+            let here = |one: &Reserved| one.port.is_empty() || one.port == link.name;
+            self.reserved.iter().filter(|(one, _)| here(one)).map(|(one, _)| one.bytes).sum::<u32>()
         };
-        let entry = |(at, link): (usize, &PortEntry)| PortEntry {
-            mtu: link.mtu.saturating_sub(reserved(at)),
+        let entry = |link: &PortEntry| PortEntry {
+            mtu: link.mtu.saturating_sub(reserved(link)),
             link_mtu: link.mtu,
             ..link.clone()
         };
-        self.shown = Arc::new(self.links.iter().enumerate().map(entry).collect());
+        self.shown = Arc::new(self.links.iter().map(entry).collect());
     }
 }
 
@@ -109,20 +108,22 @@ mod tests {
 
     #[test]
     fn reserved_room_is_taken_off_once_for_each_kind_and_port() {
-        let ports = [1500, 1540, 0].map(|mtu| PortEntry { mtu, ..PortEntry::default() });
+        let port = |(name, mtu): (&str, u32)| PortEntry { name: name.into(), mtu, ..PortEntry::default() };
+        let ports = [("a", 1500), ("b", 1540), ("c", 0)].map(port);
         let links = Links::new(ports.to_vec());
-        for _ in 0..2 {
-            links.reserve("encrypt", Some(1), 40);
-        }
-        links.reserve("compress", None, 10);
+        let encrypt = Reserved { kind: "encrypt", port: "b".into(), bytes: 40 };
+        let compress = Reserved { kind: "compress", port: String::new(), bytes: 10 };
+        links.reserve(&encrypt);
+        links.reserve(&encrypt);
+        links.reserve(&compress);
         assert_eq!(mtus(&links), [(1490, 1500), (1490, 1540), (0, 0)]);
-        links.release("encrypt", Some(1), 40);
+        links.release(&encrypt);
         assert_eq!(mtus(&links)[1], (1490, 1540), "one holder is left");
-        links.release("encrypt", Some(1), 40);
+        links.release(&encrypt);
         assert_eq!(mtus(&links)[1], (1530, 1540));
         links.publish(ports.map(|entry| PortEntry { mtu: 9000, ..entry }).to_vec());
         assert_eq!(mtus(&links), [(8990, 9000); 3]);
-        links.release("compress", None, 10);
+        links.release(&compress);
         assert_eq!(mtus(&links), [(9000, 9000); 3]);
         assert_eq!(links.version(), 7);
     }

@@ -43,7 +43,7 @@ use crate::runtime::{PortChange, PortChanges, PortListener};
 pub use fast_path::FastPath;
 pub use follower::{Follower, FollowerError, Following};
 pub(crate) use fragment::{fragment4, may_fragment};
-use links::Links;
+use links::{Links, Reserved};
 
 /// Requests for neighbours under way; more are dropped, and asked again when the packet is looked at next.
 const REQUESTS_MAX: usize = 1024;
@@ -57,6 +57,8 @@ pub fn router_graph(ports: &[String]) -> GraphSpec {
 /// A port as the forwarder knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortEntry {
+    /// Name of the interface; empty while the place is vacant.
+    pub name: String,
     /// Kernel interface index.
     pub ifindex: u32,
     /// Our Ethernet address on it.
@@ -129,11 +131,12 @@ impl ForwardingPlane {
         self.links.publish(ports);
     }
 
-    /// Leaves `bytes` of each frame that goes out by `port` (`None`: by any) to blocks of this kind, while the value
+    /// Leaves `bytes` of each frame that goes out by `port` (empty: by any) to blocks of this kind, while the value
     /// returned is there. Equal reservations count once.
-    pub(crate) fn reserve(&self, kind: &'static str, port: Option<u16>, bytes: u32) -> Reservation {
-        self.links.reserve(kind, port, bytes);
-        Reservation { links: Arc::clone(&self.links), kind, port, bytes }
+    pub(crate) fn reserve(&self, kind: &'static str, port: &str, bytes: u32) -> Reservation {
+        let reserved = Reserved { kind, port: port.to_owned(), bytes };
+        self.links.reserve(&reserved);
+        Reservation { links: Arc::clone(&self.links), reserved }
     }
 
     /// Asks for a neighbour. Returns false when too many requests are under way.
@@ -170,13 +173,11 @@ impl PortListener for ForwardingPlane {
 /// Room on a link, taken until dropped.
 pub(crate) struct Reservation {
     links: Arc<Links>,
-    kind: &'static str,
-    port: Option<u16>,
-    bytes: u32,
+    reserved: Reserved,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.links.release(self.kind, self.port, self.bytes);
+        self.links.release(&self.reserved);
     }
 }

@@ -33,10 +33,19 @@ const ETHERTYPE_IP4: u16 = 0x0800;
 const ETHERTYPE_IP6: u16 = 0x86dd;
 
 pub(crate) struct Outlet {
-    /// Index of the port whose frames it takes; `None`: all.
-    port: Option<u16>,
+    /// `None`: it takes all frames.
+    port: Option<Wanted>,
     flow_key: HashKey,
     links: Option<Links>,
+}
+
+/// The port whose frames it takes.
+struct Wanted {
+    name: String,
+    /// Its index; `None` while it is not there.
+    at: Option<u16>,
+    /// Kernel index of the interface; 0 if nobody knows.
+    ifindex: u32,
 }
 
 /// The links' MTUs, as the forwarder knows them, less by our header as long as this is there.
@@ -57,34 +66,52 @@ impl Outlet {
     ) -> Result<Self, BuildError> {
         let surroundings = Surroundings::of(services);
         refuse_kernel_placement(surroundings.as_deref())?;
-        let port = find_port(arguments.text(PORT.key), services)?;
+        let name = arguments.text(PORT.key);
+        let port = find_port(name, services)?;
         let plane: Option<Arc<ForwardingPlane>> = services.find();
         let own_key = surroundings.and_then(|surroundings| surroundings.flow_key()).unwrap_or(NO_KEY);
-        Ok(Self {
+        let mut outlet = Self {
             port,
             flow_key: parse_flow_key(arguments.text(FLOW_KEY.key), own_key)?,
             links: plane.map(|plane| Links {
-                _reservation: plane.reserve(kind, port, overhead_bytes),
+                _reservation: plane.reserve(kind, name, overhead_bytes),
                 version: plane.ports_version(),
                 ports: plane.ports(),
                 plane,
             }),
-        })
+        };
+        outlet.follow_port();
+        Ok(outlet)
     }
 
-    /// To be called for each batch: takes up changed MTUs.
+    /// To be called for each batch: takes up changed links.
     pub(crate) fn refresh(&mut self) {
         let Some(links) = &mut self.links else { return };
         let version = links.plane.ports_version();
         if version != links.version {
             links.version = version;
             links.ports = links.plane.ports();
+            self.follow_port();
         }
+    }
+
+    /// A port that has left may come back at another place, and another one take its own.
+    fn follow_port(&mut self) {
+        let (Some(port), Some(links)) = (&mut self.port, &self.links) else { return };
+        let is_there = |at: u16| links.ports.get(usize::from(at)).is_some_and(|entry| entry.ifindex == port.ifindex);
+        if port.ifindex != 0 && port.at.is_some_and(is_there) {
+            return;
+        }
+        let found = links.ports.iter().enumerate().find(|(_, entry)| entry.name == port.name);
+        (port.at, port.ifindex) = match found {
+            Some((at, entry)) => (u16::try_from(at).ok(), entry.ifindex),
+            None => (None, 0),
+        };
     }
 
     /// Whether the frame is to be encapsulated.
     pub(crate) fn takes(&self, frame: &Frame) -> bool {
-        self.port.is_none_or(|port| port == frame.port())
+        self.port.as_ref().is_none_or(|port| port.at == Some(frame.port()))
     }
 
     /// Low bits of the flow hash of what stands behind the EtherType at `at`; 0 for what is not IP.
@@ -118,18 +145,17 @@ pub(crate) fn refuse_kernel_placement(surroundings: Option<&Surroundings>) -> Re
     }
 }
 
-fn find_port(name: &str, services: &Services) -> Result<Option<u16>, BuildError> {
+fn find_port(name: &str, services: &Services) -> Result<Option<Wanted>, BuildError> {
     if name.is_empty() {
         return Ok(None);
     }
     let names = services.find::<PortNames>().ok_or(BuildError::Service("ports with names"))?;
-    let port = names.0.iter().position(|port| port == name).and_then(|at| u16::try_from(at).ok());
-    let wrong = || ParameterError::Value {
+    let at = names.0.iter().position(|port| port == name).ok_or_else(|| ParameterError::Value {
         key: PORT.key.into(),
         value: name.into(),
         wanted: format!("wants one of {}", names.0.join(", ")),
-    };
-    Ok(Some(port.ok_or_else(wrong)?))
+    })?;
+    Ok(Some(Wanted { name: name.to_owned(), at: u16::try_from(at).ok(), ifindex: 0 }))
 }
 
 fn parse_flow_key(text: &str, own: HashKey) -> Result<HashKey, ParameterError> {
