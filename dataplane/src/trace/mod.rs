@@ -7,7 +7,7 @@
 //!    Trace  <------- Probe: records -----  when nothing is left to follow, when asked to, or when the graph changes
 //! ```
 //!
-//! A mark is six bits of the word that a frame carries (`frame/layout.rs`): the number of a slot in the probe. It goes
+//! A mark is four bits of the word that a frame carries (`frame/layout.rs`): the number of a slot in the probe. It goes
 //! where the frame goes, a copy of the frame gets it, too, and it ends with the frame. As a marked frame is a batch of its
 //! own, what its block did to it is seen from outside: by the ledger, by counters, by where it turns up. No block
 //! knows of tracing, and without a probe a turn costs a branch for each batch.
