@@ -61,8 +61,8 @@ fn a_packet_is_followed_block_by_block_and_so_is_its_copy() {
         .edge("none.match", "tx:a")
         .edge("count", "tx:b");
     let (plant, mut outsides) = Plant::start(graph, 1);
-    let trace = finish(&mut begin(&plant, 20, ""), &mut outsides);
-    assert_eq!((trace.packets.len(), trace.passed_by, trace.steps_lost), (20, 0, 0));
+    let trace = finish(&mut begin(&plant, 15, ""), &mut outsides);
+    assert_eq!((trace.packets.len(), trace.passed_by, trace.steps_lost), (15, 0, 0));
     for packet in &trace.packets {
         assert!(packet.complete, "{packet:#?}");
         let mut ways =
