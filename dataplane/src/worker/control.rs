@@ -43,6 +43,8 @@ pub struct Control {
     outbox: ArrayQueue<Box<Plan>>,
     /// A probe for the worker to take up, and one that it is done with.
     probe: ArrayQueue<Box<Probe>>,
+    /// Whether a probe is under way, wherever it is.
+    probing: AtomicBool,
     traced: ArrayQueue<Box<Probe>>,
     report: Mutex<(u64, WorkerReport)>,
     reported: Condvar,
@@ -57,6 +59,7 @@ impl Control {
             inbox: ArrayQueue::new(1),
             outbox: ArrayQueue::new(1),
             probe: ArrayQueue::new(1),
+            probing: AtomicBool::new(false),
             traced: ArrayQueue::new(1),
             report: Mutex::default(),
             reported: Condvar::new(),
@@ -126,11 +129,15 @@ impl Control {
     /// Puts a probe in front of the worker; it comes back by [`traced`](Self::traced). Given back at once if another one
     /// is under way.
     pub(crate) fn arm(&self, probe: Box<Probe>) -> Result<(), Box<Probe>> {
-        self.probe.push(probe)?;
-        if self.ask(Request::Trace).is_err() {
-            return self.probe.pop().map_or(Ok(()), Err);
+        if self.probing.swap(true, Ordering::AcqRel) {
+            return Err(probe);
         }
-        Ok(())
+        let refused = self.probe.push(probe).err();
+        let refused = refused.or_else(|| self.ask(Request::Trace).err().and_then(|_| self.probe.pop()));
+        refused.map_or(Ok(()), |probe| {
+            self.probing.store(false, Ordering::Release);
+            Err(probe)
+        })
     }
 
     /// Asks for the probe back; one that the worker has not taken up yet is taken away.
@@ -150,7 +157,11 @@ impl Control {
 
     /// The probe that the worker is done with.
     pub(crate) fn traced(&self) -> Option<Box<Probe>> {
-        self.traced.pop()
+        let probe = self.traced.pop();
+        if probe.is_some() {
+            self.probing.store(false, Ordering::Release);
+        }
+        probe
     }
 
     /// The probe that waits for the worker.

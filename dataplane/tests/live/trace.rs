@@ -204,7 +204,8 @@ fn wrong_wishes_are_refused() {
     assert!(refused(1001, "").contains("1 to 1000"));
     assert!(refused(1, "no such thing").starts_with("malformed filter"));
     let mut first = begin(&plant, 1, "");
-    assert!(refused(1, "").contains("worker 0"), "one probe at a time");
+    let second = refused(1, "");
+    assert!(second.contains("worker 0"), "one probe at a time: {second:?}");
     first.end();
     begin(&plant, 1, "").end();
     plant.stop(outsides);
