@@ -126,7 +126,8 @@ pub struct Region {
     strayed: AtomicU64,
     /// A frame was shared at some time: see `sharing`.
     shares: AtomicBool,
-    /// Chunks that a closed port left in a transmit ring: unsent, or given back without the ring saying so.
+    /// Chunks that a closed port left in a transmit ring: unsent, or given back without the ring saying so. At most as many
+    /// as the transmit rings of the ports closed have slots.
     unsettled: SegQueue<u32>,
 }
 
