@@ -57,7 +57,7 @@
 //!
 //! hosts[1].tcp_listen("0.0.0.0:7".parse()?, Listen::default()).unwrap();
 //! let connect = Connect::to("192.0.2.2:7".parse()?);
-//! let client = hosts[0].tcp_connect(connect, |_port| true, cable.end(0)).unwrap();
+//! let client = hosts[0].tcp_connect(connect, |_local| true, cable.end(0)).unwrap();
 //! cable.run(&mut hosts); // ARP there and back, SYN, SYN-ACK, ACK
 //! assert_eq!(hosts[0].tcp_poll(), Some(TcpEvent::Connected(client)));
 //! let Some(TcpEvent::Accepted { connection, .. }) = hosts[1].tcp_poll() else { panic!() };
@@ -99,6 +99,7 @@ mod neighbour;
 mod output;
 mod packet;
 mod path_mtu;
+mod ports;
 pub mod rate_limit;
 mod reassembly;
 mod route;
@@ -121,6 +122,7 @@ pub use interface::{ADDRESSES_MAX, AddressError, GROUPS_MAX, INTERFACES_MAX, Int
 pub use ledger::Ledger;
 pub use neighbour::{NeighbourLimits, NeighbourMode, NeighbourState};
 pub use output::FRAGMENTS_MAX;
+pub use ports::LocalPorts;
 pub use reassembly::ReassemblyLimits;
 pub use route::{ROUTES_MAX, Route, RoutesFull};
 pub use stack::{Config, ECHO_IDENTS_MAX, Stack};

@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::tcp::{EPHEMERAL_COUNT, EPHEMERAL_FIRST};
+use crate::ports::LocalPorts;
 
 /// Sockets at one port; they are searched one by one.
 pub const SOCKETS_PER_PORT_MAX: usize = 64;
@@ -94,12 +94,11 @@ impl UdpSockets {
         &mut self,
         address: IpAddr,
         remote: Option<SocketAddr>,
+        ports: LocalPorts,
         random: u64,
         mut accepted: impl FnMut(u16) -> bool,
     ) -> Result<SocketId, BindError> {
-        let start = (random % u64::from(EPHEMERAL_COUNT)) as u16;
-        for step in 0..EPHEMERAL_COUNT {
-            let port = EPHEMERAL_FIRST + (start + step) % EPHEMERAL_COUNT;
+        for port in ports.from(random) {
             if self.by_port.contains_key(&port) || !accepted(port) {
                 continue;
             }

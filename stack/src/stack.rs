@@ -15,6 +15,7 @@ use crate::interface::{
 use crate::ledger::Ledger;
 use crate::neighbour::{Due, NeighbourCache, NeighbourLimits, NeighbourMode, NeighbourState};
 use crate::path_mtu::PathMtus;
+use crate::ports::LocalPorts;
 use crate::rate_limit::{RateLimit, TokenBucket};
 use crate::reassembly::{Gone, Reassembly, ReassemblyLimits};
 use crate::route::{Route, RouteTable, RoutesFull};
@@ -41,6 +42,8 @@ pub struct Config {
     pub sockets_max: usize,
     /// Events waiting for [`Stack::poll_event`].
     pub events_max: usize,
+    /// What is opened without a local port gets one of these.
+    pub local_ports: LocalPorts,
     pub tcp: TcpConfig,
 }
 
@@ -54,6 +57,7 @@ impl Default for Config {
             path_mtus_max: 1_024,
             sockets_max: 65_536,
             events_max: 256,
+            local_ports: LocalPorts::DYNAMIC,
             tcp: TcpConfig::default(),
         }
     }

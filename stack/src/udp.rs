@@ -1,6 +1,6 @@
 //! UDP (RFC 768, RFC 1122 §4.1, RFC 8085 §5).
 
-use core::net::{IpAddr, SocketAddr, SocketAddrV6};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
@@ -29,7 +29,7 @@ impl<B: Buffer> Stack<B> {
         self.sockets.bind(local, remote)
     }
 
-    /// As [`udp_bind`](Self::udp_bind), at a port from 49152 on which is free and `accepted`: for
+    /// As [`udp_bind`](Self::udp_bind), at a port of [`Config::local_ports`](crate::Config) which is free and `accepted`: for
     /// instance whose replies hash back to this worker.
     pub fn udp_bind_ephemeral(
         &mut self,
@@ -38,7 +38,14 @@ impl<B: Buffer> Stack<B> {
         random: u64,
         accepted: impl FnMut(u16) -> bool,
     ) -> Result<SocketId, BindError> {
-        self.sockets.bind_ephemeral(address, remote, random, accepted)
+        self.sockets.bind_ephemeral(address, remote, self.config.local_ports, random, accepted)
+    }
+
+    /// The address that we would speak to `remote` from; `None` if no route leads there.
+    pub fn source_for(&self, remote: SocketAddr) -> Option<IpAddr> {
+        let unspecified: IpAddr =
+            if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        self.source_and_hop(unspecified, remote, None).ok().map(|(_, source)| source)
     }
 
     /// Whether the socket was open.

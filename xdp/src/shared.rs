@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
 use crate::ethertypes::{Ethertypes, RegisteredEthertype};
-use crate::hash::{FlowKey, HashKey, INDIRECTION_LEN, Indirection};
+use crate::hash::{FlowKey, HashKey, INDIRECTION_LEN, Indirection, flow_hash};
 use crate::layout::{ListenerKey, LocalAddrKey, SETTINGS_LEN, settings_offset};
 use crate::limits::{Limits, PORTS_MAX, WORKERS_MAX};
 use crate::mapping::Mapping;
@@ -159,6 +159,13 @@ impl Shared {
                 cell.store(worker, Ordering::Relaxed);
             }
         }
+    }
+
+    /// The worker that a flow's packets go to, exceptions apart.
+    pub fn owner(&self, flow: &FlowKey) -> u8 {
+        let bucket = flow_hash(&self.0.hash_key, flow) as usize % INDIRECTION_LEN;
+        let cell = self.0.settings_memory.u8(settings_offset::INDIRECTION + bucket);
+        cell.map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
     /// The indirection table the program uses now.

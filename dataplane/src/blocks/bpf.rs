@@ -1,48 +1,24 @@
-//! A compiled libpcap filter expression.
-//!
-//! libpcap compiles to classic BPF and runs it. Compiling resolves host and protocol names through the C library's old
-//! calls, which keep results in static memory, so one compilation runs at a time in a process. Running a program touches
-//! nothing but the program and the packet, in any thread.
+//! A filter expression (`man pcap-filter`), compiled to classic BPF and run by libpcap. Running a program touches nothing
+//! but the program and the packet, in any thread.
 
-use std::sync::{Mutex, PoisonError};
-
-use pcap::{BpfInstruction, BpfProgram, Capture, Linktype};
-
+use super::libpcap::Program;
 use crate::block::ParameterError;
 use crate::frame::Frame;
 
-static COMPILING: Mutex<()> = Mutex::new(());
-
-// Linked by the `pcap` crate, whose own call passes the packet's length and that of the buffer as one.
-#[allow(unsafe_code)]
-unsafe extern "C" {
-    fn bpf_filter(program: *const BpfInstruction, packet: *const u8, wire_len: u32, buffer_len: u32) -> u32;
-}
-
 /// A filter program for Ethernet frames. The empty expression takes every packet.
 pub(crate) struct Filter {
-    program: BpfProgram,
+    program: Program,
 }
 
 impl Filter {
     /// Compiles an expression, the value of parameter `key`. Host names in it are resolved now, which may take seconds.
     pub(crate) fn compile(key: &str, expression: &str) -> Result<Self, ParameterError> {
-        let _one_at_a_time = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
-        let compiled = Capture::dead(Linktype::ETHERNET).and_then(|capture| capture.compile(expression, true));
-        match compiled {
-            Ok(program) => Ok(Self { program }),
-            Err(error) => Err(ParameterError::Value {
-                key: key.to_owned(),
-                value: format!("{expression:?}"),
-                wanted: format!(
-                    "{}; see `man pcap-filter`, for example \"udp port 53\" or \"ip6 and not icmp6\"",
-                    match error {
-                        pcap::Error::PcapError(message) => message,
-                        other => other.to_string(),
-                    }
-                ),
-            }),
-        }
+        let refused = |message: String| ParameterError::Value {
+            key: key.to_owned(),
+            value: format!("{expression:?}"),
+            wanted: format!("{message}; see `man pcap-filter`, for example \"udp port 53\" or \"ip6 and not icmp6\""),
+        };
+        Ok(Self { program: Program::compile(expression).map_err(refused)? })
     }
 
     /// Whether the packet matches. Of a packet in several chunks the program sees the first one's bytes and the whole
@@ -55,13 +31,7 @@ impl Filter {
     /// Whether a packet of `wire_len` bytes that starts with `bytes` matches.
     #[inline]
     pub(crate) fn matches_bytes(&self, bytes: &[u8], wire_len: usize) -> bool {
-        // SAFETY: the instructions come from a successful pcap_compile, live as long as `program` and end in a return on
-        // every path; the interpreter checks each load against `buffer_len`, the length of the slice.
-        #[allow(unsafe_code)]
-        let accepted = unsafe {
-            bpf_filter(self.program.get_instructions().as_ptr(), bytes.as_ptr(), wire_len as u32, bytes.len() as u32)
-        };
-        accepted != 0
+        self.program.accepts(bytes, wire_len as u32)
     }
 }
 

@@ -13,6 +13,7 @@ mod forward;
 pub(crate) mod header;
 mod impair;
 mod ip_forward;
+mod libpcap;
 mod mirror;
 mod rate_limit;
 mod tee;

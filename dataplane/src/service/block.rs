@@ -2,6 +2,7 @@
 //! number of the port that they came in by, and leave for the port that they name (`tx:*`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tailwater_stack::tcp::{Listen, TcpEvent};
 use tailwater_stack::wire::{arp, ethernet, icmpv6, ipv6, protocol};
@@ -9,11 +10,13 @@ use tailwater_stack::{Event, Instant, InterfaceId, Route, Stack, Verdict};
 
 use super::entropy::Entropy;
 use super::env::{DrainEnv, WorkerEnv};
+use super::flows::Flows;
 use super::listener::{Listener, Transport};
 use super::mailbox::{Mailbox, Questions, Update};
 use super::{After, Io, Service};
-use crate::block::{Block, BuildError, Context, ImportError, Kind, PacketType, Pin, State};
+use crate::block::{Block, BuildError, Context, ImportError, Kind, PacketType, Pin, Services, State};
 use crate::frame::{Batch, Frame};
+use crate::surroundings::Surroundings;
 
 pub(crate) const KIND: Kind = Kind {
     name: "stack",
@@ -24,7 +27,7 @@ pub(crate) const KIND: Kind = Kind {
     state: Some("stack"),
     build: |_, services| {
         let assembly = services.find::<Assembly>().ok_or(BuildError::Service("a service (service::Host)"))?;
-        (assembly.build)(services.worker)
+        (assembly.build)(services)
     },
     ..Kind::PLAIN
 };
@@ -32,7 +35,10 @@ pub(crate) const KIND: Kind = Kind {
 /// How often a worker looks for answers while packets wait for them, in ns. Its mailbox cannot wake it.
 const ANSWER_POLL_NS: u64 = 1_000_000;
 
-type BuildBlock = dyn Fn(usize) -> Result<Box<dyn Block>, BuildError> + Send + Sync;
+/// How often a worker looks whether the program knows of it by now, in ns.
+const START_POLL_NS: u64 = 1_000_000;
+
+type BuildBlock = dyn Fn(&Services) -> Result<Box<dyn Block>, BuildError> + Send + Sync;
 
 /// Builds a worker's block; found by the block's constructor among the services.
 pub(super) struct Assembly {
@@ -46,6 +52,10 @@ pub(super) struct Parts {
     /// In port order, so that port n is interface n of the stack.
     pub(super) interfaces: Vec<tailwater_stack::InterfaceConfig>,
     pub(super) listeners: Vec<Listener>,
+    /// Of the stack's local ports, those that are somebody else's; sorted.
+    pub(super) taken: Arc<[u16]>,
+    /// The XDP program knows what is ours.
+    pub(super) begun: Arc<AtomicBool>,
     /// By worker.
     pub(super) mailboxes: Arc<[Mailbox]>,
     /// Who resolves neighbours, if the stack does not.
@@ -54,8 +64,8 @@ pub(super) struct Parts {
 
 impl Assembly {
     pub(super) fn new<S: Service + 'static>(parts: Parts, service: Arc<dyn Fn(usize) -> S + Send + Sync>) -> Self {
-        let build = move |worker: usize| {
-            let block = StackBlock::new(parts.clone(), worker, service(worker))?;
+        let build = move |services: &Services| {
+            let block = StackBlock::new(parts.clone(), services, service(services.worker))?;
             Ok(Box::new(block) as Box<dyn Block>)
         };
         Self { build: Box::new(build) }
@@ -88,7 +98,10 @@ struct StackBlock<S> {
     questions: Option<Arc<Questions>>,
     /// Worker 0 passes ARP and ND answers on to the others.
     shares_answers: bool,
+    begun: Arc<AtomicBool>,
+    /// The service was told.
     started: bool,
+    flows: Flows,
     entropy: Entropy,
     booked: Booked,
     now_ns: u64,
@@ -99,8 +112,10 @@ struct StackBlock<S> {
 }
 
 impl<S: Service> StackBlock<S> {
-    fn new(parts: Parts, worker: usize, service: S) -> Result<Self, BuildError> {
-        let Parts { stack: config, interfaces, listeners, mailboxes, questions } = parts;
+    fn new(parts: Parts, services: &Services, service: S) -> Result<Self, BuildError> {
+        let Parts { stack: config, interfaces, listeners, taken, begun, mailboxes, questions } = parts;
+        let worker = services.worker;
+        let shared = Surroundings::of(services).and_then(|around| around.shared.clone());
         let mut entropy = Entropy::new();
         let mut stack = Stack::new(config, entropy.next());
         for interface in interfaces {
@@ -116,7 +131,9 @@ impl<S: Service> StackBlock<S> {
             worker,
             mailboxes,
             questions,
+            begun,
             started: false,
+            flows: Flows::new(worker, shared, taken),
             entropy,
             booked: Booked::default(),
             now_ns: 0,
@@ -128,7 +145,7 @@ impl<S: Service> StackBlock<S> {
     /// One received frame: through the stack, and to the service what is the service's.
     #[inline]
     fn ingest(&mut self, interface: InterfaceId, frame: Frame, context: &mut Context<'_>) {
-        let mut io = Io::new(&mut self.stack, context, &mut self.entropy, self.worker);
+        let mut io = Io::new(&mut self.stack, context, &mut self.entropy, &self.flows);
         let (stack, env) = io.parts();
         match stack.ingest(interface, frame, env) {
             Verdict::Datagram(mut datagram) => match self.service.on_datagram(&mut datagram, &mut io) {
@@ -145,6 +162,13 @@ impl<S: Service> StackBlock<S> {
             }
             Verdict::Answered | Verdict::Held | Verdict::Consumed | Verdict::Discarded(_) => {}
         }
+    }
+
+    /// The service comes first, before all packets.
+    #[cold]
+    fn start(&mut self, context: &mut Context<'_>) {
+        self.started = true;
+        self.service.on_start(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.flows));
     }
 
     /// Gives the other workers copies of what only this one received.
@@ -213,7 +237,7 @@ impl<S: Service> StackBlock<S> {
     /// What happened to a connection, to the service.
     #[inline]
     fn tell(&mut self, event: TcpEvent, context: &mut Context<'_>) {
-        let io = &mut Io::new(&mut self.stack, context, &mut self.entropy, self.worker);
+        let io = &mut Io::new(&mut self.stack, context, &mut self.entropy, &self.flows);
         let service = &mut self.service;
         match event {
             TcpEvent::Accepted { connection, remote, .. } => service.on_accepted(connection, remote, io),
@@ -232,7 +256,7 @@ impl<S: Service> StackBlock<S> {
             match (event, &self.questions) {
                 (Event::ResolveNeeded { interface, address }, Some(questions)) => questions.ask(interface, address),
                 _ => {
-                    let mut io = Io::new(&mut self.stack, context, &mut self.entropy, self.worker);
+                    let mut io = Io::new(&mut self.stack, context, &mut self.entropy, &self.flows);
                     self.service.on_event(&event, &mut io);
                 }
             }
@@ -252,6 +276,9 @@ impl<S: Service> StackBlock<S> {
 impl<S: Service + 'static> Block for StackBlock<S> {
     fn process(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
         self.now_ns = context.now_ns;
+        if !self.started {
+            self.start(context);
+        }
         for frame in batch.drain() {
             if self.shares_answers && is_neighbour_answer(frame.bytes()) {
                 self.share_answer(&frame, context);
@@ -264,12 +291,11 @@ impl<S: Service + 'static> Block for StackBlock<S> {
     fn poll(&mut self, context: &mut Context<'_>) {
         self.now_ns = context.now_ns;
         self.take_mail(context);
-        if !self.started {
-            self.started = true;
-            self.service.on_start(&mut Io::new(&mut self.stack, context, &mut self.entropy, self.worker));
+        if !self.started && self.begun.load(Ordering::Acquire) {
+            self.start(context);
         }
         if self.service.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= context.now_ns) {
-            self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, self.worker));
+            self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.flows));
         }
         let now = Instant::from_nanos(context.now_ns);
         if self.stack.poll_timeout().is_some_and(|due| due <= now) {
@@ -281,8 +307,9 @@ impl<S: Service + 'static> Block for StackBlock<S> {
     fn deadline_ns(&self) -> Option<u64> {
         let stack = self.stack.poll_timeout().map(Instant::as_nanos);
         let expects_mail = self.questions.is_some() || self.mailboxes.len() > 1;
+        let start = (!self.started).then(|| self.now_ns + START_POLL_NS);
         let mail = (expects_mail && self.stack.held() > 0).then(|| self.now_ns + ANSWER_POLL_NS);
-        [stack, mail, self.service.deadline_ns()].into_iter().flatten().min()
+        [stack, mail, start, self.service.deadline_ns()].into_iter().flatten().min()
     }
 
     fn held(&self) -> usize {

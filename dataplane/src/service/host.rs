@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tailwater_netlink::{Control as Netlink, Link};
 use tailwater_stack::address::link_local;
@@ -9,6 +10,8 @@ use tailwater_stack::{Cidr, Config, InterfaceConfig, InterfaceId, MacAddress, Ne
 use tailwater_xdp::{Indirection, Mode};
 
 use super::block::{Assembly, Parts};
+use super::claim::{Claim, LOCAL_PORTS_MAX};
+use super::entropy::Entropy;
 use super::follower::Follower;
 use super::listener::{Listener, Transport};
 use super::mailbox::{Mailbox, Questions, UPDATES_MAX, Update};
@@ -44,6 +47,8 @@ pub enum HostError {
     Runtime(#[from] RuntimeError),
     #[error("cannot reserve {port} in the kernel: {error}")]
     Reserve { port: String, error: std::io::Error },
+    #[error("{0} local ports are not possible: 1 to {LOCAL_PORTS_MAX}")]
+    TooManyLocalPorts(u16),
     #[error("{0} addresses and routers are more than the {UPDATES_MAX} that fit")]
     TooMany(usize),
     #[error("addresses of our own need exactly one interface, not {0}")]
@@ -77,6 +82,7 @@ impl From<tailwater_xdp::Error> for HostError {
 pub struct Host<S> {
     addresses: Addresses,
     listeners: Vec<Listener>,
+    local_ports: u16,
     stack: Config,
     service: Arc<dyn Fn(usize) -> S + Send + Sync>,
 }
@@ -85,7 +91,8 @@ impl<S: Service + 'static> Host<S> {
     /// A host with the kernel's addresses that listens nowhere yet. `service` makes the service of each worker, by number.
     pub fn new(service: impl Fn(usize) -> S + Send + Sync + 'static) -> Self {
         let stack = Config::default();
-        Self { addresses: Addresses::Kernel, listeners: Vec::new(), stack, service: Arc::new(service) }
+        let addresses = Addresses::Kernel;
+        Self { addresses, listeners: Vec::new(), local_ports: 0, stack, service: Arc::new(service) }
     }
 
     /// Whose addresses it answers to.
@@ -105,6 +112,13 @@ impl<S: Service + 'static> Host<S> {
         self
     }
 
+    /// Holds this many local ports ready for what the service opens, up to [`LOCAL_PORTS_MAX`](super::LOCAL_PORTS_MAX):
+    /// where the addresses are the kernel's and the mode is shared, the kernel has them otherwise. Each serves one
+    /// connection to each peer at a time. Elsewhere all dynamic ports are there, and this does nothing.
+    pub fn local_ports(self, count: u16) -> Self {
+        Self { local_ports: count, ..self }
+    }
+
     /// Bounds of the stack.
     pub fn stack_config(self, stack: Config) -> Self {
         Self { stack, ..self }
@@ -121,7 +135,7 @@ impl<S: Service + 'static> Host<S> {
     /// The first of three steps, for those who start the runtime themselves: looks up the interfaces, reserves the ports
     /// (so that one in use is refused before anything happens) and reads the kernel's state. Then start the runtime with
     /// [`Prepared::services`] and [`graph`], then call [`Prepared::begin`].
-    pub fn prepare(self, config: &RuntimeConfig) -> Result<Prepared, HostError> {
+    pub fn prepare(mut self, config: &RuntimeConfig) -> Result<Prepared, HostError> {
         let links = links(config)?;
         let workers = config.cores.len().max(1);
         let mailboxes: Arc<[Mailbox]> = (0..workers).map(|_| Mailbox::new()).collect();
@@ -131,13 +145,23 @@ impl<S: Service + 'static> Host<S> {
         if shares_kernel {
             presence.reservations = reserve(&self.listeners, &mut presence.notes)?;
         }
+        let mut known = self.listeners.clone();
+        let mut taken = Vec::new();
+        if shares_kernel && self.local_ports > 0 {
+            let mut claim = Claim::of(self.local_ports, Entropy::new().next())?;
+            presence.notes.push(format!("local ports {} are reserved in the kernel", claim.ports));
+            known.extend(claim.listeners());
+            presence.reservations.append(&mut claim.reservations);
+            self.stack.local_ports = claim.ports;
+            taken = claim.taken;
+        }
         let mut follower = None;
         if mirrored {
             let questions = Arc::new(Questions::new().map_err(HostError::Follow)?);
             let mut ifindices: Vec<u32> = links.iter().map(|link| link.ifindex).collect();
             ifindices.resize(config.places(), 0);
-            let (mailboxes, listeners) = (Arc::clone(&mailboxes), self.listeners.clone());
-            let opened = Follower::open(ifindices, shares_kernel, mailboxes, Arc::clone(&questions), listeners)?;
+            let opened =
+                Follower::open(ifindices, shares_kernel, Arc::clone(&mailboxes), Arc::clone(&questions), known)?;
             let addresses: Vec<String> = opened.addresses().map(|address| address.to_string()).collect();
             presence.notes.push(format!("addresses are the kernel's, followed live: {}", addresses.join(", ")));
             follower = Some((opened, questions));
@@ -145,16 +169,19 @@ impl<S: Service + 'static> Host<S> {
             let [link] = links.as_slice() else { return Err(HostError::OneInterface(links.len())) };
             self.introduce(mac(link)?, config.mode, &mailboxes)?;
         }
+        let begun = Arc::new(AtomicBool::new(false));
         let parts = Parts {
             stack: self.stack,
             interfaces: links.iter().map(|link| interface(link, shares_kernel)).collect::<Result<_, _>>()?,
             listeners: self.listeners,
+            taken: taken.into(),
+            begun: Arc::clone(&begun),
             mailboxes,
             questions: follower.as_ref().map(|(_, questions)| Arc::clone(questions)).filter(|_| shares_kernel),
         };
         let mut services = Services::default();
         services.insert(Arc::new(Assembly::new(parts, self.service)));
-        Ok(Prepared { services, follower, presence, addresses: self.addresses, mode: config.mode, workers })
+        Ok(Prepared { services, follower, presence, addresses: self.addresses, mode: config.mode, workers, begun })
     }
 
     /// A host with addresses of its own on a port that is no interface of the kernel's (memory, pcap): what the `stack`
@@ -163,7 +190,8 @@ impl<S: Service + 'static> Host<S> {
         let mailboxes: Arc<[Mailbox]> = (0..workers).map(|_| Mailbox::new()).collect();
         self.introduce(interface.mac, Mode::Exclusive, &mailboxes)?;
         let (stack, listeners) = (self.stack, self.listeners);
-        let parts = Parts { stack, interfaces: vec![interface], listeners, mailboxes, questions: None };
+        let (taken, begun) = ([].into(), Arc::new(AtomicBool::new(true)));
+        let parts = Parts { stack, interfaces: vec![interface], listeners, taken, begun, mailboxes, questions: None };
         let mut services = Services::default();
         services.insert(Arc::new(Assembly::new(parts, self.service)));
         Ok(services)
@@ -200,6 +228,7 @@ pub struct Prepared {
     addresses: Addresses,
     mode: Mode,
     workers: usize,
+    begun: Arc<AtomicBool>,
 }
 
 impl Prepared {
@@ -220,7 +249,7 @@ impl Prepared {
 
     /// The last step, once the workers run: tells the XDP program what is ours, and follows the kernel from here on.
     pub fn begin(self, runtime: &Runtime) -> Result<Presence, HostError> {
-        let Self { follower, mut presence, addresses, mode, workers, .. } = self;
+        let Self { follower, mut presence, addresses, mode, workers, begun, .. } = self;
         let mut follower = follower;
         if let Some(shared) = runtime.shared() {
             shared.set_indirection(&Indirection::even(u8::try_from(workers).unwrap_or(u8::MAX)));
@@ -240,6 +269,7 @@ impl Prepared {
             let thread = thread.spawn(move || follower.run()).map_err(HostError::Follow)?;
             presence.follower = Some((questions, thread));
         }
+        begun.store(true, Ordering::Release);
         Ok(presence)
     }
 }

@@ -1,6 +1,6 @@
 //! What a service may do while it is called.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tailwater_stack::tcp::{Connect, ConnectError, ConnectionId, TcpError, TcpSnapshot};
 use tailwater_stack::udp::BindError;
@@ -8,6 +8,8 @@ use tailwater_stack::{DropReason, EchoRequest, Instant, Sent, SocketId, Stack};
 
 use super::entropy::Entropy;
 use super::env::WorkerEnv;
+use super::flows::Flows;
+use super::listener::Transport;
 use crate::block::Context;
 use crate::frame::Frame;
 use crate::ledger;
@@ -16,7 +18,7 @@ use crate::ledger;
 pub struct Io<'a, 'c> {
     stack: &'a mut Stack<Frame>,
     env: WorkerEnv<'a, 'c>,
-    worker: usize,
+    flows: &'a Flows,
 }
 
 impl<'a, 'c> Io<'a, 'c> {
@@ -24,9 +26,9 @@ impl<'a, 'c> Io<'a, 'c> {
         stack: &'a mut Stack<Frame>,
         context: &'a mut Context<'c>,
         entropy: &'a mut Entropy,
-        worker: usize,
+        flows: &'a Flows,
     ) -> Self {
-        Self { stack, env: WorkerEnv { context, entropy }, worker }
+        Self { stack, env: WorkerEnv { context, entropy }, flows }
     }
 
     pub(super) fn parts(&mut self) -> (&mut Stack<Frame>, &mut WorkerEnv<'a, 'c>) {
@@ -40,12 +42,27 @@ impl<'a, 'c> Io<'a, 'c> {
 
     /// Number of the worker that the service runs in.
     pub fn worker(&self) -> usize {
-        self.worker
+        self.flows.worker()
     }
 
     /// 64 bits that nobody can guess.
     pub fn random(&mut self) -> u64 {
         self.env.entropy.next()
+    }
+
+    /// Opens a socket to `remote`, at a local port whose datagrams come back to this worker: for that the host has
+    /// [`local_ports`](super::Host::local_ports), or addresses of its own.
+    pub fn open_udp(&mut self, remote: SocketAddr) -> Result<SocketId, BindError> {
+        let unspecified = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let local = self.stack.source_for(remote).unwrap_or(unspecified);
+        let (flows, random) = (self.flows, self.env.entropy.next());
+        let comes_back = |port| flows.come_back(Transport::Udp, SocketAddr::new(local, port), remote);
+        self.stack.udp_bind_ephemeral(local, Some(remote), random, comes_back)
+    }
+
+    /// Closes a socket of [`open_udp`](Self::open_udp) or [`bind_udp`](Self::bind_udp). Whether it was open.
+    pub fn close_udp(&mut self, socket: SocketId) -> bool {
+        self.stack.udp_close(socket)
     }
 
     /// Opens a further socket in this worker only: the XDP program knows nothing of it.
@@ -67,11 +84,13 @@ impl<'a, 'c> Io<'a, 'c> {
     }
 
     /// Opens a connection; [`on_connected`](super::Service::on_connected) or
-    /// [`on_closed`](super::Service::on_closed) says how it went. The XDP program knows nothing of it: in shared mode
-    /// with the kernel's addresses the answers go to the kernel, and with several workers perhaps to another one, unless
-    /// the local port is chosen for it.
+    /// [`on_closed`](super::Service::on_closed) says how it went. The local port is one whose packets
+    /// come back to this worker, unless it is given. In shared mode with the kernel's addresses the host needs
+    /// [`local_ports`](super::Host::local_ports) for that: what comes to others is the kernel's.
     pub fn connect(&mut self, connect: Connect<Frame>) -> Result<ConnectionId, ConnectError> {
-        self.stack.tcp_connect(connect, |_| true, &mut self.env)
+        let (flows, remote) = (self.flows, connect.remote);
+        let comes_back = |local| flows.come_back(Transport::Tcp, local, remote);
+        self.stack.tcp_connect(connect, comes_back, &mut self.env)
     }
 
     /// Sends bytes on a connection, as many as there is room for; returns how many.

@@ -43,8 +43,10 @@
 //! ```
 
 mod block;
+mod claim;
 mod entropy;
 mod env;
+mod flows;
 mod follower;
 mod host;
 mod io;
@@ -54,6 +56,7 @@ mod presence;
 mod reservation;
 
 pub(crate) use block::KIND;
+pub use claim::LOCAL_PORTS_MAX;
 pub use host::{Addresses, Host, HostError, Prepared, graph, graph_of_group};
 pub use io::Io;
 pub use presence::Presence;
@@ -84,7 +87,8 @@ pub enum After {
 /// [`Io::receive`], and while it waits the peer's window shrinks; what the service sends waits until it is acknowledged,
 /// and when too much does, [`Io::send`] takes less and [`on_writable`](Self::on_writable) says when to go on.
 pub trait Service: Send {
-    /// The worker has started; the stack knows its addresses.
+    /// The worker has started, the stack knows its addresses, and the XDP program knows what is ours: connections can be
+    /// opened. The first call of all.
     fn on_start(&mut self, io: &mut Io<'_, '_>) {
         let _ = io;
     }

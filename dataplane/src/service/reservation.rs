@@ -4,8 +4,10 @@
 //! held by a plain socket that nobody reads. What the program leaves to the kernel (fragments, which carry no port) ends
 //! there, in a queue of the smallest size.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
 
 use super::listener::{Listener, Transport};
@@ -24,27 +26,49 @@ impl Reservation {
     /// A TCP socket that is bound and does not listen accepts nobody: the kernel resets what reaches it.
     pub(super) fn of(Listener { transport, at }: Listener) -> rustix::io::Result<Self> {
         let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let (kind, protocol) = match transport {
-            Transport::Udp => (SocketType::DGRAM, ipproto::UDP),
-            Transport::Tcp => (SocketType::STREAM, ipproto::TCP),
-        };
-        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol))?;
+        let socket = open(family, transport)?;
         if at.is_ipv6() {
             sockopt::set_ipv6_v6only(&socket, true)?;
             sockopt::set_ipv6_freebind(&socket, true)?;
         } else {
             sockopt::set_ip_freebind(&socket, true)?;
         }
+        Self::bind(socket, at)
+    }
+
+    /// Takes the port at every address of both families.
+    pub(super) fn everywhere(transport: Transport, port: u16) -> rustix::io::Result<Self> {
+        match open(AddressFamily::INET6, transport) {
+            Err(Errno::AFNOSUPPORT) => {
+                Self::bind(open(AddressFamily::INET, transport)?, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
+            }
+            socket => {
+                let socket = socket?;
+                sockopt::set_ipv6_v6only(&socket, false)?;
+                Self::bind(socket, SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))
+            }
+        }
+    }
+
+    fn bind(socket: OwnedFd, at: SocketAddr) -> rustix::io::Result<Self> {
         sockopt::set_socket_recv_buffer_size(&socket, QUEUE_BYTES)?;
         bind(&socket, &at)?;
         Ok(Self { _socket: socket })
     }
 }
 
+fn open(family: AddressFamily, transport: Transport) -> rustix::io::Result<OwnedFd> {
+    let (kind, protocol) = match transport {
+        Transport::Udp => (SocketType::DGRAM, ipproto::UDP),
+        Transport::Tcp => (SocketType::STREAM, ipproto::TCP),
+    };
+    socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{SocketAddr, TcpListener, UdpSocket};
+    use std::net::{TcpListener, UdpSocket};
 
     fn reserve(transport: Transport, at: SocketAddr) -> Reservation {
         Reservation::of(Listener { transport, at }).unwrap()

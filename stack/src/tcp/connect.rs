@@ -24,7 +24,7 @@ pub struct Connect<B> {
     pub remote: SocketAddr,
     /// `None`: the address that the route suggests.
     pub local: Option<IpAddr>,
-    /// 0: one from 49152 on.
+    /// 0: one of [`Config::local_ports`](crate::Config).
     pub local_port: u16,
     /// `None`: the stack's.
     pub connection: Option<ConnectionOptions>,
@@ -46,7 +46,7 @@ pub enum ConnectError {
     Address,
     /// A connection with these addresses and ports exists.
     InUse,
-    /// Every port from 49152 on is taken or refused.
+    /// Every port of [`Config::local_ports`](crate::Config) is taken or refused.
     NoPort,
     /// The configured number of connections is open.
     Full,
@@ -54,12 +54,12 @@ pub enum ConnectError {
 
 impl<B: Buffer> Stack<B> {
     /// Sends a SYN; [`TcpEvent::Connected`](super::TcpEvent::Connected) or
-    /// [`Closed`](super::TcpEvent::Closed) tells how it went. `accepted` may refuse local ports: for
-    /// instance those whose replies would hash to another worker.
+    /// [`Closed`](super::TcpEvent::Closed) tells how it went. `accepted` may refuse local addresses and
+    /// ports that were not asked for: for instance those whose replies would hash to another worker.
     pub fn tcp_connect<E: Env<Buffer = B>>(
         &mut self,
         connect: Connect<B>,
-        accepted: impl FnMut(u16) -> bool,
+        accepted: impl FnMut(SocketAddr) -> bool,
         env: &mut E,
     ) -> Result<ConnectionId, ConnectError> {
         let options = connect.connection.map_or_else(|| Arc::clone(&self.tcp.defaults), Arc::new);
@@ -94,7 +94,7 @@ impl<B: Buffer> Stack<B> {
     fn flow_to<E: Env<Buffer = B>>(
         &mut self,
         connect: &Connect<B>,
-        mut accepted: impl FnMut(u16) -> bool,
+        mut accepted: impl FnMut(SocketAddr) -> bool,
         env: &mut E,
     ) -> Result<(Flow, usize), ConnectError> {
         let remote = connect.remote;
@@ -114,7 +114,8 @@ impl<B: Buffer> Stack<B> {
             let (table, listeners, asked) = (&tcp.table, &tcp.listeners, flow);
             let free =
                 |port: u16| !listeners.has_port(port) && !table.contains_flow(&Flow { local_port: port, ..asked });
-            let port = ports::choose(&tcp.secret, &flow, &mut tcp.port_counter, |port| free(port) && accepted(port));
+            let fits = |port: u16| accepted(SocketAddr::new(local, port)) && free(port);
+            let port = ports::choose(&tcp.secret, &flow, self.config.local_ports, &mut tcp.port_counter, fits);
             flow.local_port = port.ok_or(ConnectError::NoPort)?;
         }
         if tcp.table.contains_flow(&flow) {

@@ -77,7 +77,6 @@ pub use counters::TcpCounters;
 pub use event::{CloseReason, ConnectionId, ListenerId, TcpEvent};
 pub(crate) use icmp::QuotedSegment;
 pub use listen::{Listen, ListenError};
-pub(crate) use ports::{EPHEMERAL_COUNT, EPHEMERAL_FIRST};
 pub use snapshot::TcpSnapshot;
 pub use state::State;
 

@@ -3,10 +3,8 @@
 
 use super::flow::Flow;
 use super::isn::Secret;
+use crate::ports::LocalPorts;
 
-/// RFC 6335 §6: the dynamic ports.
-pub(crate) const EPHEMERAL_FIRST: u16 = 49_152;
-pub(crate) const EPHEMERAL_COUNT: u16 = u16::MAX - EPHEMERAL_FIRST + 1;
 const PURPOSE: u64 = 1 << 32;
 
 /// The first port that `accepted` takes, of a sequence of its own for each peer. `flow` with local
@@ -14,16 +12,13 @@ const PURPOSE: u64 = 1 << 32;
 pub(super) fn choose(
     secret: &Secret,
     flow: &Flow,
+    ports: LocalPorts,
     counter: &mut u16,
     mut accepted: impl FnMut(u16) -> bool,
 ) -> Option<u16> {
-    let offset = secret.hash(flow, PURPOSE) as u16;
-    for _ in 0..EPHEMERAL_COUNT {
-        let port = EPHEMERAL_FIRST + offset.wrapping_add(*counter) % EPHEMERAL_COUNT;
-        *counter = counter.wrapping_add(1);
-        if accepted(port) {
-            return Some(port);
-        }
-    }
-    None
+    let offset = secret.hash(flow, PURPOSE) >> 32;
+    let (before, mut tried) = (u64::from(*counter), 0);
+    let chosen = ports.from(offset + before).inspect(|_| tried += 1).find(|&port| accepted(port));
+    *counter = counter.wrapping_add(tried);
+    chosen
 }

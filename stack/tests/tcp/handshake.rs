@@ -451,7 +451,7 @@ fn ports_are_only_those_that_the_caller_accepts() {
     let mut used = std::collections::BTreeSet::new();
     for _ in 0..100 {
         let connect = Connect::to((PEER, 9).into());
-        let id = host.stack.tcp_connect(connect, |port| port % 4 == 1, &mut host.env).unwrap();
+        let id = host.stack.tcp_connect(connect, |local| local.port() % 4 == 1, &mut host.env).unwrap();
         let port = host.stack.tcp_snapshot(id, host.env.now).unwrap().local.port();
         assert!(port >= 49_152 && port % 4 == 1 && used.insert(port));
     }
