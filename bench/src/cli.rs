@@ -11,6 +11,7 @@ use crate::forwarder::Binaries;
 use crate::host;
 use crate::lookup::Family;
 use crate::scenario::{Options, Scenario};
+use crate::tcp_load::Kind;
 
 /// Measures Tailwater and its peers side by side, in networks of its own that vanish afterwards.
 ///
@@ -126,6 +127,26 @@ pub(crate) enum Tool {
         listen: SocketAddr,
         #[arg(long)]
         poll: bool,
+    },
+    /// Echo on TCP connections with kernel sockets
+    TcpEcho {
+        listen: SocketAddr,
+        #[arg(long)]
+        poll: bool,
+    },
+    /// Time requests and responses over TCP
+    TcpLoad {
+        server: SocketAddr,
+        #[arg(long, value_enum)]
+        kind: Kind,
+        #[arg(long)]
+        connections: usize,
+        #[arg(long)]
+        size: usize,
+        #[arg(long)]
+        poll: bool,
+        #[arg(long)]
+        secs: f64,
     },
     /// Time UDP round trips
     PingPong {

@@ -2,3 +2,4 @@
 
 pub mod memory_forward;
 pub mod stats;
+pub mod tcp_in_process;

@@ -13,6 +13,7 @@ mod lookup;
 mod report;
 mod round_trip;
 mod scenario;
+mod tcp_load;
 mod testbed;
 mod tool;
 mod tools;

@@ -11,6 +11,7 @@ use tailwater_xdp::tools::{Flood, Generator, Tool as XdpTool, attach};
 use crate::cli::Tool;
 use crate::lookup;
 use crate::round_trip;
+use crate::tcp_load::{self, Load};
 use crate::tools::{DESTINATION_FIRST, DESTINATIONS, READY};
 use tailwater_bench::memory_forward::{Bench, ROUTES};
 
@@ -44,6 +45,13 @@ pub(crate) fn run(tool: &Tool) -> Result<()> {
             Ok(())
         }
         Tool::Echo { listen, poll } => round_trip::echo(*listen, *poll),
+        Tool::TcpEcho { listen, poll } => tcp_load::echo(*listen, *poll),
+        Tool::TcpLoad { server, kind, connections, size, poll, secs } => {
+            let (server, kind, connections, size) = (*server, *kind, *connections, *size);
+            let found = tcp_load::run(Load { server, kind, connections, size, poll: *poll, secs: *secs })?;
+            println!("{}", serde_json::to_string(&found)?);
+            Ok(())
+        }
         Tool::PingPong { server, poll, secs } => {
             let found = round_trip::ping_pong(*server, *poll, *secs)?;
             println!("{}", serde_json::to_string(&found)?);

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use tailwater_lab::{Namespace, Program};
 
 use crate::lookup::Family;
+use crate::tcp_load::Kind;
 
 /// First line of a tool that has attached its program or bound its socket.
 pub(crate) const READY: &str = "ready";
@@ -84,6 +85,26 @@ pub(crate) fn echo_server(namespace: &Namespace, listen: &str, polling: bool) ->
 pub(crate) fn ping_pong(namespace: &Namespace, server: &str, polling: bool, secs: f64) -> Result<Program> {
     let program = tool(namespace, &["ping-pong", server, "--secs", &secs.to_string()])?;
     Ok(if polling { program.arg("--poll") } else { program })
+}
+
+pub(crate) fn tcp_echo_server(namespace: &Namespace, listen: &str, polling: bool) -> Result<Program> {
+    let program = tool(namespace, &["tcp-echo", listen])?;
+    Ok(if polling { program.arg("--poll") } else { program })
+}
+
+/// A client that does not sleep.
+pub(crate) fn load(
+    namespace: &Namespace,
+    server: &str,
+    kind: Kind,
+    connections: usize,
+    size: usize,
+    secs: f64,
+) -> Result<Program> {
+    let kind = kind.to_possible_value().context("the kind has no name")?;
+    let (connections, size, secs) = (connections.to_string(), size.to_string(), secs.to_string());
+    let words = ["tcp-load", server, "--kind", kind.get_name(), "--connections", &connections, "--size", &size];
+    Ok(tool(namespace, &words)?.args(["--secs", &secs, "--poll"]))
 }
 
 #[cfg(test)]

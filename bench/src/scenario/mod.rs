@@ -6,6 +6,7 @@ mod forwarding;
 mod groups;
 mod l3fwd;
 mod memory;
+mod tcp_requests;
 mod udp_rtt;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub(crate) enum Scenario {
     ExecModels,
     /// UDP round trips against the kernel's sockets and DPDK, who polls and who blocks.
     UdpRtt,
+    /// Requests and responses over TCP against the kernel's sockets: one connection, many, and connect and close.
+    TcpRequests,
     /// Lookup in a full forwarding table, against DPDK's.
     Fib,
     /// Forwarding with no kernel in it, against testpmd over net_null.
@@ -55,6 +58,7 @@ impl Scenario {
             Self::L3fwd => forwarding::names(crate::contender::L3FWD),
             Self::ExecModels => forwarding::names(crate::contender::EXEC_MODELS),
             Self::UdpRtt => udp_rtt::names(),
+            Self::TcpRequests => tcp_requests::names(),
             Self::Fib => fib::names(),
             Self::Memory => memory::names(),
             Self::Groups => groups::names(),
@@ -67,6 +71,7 @@ impl Scenario {
             Self::L3fwd => l3fwd::run(&mut session),
             Self::ExecModels => exec_models::run(&mut session),
             Self::UdpRtt => udp_rtt::run(&mut session),
+            Self::TcpRequests => tcp_requests::run(&mut session),
             Self::Fib => fib::run(&mut session),
             Self::Memory => memory::run(&mut session),
             Self::Groups => groups::run(&mut session),

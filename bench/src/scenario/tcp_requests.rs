@@ -1,0 +1,251 @@
+//! Requests and responses over TCP, client on CPU 1 with the kernel's sockets, server on CPU 0, over one veth pair.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tailwater_lab::{CpuTimes, Lab, LabConfig, Process, Topology};
+
+use crate::contender::{Device, Idle};
+use crate::forwarder::Binaries;
+use crate::interrupt;
+use crate::report::{Better, Measure};
+use crate::scenario::Session;
+use crate::tcp_load::{Kind, Transactions};
+use crate::testbed::{GENERATOR_CPU, ROUTER_CPU};
+use crate::tools;
+
+const LISTEN: &str = "10.1.0.1:7777";
+const START: Duration = Duration::from_secs(20);
+/// Bytes of request and response.
+const SIZE: usize = 64;
+/// Connections that are busy at the same time.
+const MANY: usize = 64;
+
+/// The servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Server {
+    Kernel { polling: bool },
+    Tailwater(Idle),
+}
+
+/// A server, and where its receive work runs.
+struct Contender {
+    name: &'static str,
+    about: &'static str,
+    server: Server,
+    /// In a NAPI thread on the server's core; otherwise in the softirq that the client's sending raises, on its core.
+    napi_thread: bool,
+}
+
+const CONTENDERS: &[Contender] = &[
+    Contender {
+        name: "kernel-polls",
+        about: "echo on kernel TCP sockets by epoll, server polls",
+        server: Server::Kernel { polling: true },
+        napi_thread: false,
+    },
+    Contender {
+        name: "kernel-blocks",
+        about: "echo on kernel TCP sockets by epoll, server blocks",
+        server: Server::Kernel { polling: false },
+        napi_thread: false,
+    },
+    Contender {
+        name: "tailwater-spin",
+        about: "tailwater echo --tcp --idle spin, server polls",
+        server: Server::Tailwater(Idle::Spin),
+        napi_thread: false,
+    },
+    Contender {
+        name: "tailwater-adaptive",
+        about: "tailwater echo --tcp --idle adaptive, server spins and then sleeps",
+        server: Server::Tailwater(Idle::Adaptive),
+        napi_thread: false,
+    },
+    Contender {
+        name: "tailwater-sleep",
+        about: "tailwater echo --tcp --idle sleep, server blocks",
+        server: Server::Tailwater(Idle::Sleep),
+        napi_thread: false,
+    },
+    Contender {
+        name: "kernel-blocks-napi",
+        about: "echo on kernel TCP sockets by epoll, server blocks",
+        server: Server::Kernel { polling: false },
+        napi_thread: true,
+    },
+    Contender {
+        name: "tailwater-sleep-napi",
+        about: "tailwater echo --tcp --idle sleep, server blocks",
+        server: Server::Tailwater(Idle::Sleep),
+        napi_thread: true,
+    },
+];
+
+/// What the client does.
+struct Column {
+    name: &'static str,
+    kind: Kind,
+    connections: usize,
+}
+
+const ONE: &str = "1 connection";
+const BUSY: &str = "64 connections";
+const CONNECT: &str = "64, connect and close";
+const COLUMNS: [Column; 3] = [
+    Column { name: ONE, kind: Kind::Rr, connections: 1 },
+    Column { name: BUSY, kind: Kind::Rr, connections: MANY },
+    Column { name: CONNECT, kind: Kind::Crr, connections: MANY },
+];
+
+pub(super) fn names() -> Vec<(String, String)> {
+    CONTENDERS.iter().map(|contender| (contender.name.to_owned(), contender.about.to_owned())).collect()
+}
+
+pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
+    measures(session);
+    notes(session);
+    for contender in CONTENDERS.iter().filter(|contender| session.wants(contender.name)).collect::<Vec<_>>() {
+        let setting = if contender.napi_thread {
+            "receive work in a NAPI thread on the server's core"
+        } else {
+            "receive work in a softirq on the client's core"
+        };
+        let absent = match contender.server {
+            Server::Kernel { .. } => None,
+            Server::Tailwater(idle) => session.options.binaries.absent(Device::TailwaterUser(idle)),
+        };
+        session.add_row(contender.name, contender.about, setting, absent);
+    }
+    let present = CONTENDERS.iter().filter(|contender| session.is_present(contender.name)).count();
+    session.plan((present * session.options.runs as usize * COLUMNS.len()) as u64);
+    for run in 1..=session.options.runs {
+        for contender in CONTENDERS {
+            if session.is_present(contender.name)
+                && let Err(error) = turn(session, contender, run)
+            {
+                session.failed(contender.name, error)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn measures(session: &mut Session<'_>) {
+    let mut measure = |name: &str, title: &str, unit: &str, better: Better, columns: &[&str], value: &str| {
+        session.measure(Measure {
+            name: name.into(),
+            title: title.into(),
+            unit: unit.into(),
+            better,
+            reference: "kernel-polls".into(),
+            columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+            load: None,
+            value: value.into(),
+        });
+    };
+    let (lower, higher) = (Better::Lower, Better::Higher);
+    measure("p50", "Round trip of 64 bytes, median", "us", lower, &[ONE, BUSY, CONNECT], "p50_us");
+    measure("p999", "Round trip of 64 bytes, 99.9th percentile", "us", lower, &[ONE, BUSY, CONNECT], "p999_us");
+    measure("rate", "Transactions a second", "k/s", higher, &[BUSY, CONNECT], "k_per_second");
+    measure(
+        "server",
+        "Transactions for a second of the server's CPU",
+        "k",
+        higher,
+        &[BUSY, CONNECT],
+        "k_per_server_cpu",
+    );
+    measure("cpu", "Time of both CPUs for a transaction", "us", lower, &[BUSY, CONNECT], "both_cpus_us");
+}
+
+fn notes(session: &mut Session<'_>) {
+    let notes = [
+        "Client on CPU 1: one thread, kernel sockets, epoll without sleeping; the same for every row. Server on CPU 0. Every \
+         response is compared with its request.",
+        "In the last column each transaction opens a connection, sends, receives and closes; the client closes first, and \
+         uses ports in TIME-WAIT again (tcp_tw_reuse).",
+        "On a veth, receiving is paid by whoever sends unless a NAPI thread does it: compare within one placement. A server \
+         that polls uses its CPU whatever there is to do, so for CPU time compare those that block.",
+        "Offloads (TSO, GSO, GRO, checksums) are off on both ends of the kernel's rows too, as on a wire.",
+    ];
+    for note in notes {
+        session.note(note);
+    }
+}
+
+fn turn(session: &mut Session<'_>, contender: &Contender, run: u32) -> Result<()> {
+    let quiet = session.wait_until_quiet()?;
+    let config = LabConfig { ipv6: false, static_neighbours: true, ..LabConfig::default() };
+    let lab = Lab::build(Topology::Pair, &config)?;
+    prepare(&lab, contender.napi_thread)?;
+    let (_server, command) = start(contender.server, &lab, &session.options.binaries)?;
+    session.commands(contender.name, &[command]);
+    if contender.napi_thread {
+        lab.dut().napi_thread("d0", ROUTER_CPU)?;
+    }
+    for Column { name, kind, connections } in COLUMNS {
+        let secs = session.options.secs;
+        let client = tools::load(lab.client(), LISTEN, kind, connections, SIZE, secs)?.cpu(GENERATOR_CPU);
+        let before = [CpuTimes::read(ROUTER_CPU)?, CpuTimes::read(GENERATOR_CPU)?];
+        let found = client.run(Duration::from_secs_f64(secs) + START)?;
+        let after = [CpuTimes::read(ROUTER_CPU)?, CpuTimes::read(GENERATOR_CPU)?];
+        interrupt::check()?;
+        let found: Transactions = serde_json::from_str(found.trim()).context("reading what the client printed")?;
+        let server = after[0].busy_since(before[0]).max(0.001);
+        let client = after[1].busy_since(before[1]);
+        let values = [
+            ("p50_us", found.p50_us),
+            ("p99_us", found.p99_us),
+            ("p999_us", found.p999_us),
+            ("max_us", found.max_us),
+            ("count", found.count as f64),
+            ("k_per_second", found.per_second / 1e3),
+            ("k_per_server_cpu", found.per_second / 1e3 / server),
+            ("both_cpus_us", (server + client) * 1e6 / found.per_second.max(1.0)),
+            ("server_cpu_busy", server),
+            ("client_cpu_busy", client),
+        ];
+        session.sample(contender.name, name, "", run, quiet, &values);
+        session.step(&format!(
+            "run {run} {}, {name}: {:.1} k/s, median {:.1} us, server's CPU {:.0} %",
+            contender.name,
+            found.per_second / 1e3,
+            found.p50_us,
+            server * 100.0
+        ));
+    }
+    Ok(())
+}
+
+/// Frames as on a wire, and as many connections as the ports of one client allow.
+fn prepare(lab: &Lab, napi_thread: bool) -> Result<()> {
+    for (namespace, interface) in [(lab.client(), "c0"), (lab.dut(), "d0")] {
+        namespace.offload(interface, &["tso", "gso", "gro", "tx", "sg"], false)?;
+        namespace.sysctl("net.core.somaxconn", "8192")?;
+        namespace.sysctl("net.ipv4.tcp_max_syn_backlog", "8192")?;
+    }
+    lab.client().sysctl("net.ipv4.ip_local_port_range", "1024 60999")?;
+    lab.client().sysctl("net.ipv4.tcp_tw_reuse", "1")?;
+    if napi_thread {
+        // Without a program a veth has a NAPI only with gro.
+        lab.dut().offload("d0", &["gro"], true)?;
+    }
+    Ok(())
+}
+
+fn start(server: Server, lab: &Lab, binaries: &Binaries) -> Result<(Process, String)> {
+    let program = match server {
+        Server::Kernel { polling } => tools::tcp_echo_server(lab.dut(), LISTEN, polling)?,
+        Server::Tailwater(idle) => {
+            let cores = ROUTER_CPU.to_string();
+            let program = lab.dut().program(&binaries.tailwater);
+            let program = program.args(["echo", "--tcp", "-i", "d0", "--listen", LISTEN, "--cores", &cores]);
+            program.args(["--idle", idle.word()])
+        }
+    };
+    let command = program.display_short();
+    let mut process = program.cpu(ROUTER_CPU).spawn()?;
+    process.wait_for_line(tools::READY, START)?;
+    Ok((process, command))
+}

@@ -1,0 +1,75 @@
+//! TCP between two hosts of one process, on one thread: ours in two workers joined by memory ports, and smoltcp's in two
+//! interfaces joined by queues of frames that are used again. Both write and verify every checksum, and both copy what is
+//! sent once, into what it leaves from; neither looks at what arrives.
+//!
+//! ```text
+//!   client: worker, stack, service  <-- frames -->  service, stack, worker: server        turn by turn, one after the other
+//! ```
+
+mod ours;
+mod smoltcp;
+
+use anyhow::{Result, ensure};
+
+pub use ours::Ours;
+pub use smoltcp::Smoltcp;
+
+/// Bytes that a sender offers at once.
+pub const WRITE: usize = 64 << 10;
+/// Bytes that a socket keeps for each direction.
+pub const BUFFER: usize = 256 << 10;
+/// Request, and response.
+pub const MESSAGE: usize = 64;
+/// Passes without progress after which a transfer counts as stuck; each lets the clock go on.
+const PASSES_MAX: u64 = 50_000_000;
+
+/// What the client does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Load {
+    /// Sends as much as it can.
+    Bulk,
+    /// Sends a request when the response to the last one is there.
+    Requests,
+}
+
+/// A client and a server, connected.
+pub trait Pair {
+    /// Both hosts have a turn.
+    fn pass(&mut self);
+
+    /// Bytes that the server has read (bulk), or responses that the client has (requests).
+    fn done(&self) -> u64;
+}
+
+/// Passes until `count` more are done.
+pub fn run(pair: &mut dyn Pair, count: u64) -> Result<()> {
+    let end = pair.done() + count;
+    let mut passes = 0;
+    while pair.done() < end {
+        pair.pass();
+        passes += 1;
+        ensure!(passes < PASSES_MAX, "stuck at {} of {end}", pair.done());
+    }
+    Ok(())
+}
+
+/// What is sent: bytes that differ.
+fn pattern() -> Vec<u8> {
+    (0..WRITE).map(|at| (at * 31 + at / 251) as u8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_transfer_and_answer() {
+        for mtu in [1500, 9000] {
+            for load in [Load::Bulk, Load::Requests] {
+                let count = if load == Load::Bulk { 3 << 20 } else { 500 };
+                run(&mut Ours::new(load, mtu).unwrap(), count).unwrap();
+                run(&mut Smoltcp::new(load, mtu), count).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Our hosts.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context as _, Result};
+use tailwater_dataplane::block::Registry;
+use tailwater_dataplane::clock;
+use tailwater_dataplane::frame::{Pool, Region, RegionConfig};
+use tailwater_dataplane::graph::Graph;
+use tailwater_dataplane::port::Port;
+use tailwater_dataplane::port::memory::MemoryPort;
+use tailwater_dataplane::service::{self, Addresses, Host, Io, Service};
+use tailwater_dataplane::worker::{Idle, Worker, WorkerConfig};
+use tailwater_stack::tcp::{Connect, ConnectionId};
+use tailwater_stack::{Cidr, Config, InterfaceConfig, MacAddress};
+
+use super::{BUFFER, Load, MESSAGE, Pair, WRITE, pattern, run};
+
+const RING: u32 = 2048;
+const CHUNKS: usize = 16_384;
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const PORT: u16 = 7;
+
+/// A client and a server of ours.
+pub struct Ours {
+    client: Worker,
+    server: Worker,
+    done: Arc<AtomicU64>,
+}
+
+impl Ours {
+    /// Connects them, and warms up.
+    pub fn new(load: Load, mtu: usize) -> Result<Self> {
+        let region = Region::in_process(RegionConfig { chunks: CHUNKS, ..RegionConfig::default() })?;
+        let (near, far) = MemoryPort::pair(&region, ["wire", "wire"], RING);
+        let done = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&done);
+        let client = Host::new(move |_| Client::new(load, Arc::clone(&counter)));
+        let counter = Arc::clone(&done);
+        let server = Host::new(move |_| Server { load, done: Arc::clone(&counter) });
+        let server = server.listen_tcp(SocketAddr::new(SERVER.into(), PORT));
+        let mut pair = Self {
+            client: worker(client, 1, near, &region, mtu)?,
+            server: worker(server, 2, far, &region, mtu)?,
+            done,
+        };
+        run(&mut pair, if load == Load::Bulk { 32 << 20 } else { 10_000 })?;
+        Ok(pair)
+    }
+}
+
+impl Pair for Ours {
+    fn pass(&mut self) {
+        self.client.turn(clock::now_ns());
+        self.server.turn(clock::now_ns());
+    }
+
+    fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+}
+
+fn worker<S: Service + 'static>(
+    host: Host<S>,
+    number: u8,
+    port: MemoryPort,
+    region: &Arc<Region>,
+    mtu: usize,
+) -> Result<Worker> {
+    let address = Cidr::new([10, 0, 0, number], 24).ok().context("a prefix of 24 bits fits")?;
+    let mut stack = Config::default();
+    stack.tcp.connection.nagle = false;
+    stack.tcp.connection.send_buffer_max = BUFFER as u32;
+    stack.tcp.connection.receive_buffer = BUFFER as u32;
+    stack.tcp.connection.receive_buffer_max = BUFFER as u32;
+    let host = host.stack_config(stack).addresses(Addresses::Own { addresses: vec![address], gateways: Vec::new() });
+    let interface = InterfaceConfig::exclusive(MacAddress([2, 0, 0, 0, 0, number]), mtu);
+    let services = host.detached(interface, 1)?;
+    let names = ["wire".to_owned()];
+    let graph = Graph::build(&service::graph(&names), &Registry::builtin(), &services, &names)?;
+    let config = WorkerConfig { number: 0, core: None, idle: Idle::Spin };
+    let ports: Vec<Box<dyn Port>> = vec![Box::new(port)];
+    Ok(Worker::new(config, ports, graph, Pool::new(Arc::clone(region)))?)
+}
+
+struct Client {
+    load: Load,
+    pattern: Vec<u8>,
+    /// Bytes of the response that are there.
+    answered: usize,
+    done: Arc<AtomicU64>,
+}
+
+impl Client {
+    fn new(load: Load, done: Arc<AtomicU64>) -> Self {
+        Self { load, pattern: pattern(), answered: 0, done }
+    }
+
+    fn fill(&self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        // Ends when the send buffer is full.
+        while io.send(connection, &self.pattern).is_ok_and(|sent| sent == WRITE) {}
+    }
+
+    fn request(&self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        // A request fits: nothing else is on its way.
+        let _ = io.send(connection, &self.pattern[..MESSAGE]);
+    }
+}
+
+impl Service for Client {
+    fn on_start(&mut self, io: &mut Io<'_, '_>) {
+        // A refusal shows: nothing is transferred then.
+        let _ = io.connect(Connect::to(SocketAddr::new(SERVER.into(), PORT)));
+    }
+
+    fn on_connected(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        match self.load {
+            Load::Bulk => self.fill(connection, io),
+            Load::Requests => self.request(connection, io),
+        }
+    }
+
+    fn on_writable(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        if self.load == Load::Bulk {
+            self.fill(connection, io);
+        }
+    }
+
+    fn on_readable(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        while let Ok(Some(text)) = io.receive(connection) {
+            self.answered += text.total_len();
+            io.release(text);
+        }
+        if self.answered >= MESSAGE {
+            self.answered = 0;
+            self.done.fetch_add(1, Ordering::Relaxed);
+            self.request(connection, io);
+        }
+    }
+}
+
+struct Server {
+    load: Load,
+    done: Arc<AtomicU64>,
+}
+
+impl Service for Server {
+    fn on_readable(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        while let Ok(Some(text)) = io.receive(connection) {
+            match self.load {
+                Load::Bulk => {
+                    self.done.fetch_add(text.total_len() as u64, Ordering::Relaxed);
+                    io.release(text);
+                }
+                Load::Requests => {
+                    if let Err((_, Some(text))) = io.send_frame(connection, text) {
+                        io.release(text);
+                    }
+                }
+            }
+        }
+    }
+}
