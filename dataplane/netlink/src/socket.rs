@@ -16,8 +16,9 @@ use rustix::net::{RecvFlags, recv, sockopt};
 
 use crate::error::{Error, Result};
 
-/// The kernel fills dump datagrams up to 32 KiB when the reader offers that much.
-const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+/// The kernel fills dump datagrams up to 32 KiB when the reader offers that much. A buffer of this size is mapped, not
+/// taken from the heap: pages that no answer reaches cost nothing.
+const DATAGRAM_BYTES_MAX: usize = 256 * 1024;
 /// rtnetlink answers within the system call; this only guards against a hung kernel.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
