@@ -18,7 +18,7 @@
 
 use std::num::NonZeroU32;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
@@ -121,6 +121,8 @@ pub struct Region {
     pages: Pages,
     backing: Option<Backing>,
     depot: ArrayQueue<Magazine>,
+    /// Chunks from this one on were never given out. They are the last to be: what goes round stays few, and in caches.
+    untouched: AtomicU32,
     /// Single chunks: frames dropped outside a pool's reach, and what the depot had no slot for.
     strays: SegQueue<u32>,
     strayed: AtomicU64,
@@ -198,15 +200,12 @@ impl Region {
             pages,
             backing: Some(backing),
             depot,
+            untouched: AtomicU32::new(0),
             strays: SegQueue::new(),
             strayed: AtomicU64::new(0),
             shares: AtomicBool::new(false),
             unsettled: SegQueue::new(),
         });
-        let all: Vec<u32> = (0..chunks as u32).rev().collect();
-        for few in all.chunks(MAGAZINE_MAX) {
-            region.deposit(few);
-        }
         let mut regions = REGIONS.lock().unwrap_or_else(PoisonError::into_inner);
         regions.retain(|known| known.strong_count() > 0);
         regions.push(Arc::downgrade(&region));
@@ -284,7 +283,7 @@ impl Region {
     /// Chunks lying in the depot. Exact only while no worker runs.
     pub fn at_home(&self) -> usize {
         let mut held = Vec::new();
-        let mut count = self.strays.len();
+        let mut count = self.strays.len() + self.chunks - self.untouched.load(Ordering::Relaxed) as usize;
         while let Some(magazine) = self.depot.pop() {
             count += magazine.len;
             held.push(magazine);
@@ -317,7 +316,7 @@ impl Region {
         }
     }
 
-    /// Takes some free chunks: a full magazine where there is one, else single ones.
+    /// Takes some free chunks: a full magazine where there is one, else single ones, else such that were never used.
     pub(crate) fn withdraw(&self) -> Option<Magazine> {
         if let Some(magazine) = self.depot.pop() {
             return Some(magazine);
@@ -328,7 +327,15 @@ impl Region {
             magazine.chunks[magazine.len] = chunk;
             magazine.len += 1;
         }
-        (magazine.len > 0).then_some(magazine)
+        if magazine.len == 0 {
+            let end = self.chunks as u32;
+            let take = |from: u32| (from < end).then(|| end.min(from + MAGAZINE_MAX as u32));
+            let from = self.untouched.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+            magazine.len = (end - from).min(MAGAZINE_MAX as u32) as usize;
+            // The lowest number leaves a pool first.
+            magazine.chunks.iter_mut().zip((from..from + magazine.len as u32).rev()).for_each(|(to, chunk)| *to = chunk);
+        }
+        Some(magazine)
     }
 
     /// Address of a chunk's first byte.
