@@ -4,7 +4,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::common::Common;
-use crate::{capture, ctl, demo, doctor, echo, group, l3fwd, ping, sim, stats, top, trace};
+use crate::{capture, ctl, demo, doctor, echo, group, l3fwd, perf, ping, sim, stats, top, trace};
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -45,6 +45,14 @@ pub(crate) enum Command {
     Echo {
         #[command(flatten)]
         args: echo::Args,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Measure throughput, with iperf3 or ourselves at the other end
+    #[command(after_help = perf::AFTER_HELP)]
+    Perf {
+        #[command(flatten)]
+        args: perf::Args,
         #[command(flatten)]
         common: Common,
     },

@@ -5,7 +5,7 @@
 //! | `cli` | the command line as a whole |
 //! | `common` | options of every command that moves packets |
 //! | `grouping` | options of those that use a whole interface group |
-//! | `l3fwd`, `echo`, `ping`, `capture`, `group`, `doctor`, `stats`, `top`, `trace`, `ctl`, `sim`, `demo` | the subcommands |
+//! | `l3fwd`, `echo`, `perf`, `ping`, `capture`, `group`, `doctor`, `stats`, `top`, `trace`, `ctl`, `sim`, `demo` | the subcommands |
 //! | `session` | a dataplane that runs until it is told to stop: progress, control socket, summary |
 //! | `control` | the socket by which `stats`, `top` and `ctl` talk to a running command |
 //! | `snapshot`, `window` | counters as data, and what was counted between two looks |
@@ -33,6 +33,7 @@ mod logging;
 mod metrics;
 mod napi;
 mod output;
+mod perf;
 mod ping;
 mod progress;
 mod session;
@@ -64,6 +65,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::L3fwd { args, common } => l3fwd::run(args, common),
         Command::Echo { args, common } => echo::run(args, common),
+        Command::Perf { args, common } => perf::run(args, common),
         Command::Ping { args, common } => ping::run(args, common),
         Command::Capture(args) => capture::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -66,6 +66,14 @@ pub(crate) trait Part: Send {
         false
     }
 
+    /// Whether a line on progress is wanted now and then.
+    fn shows_progress(&self) -> bool {
+        true
+    }
+
+    /// It is time to stop, and the dataplane still runs: for a last word, soon.
+    fn ending(&mut self) {}
+
     /// Called between the stop of the dataplane and the summary.
     fn stopped(&mut self) {}
 }
@@ -314,11 +322,15 @@ impl Shared {
             }
             if Instant::now() >= next {
                 next += common.stats_interval;
-                self.snapshot().iter().for_each(|snapshot| progress.show(snapshot));
+                self.snapshot().iter().filter(|_| self.shows_progress()).for_each(|snapshot| progress.show(snapshot));
             }
         };
         progress.finish();
         ended
+    }
+
+    fn shows_progress(&self) -> bool {
+        self.running().as_ref().is_some_and(|(_, part)| part.shows_progress())
     }
 
     fn tend(&self) {
@@ -351,6 +363,7 @@ impl Shared {
 
     fn stop(&self, napi: NapiThreads) -> anyhow::Result<Snapshot> {
         let (runtime, mut part) = self.running().take().context("stopped twice")?;
+        part.ending();
         let uptime_ms = self.uptime_ms();
         // While the program is attached the interface still has the NAPI whose thread is to go.
         drop(napi);

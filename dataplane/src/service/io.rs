@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use tailwater_stack::tcp::congestion::Control;
 use tailwater_stack::tcp::{Connect, ConnectError, ConnectionId, TcpError, TcpSnapshot};
 use tailwater_stack::udp::BindError;
 use tailwater_stack::{DropReason, EchoRequest, Instant, Sent, SocketId, Stack};
@@ -68,6 +69,11 @@ impl<'a, 'c> Io<'a, 'c> {
     /// Opens a further socket in this worker only: the XDP program knows nothing of it.
     pub fn bind_udp(&mut self, local: SocketAddr, remote: Option<SocketAddr>) -> Result<SocketId, BindError> {
         self.stack.udp_bind(local, remote)
+    }
+
+    /// Where a socket is bound.
+    pub fn udp_local(&self, socket: SocketId) -> Option<SocketAddr> {
+        self.stack.udp_local(socket)
     }
 
     /// Sends a datagram of `len` bytes, written by `write` straight into the frame(s) it leaves in: `write` is called
@@ -153,6 +159,15 @@ impl<'a, 'c> Io<'a, 'c> {
     /// Holds small segments back while others are unacknowledged, or not.
     pub fn set_nagle(&mut self, connection: ConnectionId, nagle: bool) -> Result<(), TcpError> {
         self.stack.tcp_set_nagle(connection, nagle, &mut self.env)
+    }
+
+    /// Puts another congestion control in place of the connection's.
+    pub fn set_congestion_control(
+        &mut self,
+        connection: ConnectionId,
+        control: &'static Control,
+    ) -> Result<(), TcpError> {
+        self.stack.tcp_set_congestion_control(connection, control, &mut self.env)
     }
 
     /// Everything about a connection.

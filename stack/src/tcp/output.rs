@@ -96,6 +96,7 @@ impl<B: Buffer> Tcb<B> {
         let len = self.transmit(at, cx)?;
         cx.stack.tcp.counters.segments_resent += 1;
         self.retransmitted_bytes += u64::from(len);
+        self.segments_resent += 1;
         let now_ts = self.now_ts(cx);
         self.recovery.on_resent(now_ts);
         Some(len)

@@ -136,6 +136,7 @@ pub(super) struct Tcb<B> {
 
     pub(super) news: News,
     pub(super) retransmitted_bytes: u64,
+    pub(super) segments_resent: u32,
 }
 
 /// The stack around a connection, lent for one call.
@@ -230,6 +231,7 @@ impl<B: Buffer> Tcb<B> {
             user_timeout_s: None,
             news: News::default(),
             retransmitted_bytes: 0,
+            segments_resent: 0,
         }
     }
 

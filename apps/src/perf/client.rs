@@ -1,0 +1,165 @@
+//! The client: one test, as its protocol goes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use tailwater_dataplane::clock;
+
+use super::book::{Book, Row};
+use super::conversation::{Conversation, Trouble};
+use super::cpu::CpuTime;
+use super::desk::{Desk, Event, Met, Order};
+use super::document::{Document, Ending};
+use super::protocol::{Cookie, RESULTS_MAX, Results, State};
+use super::report::Reporter;
+use super::settings::{End, Settings};
+use super::test::Test;
+use crate::failure::Failure;
+
+/// How long the server may take to answer at all; SYNs go out again meanwhile.
+const CONNECT: Duration = Duration::from_secs(20);
+/// How long each step of a handshake may take.
+const STEP: Duration = Duration::from_secs(30);
+/// Longest that a test whose end is a number of bytes may last.
+const UNTIMED_MAX: Duration = Duration::from_secs(86_400);
+/// How long the workers may take for their last samples.
+const BOOKS: Duration = Duration::from_secs(10);
+/// The session: there is one.
+const SESSION: u64 = 1;
+
+pub(super) struct Client {
+    pub(super) desk: Arc<Desk>,
+    pub(super) events: Receiver<Event>,
+    pub(super) remote: SocketAddr,
+    pub(super) settings: Settings,
+    pub(super) cookie: Cookie,
+    pub(super) reporter: Reporter,
+}
+
+impl Client {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let Self { desk, events, remote, settings, cookie, reporter } = self;
+        reporter.connecting(remote);
+        let on_interval = |rows: &[Row]| reporter.interval(rows);
+        let on_turned_away = |_| {};
+        let mut talk = Conversation::new(&desk, &events, SESSION, 0, &on_interval, &on_turned_away);
+        let mut document = Document::new(End::Client, &Met { remote, cookie: Some(cookie), smss: 0 });
+        document.settings = Some(settings.clone());
+        let outcome = hold(&mut talk, remote, settings, cookie, &mut document, &reporter);
+        if outcome == Err(Trouble::Interrupted) {
+            talk.say_state(State::ClientTerminate);
+        }
+        talk.leave(!matches!(outcome, Ok(()) | Err(Trouble::Interrupted)), false);
+        document.intervals = std::mem::take(&mut talk.intervals);
+        document.trouble = outcome.as_ref().err().map(Trouble::to_string);
+        reporter.end(&document);
+        if desk.events_lost() > 0 {
+            tracing::warn!(lost = desk.events_lost(), "samples were lost: intervals are incomplete");
+        }
+        outcome.map_err(|trouble| explain(trouble, remote))
+    }
+}
+
+/// One session, from the connection to the good-bye.
+fn hold(
+    talk: &mut Conversation<'_>,
+    remote: SocketAddr,
+    settings: Settings,
+    cookie: Cookie,
+    document: &mut Document,
+    reporter: &Reporter,
+) -> Result<(), Trouble> {
+    let _ = talk.desk.order(0, Order::Call(SESSION, remote));
+    let met = talk.wait(CONNECT, "no answer to our SYN", |talk| talk.met.take())?;
+    (document.control, document.cookie) = (met, Some(cookie));
+    talk.say(cookie.0.to_vec());
+    talk.expect(State::ParamExchange, STEP)?;
+    talk.say_json(&settings.to_parameters())?;
+    let answers = settings.transactions.is_some();
+    match talk.state(STEP, "it did not take the parameters")? {
+        State::CreateStreams if !answers => {}
+        State::AnswerRequests if answers => {}
+        State::CreateStreams => return Err(Trouble::OnlyBulk),
+        state => return Err(Trouble::Protocol(format!("{state:?} came in place of CreateStreams"))),
+    }
+    let test = Arc::new(Test::new(SESSION, End::Client, cookie, settings, remote, talk.desk.workers()));
+    for worker in 0..talk.desk.workers() {
+        let _ = talk.desk.order(worker, Order::Begin(Arc::clone(&test)));
+    }
+    let places = talk.gather(&test, STEP)?;
+    document.streams = talk.opened.clone();
+    talk.expect(State::TestStart, STEP)?;
+    talk.expect(State::TestRunning, STEP)?;
+    let before = CpuTime::now();
+    begin(talk, &test, places);
+    reporter.connected(document);
+    run(talk, &test)?;
+    let used = before.until(&CpuTime::now());
+    talk.say_state(State::TestEnd);
+    let Some(book) = &talk.book else { return Err(Trouble::Stream("no books".into())) };
+    let ours = book.results().with_cpu(used);
+    document.ending = Some(Ending { totals: book.totals(None), host: used, ours: ours.clone(), theirs: None });
+    talk.expect(State::ExchangeResults, STEP)?;
+    talk.say_json(&ours)?;
+    let theirs = talk.json(RESULTS_MAX, STEP, "the results did not come")?;
+    let theirs: Results =
+        serde_json::from_slice(&theirs).map_err(|error| Trouble::Protocol(format!("results: {error}")))?;
+    let Some(book) = &talk.book else { return Err(Trouble::Stream("no books".into())) };
+    document.ending = Some(Ending { totals: book.totals(Some(&theirs)), host: used, ours, theirs: Some(theirs) });
+    talk.expect(State::DisplayResults, STEP)?;
+    talk.say_state(State::IperfDone);
+    Ok(())
+}
+
+fn begin(talk: &mut Conversation<'_>, test: &Test, places: Vec<usize>) {
+    let now_ns = clock::now_ns();
+    let settings = &test.settings;
+    talk.book = Some(Book::new(End::Client, settings, talk.desk.interval_ns, now_ns, talk.opened.clone()));
+    test.start(places, now_ns);
+    if settings.volume().is_none() {
+        test.end_at(now_ns + (settings.omit + settings.time).as_nanos() as u64);
+    }
+}
+
+/// Until the time is over, or everything is through.
+fn run(talk: &mut Conversation<'_>, test: &Test) -> Result<(), Trouble> {
+    let settings = &test.settings;
+    let senders = (0..settings.streams()).filter(|&place| settings.sends(End::Client, place)).count();
+    let longest = match settings.volume() {
+        None => settings.omit + settings.time + BOOKS,
+        Some(_) => UNTIMED_MAX,
+    };
+    talk.wait(longest, "the test does not end", |talk| {
+        // A server has nothing to say now but that it gives up.
+        if let Some(state) = talk.next_state() {
+            return Some(
+                state.and_then(|state| Err(Trouble::Protocol(format!("{state:?} came in the midst of a test")))),
+            );
+        }
+        if settings.volume().is_some() && senders > 0 && talk.sent >= senders {
+            test.end_at(clock::now_ns());
+        }
+        (clock::now_ns() >= test.ended_ns()).then_some(Ok(()))
+    })??;
+    talk.close_books(BOOKS)
+}
+
+/// With the hint that fits.
+fn explain(trouble: Trouble, remote: SocketAddr) -> anyhow::Error {
+    let hint = match &trouble {
+        Trouble::Interrupted => return Failure::new("interrupted", "").into(),
+        Trouble::Gone(why) if why.contains("nobody listens") => {
+            format!("start one there: `tailwater perf -s -i IF -p {0}` or `iperf3 -s -p {0}`", remote.port())
+        }
+        Trouble::Gone(_) | Trouble::Silent(_) => {
+            "is the server up, and on the link of -i? -v shows what was set up".to_owned()
+        }
+        Trouble::Busy => "a server runs one test at a time".to_owned(),
+        Trouble::Fault(134) => "leave -C out, or name one that both ends have".to_owned(),
+        Trouble::OnlyBulk => "run `tailwater perf -s` there, or ask an echo server: --peer echo".to_owned(),
+        Trouble::GaveUp | Trouble::Fault(_) | Trouble::Protocol(_) | Trouble::Stream(_) => String::new(),
+    };
+    Failure::new(format!("{}: {trouble}", super::settings::shown(remote)), hint).into()
+}

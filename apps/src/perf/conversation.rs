@@ -1,0 +1,334 @@
+//! The director's end of a control connection: it may wait, and everything it waits for has a time limit.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tailwater_stack::tcp::CloseReason;
+
+use super::book::{Book, Row};
+use super::desk::{Desk, Event, Met, Opened, Order};
+use super::protocol::{State, describe_fault, framed};
+use super::test::Test;
+use super::worker::told;
+
+/// How often it is checked whether the command is to end.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why a session ended before its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The command is to end.
+    Interrupted,
+    /// The control connection could not be opened, or is over.
+    Gone(String),
+    /// The other end said that it gives up.
+    GaveUp,
+    /// The server is busy.
+    Busy,
+    /// The server has refused, with this number.
+    Fault(u32),
+    /// The other end does not keep to the protocol.
+    Protocol(String),
+    /// It stopped saying anything.
+    Silent(String),
+    Stream(String),
+    /// The server does not answer requests.
+    OnlyBulk,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interrupted => f.write_str("interrupted"),
+            Self::Gone(why) => write!(f, "control connection: {why}"),
+            Self::GaveUp => f.write_str("the other end has given up"),
+            Self::Busy => f.write_str("the server is busy running a test; try again later"),
+            Self::Fault(number) => write!(f, "the server refused: {}", describe_fault(*number)),
+            Self::Protocol(what) => write!(f, "the other end does not speak iperf3's protocol: {what}"),
+            Self::Silent(what) => write!(f, "the other end has stopped: {what}"),
+            Self::Stream(why) => write!(f, "a stream: {why}"),
+            Self::OnlyBulk => f.write_str("the server answers no requests: it is an iperf3"),
+        }
+    }
+}
+
+pub(super) struct Conversation<'a> {
+    pub(super) desk: &'a Arc<Desk>,
+    events: &'a Receiver<Event>,
+    pub(super) session: u64,
+    worker: usize,
+    heard: VecDeque<u8>,
+    gone: Option<String>,
+    lost: Option<String>,
+    /// By ticket, or as they came.
+    pub(super) opened: Vec<Opened>,
+    /// Streams that have sent all they had to.
+    pub(super) sent: usize,
+    pub(super) met: Option<Met>,
+    pub(super) book: Option<Book>,
+    pub(super) intervals: Vec<Vec<Row>>,
+    /// Shows an interval.
+    on_interval: &'a dyn Fn(&[Row]),
+    on_turned_away: &'a dyn Fn(SocketAddr),
+}
+
+impl<'a> Conversation<'a> {
+    pub(super) fn new(
+        desk: &'a Arc<Desk>,
+        events: &'a Receiver<Event>,
+        session: u64,
+        worker: usize,
+        on_interval: &'a dyn Fn(&[Row]),
+        on_turned_away: &'a dyn Fn(SocketAddr),
+    ) -> Self {
+        Self {
+            desk,
+            events,
+            session,
+            worker,
+            heard: VecDeque::new(),
+            gone: None,
+            lost: None,
+            opened: Vec::new(),
+            sent: 0,
+            met: None,
+            book: None,
+            intervals: Vec::new(),
+            on_interval,
+            on_turned_away,
+        }
+    }
+
+    // ---- saying -----------------------------------------------------------------------------
+
+    pub(super) fn say(&self, bytes: Vec<u8>) {
+        // A dozen orders are never too many for the queue; a worker that does not look is gone, which will be noticed.
+        let _ = self.desk.order(self.worker, Order::Say(self.session, bytes));
+    }
+
+    pub(super) fn say_state(&self, state: State) {
+        self.say(vec![state.byte()]);
+    }
+
+    pub(super) fn say_json(&self, value: &impl serde::Serialize) -> Result<(), Trouble> {
+        let json = serde_json::to_vec(value).map_err(|error| Trouble::Protocol(error.to_string()))?;
+        self.say(framed(&json));
+        Ok(())
+    }
+
+    /// Leaves. `reset`: without a last word.
+    pub(super) fn leave(&self, reset: bool, release: bool) {
+        for worker in 0..self.desk.workers() {
+            let release = release && worker == self.worker;
+            let _ = self.desk.order(worker, Order::Disband { session: self.session, reset, release });
+        }
+    }
+
+    // ---- hearing ----------------------------------------------------------------------------
+
+    /// The next state that the other end goes into.
+    pub(super) fn state(&mut self, patience: Duration, what: &str) -> Result<State, Trouble> {
+        self.wait(patience, what, Self::next_state)?
+    }
+
+    /// Waits for this very state.
+    pub(super) fn expect(&mut self, state: State, patience: Duration) -> Result<(), Trouble> {
+        match self.state(patience, &format!("{state:?} did not come"))? {
+            got if got == state => Ok(()),
+            got => Err(Trouble::Protocol(format!("{got:?} came in place of {state:?}"))),
+        }
+    }
+
+    /// A state, if one has come; those that end everything are troubles.
+    pub(super) fn next_state(&mut self) -> Option<Result<State, Trouble>> {
+        let byte = *self.heard.front()?;
+        Some(match State::of(byte) {
+            Some(State::AccessDenied) => Err(Trouble::Busy),
+            Some(State::ServerTerminate | State::ClientTerminate) => Err(Trouble::GaveUp),
+            Some(State::ServerError) => {
+                let number = self.heard.iter().skip(1).take(4).fold(0, |number, &byte| number << 8 | u32::from(byte));
+                if self.heard.len() < 5 && self.gone.is_none() {
+                    return None;
+                }
+                Err(Trouble::Fault(number))
+            }
+            Some(state) => {
+                self.heard.pop_front();
+                Ok(state)
+            }
+            None => Err(Trouble::Protocol(format!("{byte} is no state"))),
+        })
+    }
+
+    /// JSON with its length in front, of `max` bytes at most.
+    pub(super) fn json(&mut self, max: usize, patience: Duration, what: &str) -> Result<Vec<u8>, Trouble> {
+        self.wait(patience, what, |this| {
+            let len = this.heard.iter().take(4).fold(0, |len, &byte| len << 8 | usize::from(byte));
+            if this.heard.len() < 4 {
+                return None;
+            }
+            if len > max {
+                return Some(Err(Trouble::Protocol(format!("{what}: {len} bytes are more than {max}"))));
+            }
+            if this.heard.len() < 4 + len {
+                return None;
+            }
+            this.heard.drain(..4);
+            Some(Ok(this.heard.drain(..len).collect()))
+        })?
+    }
+
+    /// Waits until `ready` has something, or it cannot have any more.
+    pub(super) fn wait<T>(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        mut ready: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<T, Trouble> {
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(value) = ready(self) {
+                return Ok(value);
+            }
+            if let Some(why) = self.gone.take() {
+                return Err(Trouble::Gone(why));
+            }
+            if let Some(why) = self.lost.take() {
+                return Err(Trouble::Stream(why));
+            }
+            if self.desk.stopping() {
+                return Err(Trouble::Interrupted);
+            }
+            if Instant::now() >= until {
+                return Err(Trouble::Silent(what.to_owned()));
+            }
+            self.take_one(until);
+        }
+    }
+
+    /// The next event, if one comes soon.
+    fn take_one(&mut self, until: Instant) {
+        let at_most = until.saturating_duration_since(Instant::now()).min(LOOK);
+        match self.events.recv_timeout(at_most) {
+            Ok(event) => self.take(event),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.gone = Some("the dataplane has ended".into()),
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let ours = self.session;
+        match event {
+            Event::Heard { session, bytes } if session == ours => self.heard.extend(bytes),
+            Event::HungUp { session, reason } if session == ours => self.gone = Some(ended(reason)),
+            Event::NotConnected { session, why } if session == ours => self.gone = Some(why),
+            Event::Control { session, control, .. } if session == ours => self.met = Some(control),
+            Event::Opened { session, stream } if session == ours => self.opened.push(stream),
+            Event::StreamLost { session, why } if session == ours => self.lost = Some(why),
+            Event::Sent { session } if session == ours => self.sent += 1,
+            Event::Sample { session, sample } if session == ours => {
+                let Some(book) = &mut self.book else { return };
+                book.note(&sample);
+                while let Some(rows) = book.next_interval() {
+                    (self.on_interval)(&rows);
+                    self.intervals.push(rows);
+                }
+            }
+            Event::TurnedAway(remote) => (self.on_turned_away)(remote),
+            // News of a session before.
+            _ => {}
+        }
+    }
+
+    // ---- a test -----------------------------------------------------------------------------
+
+    /// Waits until all streams are there, and sorts them into their places, in the order in which the client opened them.
+    pub(super) fn gather(&mut self, test: &Test, patience: Duration) -> Result<Vec<usize>, Trouble> {
+        let streams = test.settings.streams();
+        let what = format!("not all of {streams} streams came");
+        self.wait(patience, &what, |this| (this.opened.len() >= streams).then_some(()))?;
+        // A connection's first packet came before the client opened the next one, whichever workers they came to.
+        if test.end == super::settings::End::Server {
+            self.opened.sort_by_key(|stream| stream.opened_ns);
+        } else {
+            self.opened.sort_by_key(|stream| stream.ticket);
+        }
+        let mut places = vec![0; streams];
+        for (place, stream) in self.opened.iter().enumerate() {
+            if let Some(at) = places.get_mut(stream.ticket) {
+                *at = place;
+            }
+        }
+        Ok(places)
+    }
+
+    /// Waits until every worker has sent its last samples.
+    pub(super) fn close_books(&mut self, patience: Duration) -> Result<(), Trouble> {
+        // What happens to the connections meanwhile changes nothing.
+        let complete = |this: &mut Self| this.book.as_ref().is_none_or(Book::is_complete).then_some(());
+        match self.wait(patience, "", complete) {
+            Err(Trouble::Silent(_)) => Err(Trouble::Stream("a worker has sent no last sample; this is a bug".into())),
+            outcome => outcome,
+        }
+    }
+}
+
+fn ended(reason: CloseReason) -> String {
+    told(reason).to_owned()
+}
+
+/// The date as iperf3 writes it, and seconds since 1970.
+pub(super) fn timestamp() -> (String, u64) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    (date(now), now)
+}
+
+/// RFC 9110 §5.6.7: `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn date(secs: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (days, rest) = (secs / 86_400, secs % 86_400);
+    let weekday = DAYS.get((days % 7) as usize).copied().unwrap_or_default();
+    // Years begin in March, so that the leap day is their last; 719468 days lie between 1 March of year 0 and 1970.
+    let from_zero = days + 719_468;
+    let era = from_zero / 146_097;
+    let day_of_era = from_zero % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    let year = era * 400 + year_of_era + u64::from(month < 2);
+    let name = MONTHS.get(month as usize).copied().unwrap_or_default();
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    format!("{weekday}, {day:02} {name} {year} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
+/// Like `uname -a`, as far as it matters for a measurement.
+pub(super) fn system() -> &'static str {
+    static SYSTEM: OnceLock<String> = OnceLock::new();
+    SYSTEM.get_or_init(|| {
+        let uname = rustix::system::uname();
+        let [sysname, node, release, version, machine] =
+            [uname.sysname(), uname.nodename(), uname.release(), uname.version(), uname.machine()]
+                .map(|part| part.to_string_lossy().into_owned());
+        format!("{sysname} {node} {release} {version} {machine}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(date(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
+        assert_eq!(date(1_735_689_599), "Tue, 31 Dec 2024 23:59:59 GMT");
+    }
+}
