@@ -16,10 +16,13 @@ use tailwater_dataplane::forwarding::ForwardingPlane;
 use tailwater_dataplane::graph::GraphSpec;
 use tailwater_dataplane::live::{Change, ChangeError, EventLog, Transaction};
 use tailwater_dataplane::runtime::{Runtime, RuntimeConfig};
+use tailwater_dataplane::service::Census;
 use tailwater_xdp::{Host, Place};
 
 use crate::common::Common;
-use crate::control::{Caller, Changed, Dump, Identity, KindInfo, Link, Links, Refusal, Request, Server};
+use crate::control::{
+    Caller, Changed, Connections, ConnectionsQuery, Dump, Identity, KindInfo, Link, Links, Refusal, Request, Server,
+};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::metrics::{Endpoint, Serving};
@@ -95,6 +98,8 @@ struct Shared {
     scrapes: OnceLock<Box<dyn Fn() -> Counts + Send + Sync>>,
     /// The links as the forwarder sees them, where there is one.
     plane: Option<Arc<ForwardingPlane>>,
+    /// Who lists connections, where there are any.
+    census: Option<Arc<Census>>,
     /// `None` once it is being stopped.
     running: Mutex<Option<(Runtime, Box<dyn Part>)>>,
 }
@@ -128,6 +133,7 @@ impl Plan<'_> {
             note: (config.place == Place::Kernel).then(|| KERNEL_NOTE.to_owned()),
             scrapes: OnceLock::new(),
             plane: services.find(),
+            census: services.find(),
             running: Mutex::new(Some((runtime, Box::new(part)))),
         });
         let server = listen(&shared, events);
@@ -247,6 +253,7 @@ impl Shared {
             Request::Kinds => self.with_runtime(|runtime| {
                 serde_json::to_value(runtime.registry().kinds().map(KindInfo::of).collect::<Vec<_>>())
             })?,
+            Request::Connections(query) => serde_json::to_value(self.connections(&query)?),
             Request::Trace(config) => {
                 let begun = self.with_runtime(|runtime| runtime.trace(&config))?;
                 begun.map_err(|error| Refusal::new("failed", error.to_string()))?;
@@ -268,6 +275,13 @@ impl Shared {
             }
         };
         answer.map_err(|error| Refusal::new("failed", error.to_string()))
+    }
+
+    /// Waits for workers, but keeps nobody else from the runtime meanwhile.
+    fn connections(&self, query: &ConnectionsQuery) -> Result<Connections, Refusal> {
+        let controls = self.with_runtime(|runtime| runtime.controls())?;
+        let Some(census) = &self.census else { return Ok(Connections::default()) };
+        query.answer(census, &controls)
     }
 
     fn links(&self, runtime: &Runtime) -> Links {
