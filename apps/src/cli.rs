@@ -4,7 +4,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::common::Common;
-use crate::{capture, ctl, demo, doctor, echo, group, l3fwd, ping, sim, ss, stats, top, trace};
+use crate::{capture, ctl, demo, doctor, echo, group, http, l3fwd, ping, sim, ss, stats, top, trace};
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -49,6 +49,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Serve and download by HTTP, on our own TCP
+    #[command(after_help = http::AFTER_HELP)]
+    Http(http::Args),
     /// Send echo requests from an address of our own
     #[command(after_help = ping::AFTER_HELP)]
     Ping {

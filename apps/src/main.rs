@@ -5,7 +5,7 @@
 //! | `cli` | the command line as a whole |
 //! | `common` | options of every command that moves packets |
 //! | `grouping` | options of those that use a whole interface group |
-//! | `l3fwd`, `echo`, `ping`, `capture`, `group`, `doctor`, `stats`, `ss`, `top`, `trace`, `ctl`, `sim`, `demo` | the subcommands |
+//! | `l3fwd`, `echo`, `http`, `ping`, `capture`, `group`, `doctor`, `stats`, `ss`, `top`, `trace`, `ctl`, `sim`, `demo` | the subcommands |
 //! | `session` | a dataplane that runs until it is told to stop: progress, control socket, summary |
 //! | `control` | the socket by which `stats`, `ss`, `top` and `ctl` talk to a running command |
 //! | `snapshot`, `window` | counters as data, and what was counted between two looks |
@@ -27,6 +27,7 @@ mod failure;
 mod group;
 mod grouping;
 mod hosting;
+mod http;
 mod interrupt;
 mod l3fwd;
 mod logging;
@@ -65,6 +66,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::L3fwd { args, common } => l3fwd::run(args, common),
         Command::Echo { args, common } => echo::run(args, common),
+        Command::Http(args) => http::run(args),
         Command::Ping { args, common } => ping::run(args, common),
         Command::Capture(args) => capture::run(args),
         Command::Doctor(args) => doctor::run(args),

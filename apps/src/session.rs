@@ -53,6 +53,16 @@ pub(crate) trait Part: Send {
         None
     }
 
+    /// Whether the command has done what it was started for, by its own account.
+    fn is_done(&mut self) -> bool {
+        false
+    }
+
+    /// How often the part is asked.
+    fn look(&self) -> Duration {
+        LOOK
+    }
+
     /// Whether `enough` is to be asked several times a second.
     fn looks(&self) -> bool {
         false
@@ -308,12 +318,13 @@ impl Shared {
     /// Until it is time to stop. An error is reported after the stop, which happens anyway.
     fn watch(&self, common: &Common, interrupt: &Interrupt) -> anyhow::Result<()> {
         let mut progress = Progress::start(self.command, common.json);
+        let look = self.running().as_ref().map_or(LOOK, |(_, part)| part.look());
         let end = common.duration.map(|duration| self.started + duration);
         let mut next = self.started + common.stats_interval;
         let mut tended = self.started;
         let ended = loop {
             let now = Instant::now();
-            let until = end.unwrap_or(next).min(next).saturating_duration_since(now).min(LOOK);
+            let until = end.unwrap_or(next).min(next).saturating_duration_since(now).min(look);
             if interrupt.wait(until) || end.is_some_and(|end| Instant::now() >= end) {
                 break Ok(());
             }
@@ -356,8 +367,8 @@ impl Shared {
         if let Some(failure) = part.failure() {
             return Err(failure);
         }
-        if !part.looks() {
-            return Ok(false);
+        if part.is_done() || !part.looks() {
+            return Ok(part.is_done());
         }
         let report = runtime.report();
         Ok(part.enough(&Snapshot::of(self.command, self.uptime_ms(), &report, Counts::new())))
