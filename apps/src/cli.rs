@@ -4,7 +4,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::common::Common;
-use crate::{capture, ctl, demo, doctor, echo, group, l3fwd, perf, ping, sim, stats, top, trace};
+use crate::{capture, ctl, demo, doctor, echo, group, http, l3fwd, perf, ping, sim, ss, stats, top, trace};
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -12,6 +12,7 @@ Start here:
   tailwater demo                          a network in a box: forwards and echoes, and cleans up
   tailwater l3fwd -i eth1 -i eth2         forward between two interfaces by the kernel's routes
   tailwater stats                         counters of what runs
+  tailwater ss                            its TCP connections
   tailwater top                           the same, per second and live
   tailwater ctl list                      its packet graph, to be changed while traffic flows
   tailwater group 7 up                    all interfaces of a group at once
@@ -56,6 +57,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Serve and download by HTTP, on our own TCP
+    #[command(after_help = http::AFTER_HELP)]
+    Http(http::Args),
     /// Send echo requests from an address of our own
     #[command(after_help = ping::AFTER_HELP)]
     Ping {
@@ -73,6 +77,9 @@ pub(crate) enum Command {
     /// Show the counters of a running command
     #[command(after_help = stats::AFTER_HELP)]
     Stats(stats::Args),
+    /// List the TCP connections of running commands
+    #[command(after_help = ss::AFTER_HELP)]
+    Ss(ss::Args),
     /// Watch a running command: workers, ports, queues, blocks, drops, per second
     #[command(after_help = top::AFTER_HELP)]
     Top(top::Args),

@@ -152,7 +152,8 @@ fn may_loop(source_port: u16, own_port: u16) -> bool {
     matches!(source_port, 7 | 13 | 17 | 19 | 37) || source_port == own_port
 }
 
-fn listener(text: &str) -> Result<SocketAddr, String> {
+/// Where to listen, from a command line.
+pub(crate) fn listener(text: &str) -> Result<SocketAddr, String> {
     match text.parse::<SocketAddr>() {
         Ok(listener) if listener.port() != 0 => Ok(listener),
         _ => Err("wanted an address and a port, such as 10.1.0.1:7 or [::]:7".to_owned()),

@@ -5,9 +5,9 @@
 //! | `cli` | the command line as a whole |
 //! | `common` | options of every command that moves packets |
 //! | `grouping` | options of those that use a whole interface group |
-//! | `l3fwd`, `echo`, `perf`, `ping`, `capture`, `group`, `doctor`, `stats`, `top`, `trace`, `ctl`, `sim`, `demo` | the subcommands |
+//! | `l3fwd`, `echo`, `http`, `perf`, `ping`, `capture`, `group`, `doctor`, `stats`, `ss`, `top`, `trace`, `ctl`, `sim`, `demo` | the subcommands |
 //! | `session` | a dataplane that runs until it is told to stop: progress, control socket, summary |
-//! | `control` | the socket by which `stats`, `top` and `ctl` talk to a running command |
+//! | `control` | the socket by which `stats`, `ss`, `top` and `ctl` talk to a running command |
 //! | `snapshot`, `window` | counters as data, and what was counted between two looks |
 //! | `summary`, `table` | the same as text for people |
 //! | `metrics` | the same as a page for Prometheus |
@@ -27,6 +27,7 @@ mod failure;
 mod group;
 mod grouping;
 mod hosting;
+mod http;
 mod interrupt;
 mod l3fwd;
 mod logging;
@@ -39,6 +40,7 @@ mod progress;
 mod session;
 mod sim;
 mod snapshot;
+mod ss;
 mod stats;
 mod summary;
 mod table;
@@ -66,10 +68,12 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::L3fwd { args, common } => l3fwd::run(args, common),
         Command::Echo { args, common } => echo::run(args, common),
         Command::Perf { args, common } => perf::run(args, common),
+        Command::Http(args) => http::run(args),
         Command::Ping { args, common } => ping::run(args, common),
         Command::Capture(args) => capture::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Stats(args) => stats::run(args),
+        Command::Ss(args) => ss::run(args),
         Command::Top(args) => top::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Ctl(args) => ctl::run(args),

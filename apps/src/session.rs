@@ -16,10 +16,13 @@ use tailwater_dataplane::forwarding::ForwardingPlane;
 use tailwater_dataplane::graph::GraphSpec;
 use tailwater_dataplane::live::{Change, ChangeError, EventLog, Transaction};
 use tailwater_dataplane::runtime::{Runtime, RuntimeConfig};
+use tailwater_dataplane::service::Census;
 use tailwater_xdp::{Host, Place};
 
 use crate::common::Common;
-use crate::control::{Caller, Changed, Dump, Identity, KindInfo, Link, Links, Refusal, Request, Server};
+use crate::control::{
+    Caller, Changed, Connections, ConnectionsQuery, Dump, Identity, KindInfo, Link, Links, Refusal, Request, Server,
+};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::metrics::{Endpoint, Serving};
@@ -48,6 +51,16 @@ pub(crate) trait Part: Send {
     /// What went wrong meanwhile, if that is reason to stop.
     fn failure(&mut self) -> Option<anyhow::Error> {
         None
+    }
+
+    /// Whether the command has done what it was started for, by its own account.
+    fn is_done(&mut self) -> bool {
+        false
+    }
+
+    /// How often the part is asked.
+    fn look(&self) -> Duration {
+        LOOK
     }
 
     /// Whether `enough` is to be asked several times a second.
@@ -103,6 +116,8 @@ struct Shared {
     scrapes: OnceLock<Box<dyn Fn() -> Counts + Send + Sync>>,
     /// The links as the forwarder sees them, where there is one.
     plane: Option<Arc<ForwardingPlane>>,
+    /// Who lists connections, where there are any.
+    census: Option<Arc<Census>>,
     /// `None` once it is being stopped.
     running: Mutex<Option<(Runtime, Box<dyn Part>)>>,
 }
@@ -136,6 +151,7 @@ impl Plan<'_> {
             note: (config.place == Place::Kernel).then(|| KERNEL_NOTE.to_owned()),
             scrapes: OnceLock::new(),
             plane: services.find(),
+            census: services.find(),
             running: Mutex::new(Some((runtime, Box::new(part)))),
         });
         let server = listen(&shared, events);
@@ -255,6 +271,7 @@ impl Shared {
             Request::Kinds => self.with_runtime(|runtime| {
                 serde_json::to_value(runtime.registry().kinds().map(KindInfo::of).collect::<Vec<_>>())
             })?,
+            Request::Connections(query) => serde_json::to_value(self.connections(&query)?),
             Request::Trace(config) => {
                 let begun = self.with_runtime(|runtime| runtime.trace(&config))?;
                 begun.map_err(|error| Refusal::new("failed", error.to_string()))?;
@@ -276,6 +293,13 @@ impl Shared {
             }
         };
         answer.map_err(|error| Refusal::new("failed", error.to_string()))
+    }
+
+    /// Waits for workers, but keeps nobody else from the runtime meanwhile.
+    fn connections(&self, query: &ConnectionsQuery) -> Result<Connections, Refusal> {
+        let controls = self.with_runtime(|runtime| runtime.controls())?;
+        let Some(census) = &self.census else { return Ok(Connections::default()) };
+        query.answer(census, &controls)
     }
 
     fn links(&self, runtime: &Runtime) -> Links {
@@ -302,12 +326,13 @@ impl Shared {
     /// Until it is time to stop. An error is reported after the stop, which happens anyway.
     fn watch(&self, common: &Common, interrupt: &Interrupt) -> anyhow::Result<()> {
         let mut progress = Progress::start(self.command, common.json);
+        let look = self.running().as_ref().map_or(LOOK, |(_, part)| part.look());
         let end = common.duration.map(|duration| self.started + duration);
         let mut next = self.started + common.stats_interval;
         let mut tended = self.started;
         let ended = loop {
             let now = Instant::now();
-            let until = end.unwrap_or(next).min(next).saturating_duration_since(now).min(LOOK);
+            let until = end.unwrap_or(next).min(next).saturating_duration_since(now).min(look);
             if interrupt.wait(until) || end.is_some_and(|end| Instant::now() >= end) {
                 break Ok(());
             }
@@ -354,8 +379,8 @@ impl Shared {
         if let Some(failure) = part.failure() {
             return Err(failure);
         }
-        if !part.looks() {
-            return Ok(false);
+        if part.is_done() || !part.looks() {
+            return Ok(part.is_done());
         }
         let report = runtime.report();
         Ok(part.enough(&Snapshot::of(self.command, self.uptime_ms(), &report, Counts::new())))

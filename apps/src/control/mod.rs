@@ -8,7 +8,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `protocol`, `kinds` | the messages |
+//! | `protocol`, `kinds`, `connections` | the messages |
 //! | `folder` | where sockets lie |
 //! | `server`, `lines`, `stream` | the answering side: connections, lines in, events out |
 //! | `client`, `choice` | the asking side, and which process is meant |
@@ -17,6 +17,7 @@
 
 mod choice;
 mod client;
+mod connections;
 mod folder;
 mod kinds;
 mod lines;
@@ -26,6 +27,7 @@ mod stream;
 
 pub(crate) use choice::{Choice, table};
 pub(crate) use client::{Peer, peers};
+pub(crate) use connections::{Connection, Connections, ConnectionsQuery, Listener, state};
 pub(crate) use kinds::{KindInfo, ParameterInfo};
 pub(crate) use protocol::{Changed, Dump, Identity, Link, Links, Refusal, Request, Subscribed};
 pub(crate) use server::{Caller, Server};

@@ -6,6 +6,8 @@ use tailwater_dataplane::graph::GraphSpec;
 use tailwater_dataplane::live::{Change, ChangeError, Transaction};
 use tailwater_dataplane::trace::TraceConfig;
 
+use super::ConnectionsQuery;
+
 /// Version of the protocol. A new operation does not change it; a changed meaning does.
 pub(crate) const VERSION: u32 = 1;
 /// Longest answer, in bytes; enough for a report of many workers.
@@ -34,6 +36,8 @@ pub(crate) enum Request {
     },
     /// What the other end of a pair of blocks has to know. Answered with [`Links`].
     Links,
+    /// TCP connections, so many at a time. Answered with [`Connections`](super::Connections).
+    Connections(ConnectionsQuery),
     /// The kinds of blocks there are. Answered with a list of [`KindInfo`](super::KindInfo).
     Kinds,
     /// Operations on the graph, all or none. Answered with a [`Changed`].

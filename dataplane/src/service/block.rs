@@ -8,6 +8,7 @@ use tailwater_stack::tcp::{Listen, TcpEvent};
 use tailwater_stack::wire::{arp, ethernet, icmpv6, ipv6, protocol};
 use tailwater_stack::{Event, Instant, InterfaceId, Route, Stack, Verdict};
 
+use super::census::CensusPage;
 use super::entropy::Entropy;
 use super::env::{DrainEnv, WorkerEnv};
 use super::flows::Flows;
@@ -109,6 +110,8 @@ struct StackBlock<S> {
     updates_refused: u64,
     /// Answers that found another worker's mailbox full.
     answers_lost: u64,
+    /// A list of connections that somebody waits for.
+    census: Option<Box<CensusPage>>,
 }
 
 impl<S: Service> StackBlock<S> {
@@ -139,6 +142,7 @@ impl<S: Service> StackBlock<S> {
             now_ns: 0,
             updates_refused: 0,
             answers_lost: 0,
+            census: None,
         })
     }
 
@@ -199,6 +203,17 @@ impl<S: Service> StackBlock<S> {
             let Some(frame) = mailbox.answers.pop() else { break };
             *context.originated += 1;
             self.ingest(InterfaceId(frame.port().into()), frame, context);
+        }
+    }
+
+    /// Goes on with the list that somebody waits for.
+    #[inline]
+    fn take_census(&mut self) {
+        let Some(mailbox) = self.mailboxes.get(self.worker) else { return };
+        let Some(mut page) = self.census.take().or_else(|| mailbox.census.take()) else { return };
+        match page.fill(&self.stack, Instant::from_nanos(self.now_ns)) {
+            true => mailbox.census.give_back(page),
+            false => self.census = Some(page),
         }
     }
 
@@ -291,6 +306,7 @@ impl<S: Service + 'static> Block for StackBlock<S> {
     fn poll(&mut self, context: &mut Context<'_>) {
         self.now_ns = context.now_ns;
         self.take_mail(context);
+        self.take_census();
         if !self.started && self.begun.load(Ordering::Acquire) {
             self.start(context);
         }
@@ -309,7 +325,8 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         let expects_mail = self.questions.is_some() || self.mailboxes.len() > 1;
         let start = (!self.started).then(|| self.now_ns + START_POLL_NS);
         let mail = (expects_mail && self.stack.held() > 0).then(|| self.now_ns + ANSWER_POLL_NS);
-        [stack, mail, start, self.service.deadline_ns()].into_iter().flatten().min()
+        let census = self.census.is_some().then_some(self.now_ns);
+        [stack, mail, start, census, self.service.deadline_ns()].into_iter().flatten().min()
     }
 
     fn held(&self) -> usize {

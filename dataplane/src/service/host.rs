@@ -10,6 +10,7 @@ use tailwater_stack::{Cidr, Config, InterfaceConfig, InterfaceId, MacAddress, Ne
 use tailwater_xdp::{Indirection, Mode};
 
 use super::block::{Assembly, Parts};
+use super::census::Census;
 use super::claim::{Claim, LOCAL_PORTS_MAX};
 use super::entropy::Entropy;
 use super::follower::Follower;
@@ -170,6 +171,7 @@ impl<S: Service + 'static> Host<S> {
             self.introduce(mac(link)?, config.mode, &mailboxes)?;
         }
         let begun = Arc::new(AtomicBool::new(false));
+        let census = Census::new(Arc::clone(&mailboxes), self.stack.tcp.listeners_max);
         let parts = Parts {
             stack: self.stack,
             interfaces: links.iter().map(|link| interface(link, shares_kernel)).collect::<Result<_, _>>()?,
@@ -181,6 +183,7 @@ impl<S: Service + 'static> Host<S> {
         };
         let mut services = Services::default();
         services.insert(Arc::new(Assembly::new(parts, self.service)));
+        services.insert(Arc::new(census));
         Ok(Prepared { services, follower, presence, addresses: self.addresses, mode: config.mode, workers, begun })
     }
 
@@ -190,10 +193,12 @@ impl<S: Service + 'static> Host<S> {
         let mailboxes: Arc<[Mailbox]> = (0..workers).map(|_| Mailbox::new()).collect();
         self.introduce(interface.mac, Mode::Exclusive, &mailboxes)?;
         let (stack, listeners) = (self.stack, self.listeners);
+        let census = Census::new(Arc::clone(&mailboxes), stack.tcp.listeners_max);
         let (taken, begun) = ([].into(), Arc::new(AtomicBool::new(true)));
         let parts = Parts { stack, interfaces: vec![interface], listeners, taken, begun, mailboxes, questions: None };
         let mut services = Services::default();
         services.insert(Arc::new(Assembly::new(parts, self.service)));
+        services.insert(Arc::new(census));
         Ok(services)
     }
 

@@ -18,6 +18,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tailwater_netlink::Link;
 use tailwater_stack::{Cidr, InterfaceConfig, InterfaceId, MacAddress, Route};
 
+use super::census::Pages;
 use crate::frame::Frame;
 use crate::runtime::{PortChange, PortChanges, PortListener};
 
@@ -56,11 +57,13 @@ pub(super) struct Mailbox {
     pub(super) updates: ArrayQueue<Update>,
     /// ARP replies and neighbour advertisements that worker 0 received.
     pub(super) answers: ArrayQueue<Frame>,
+    /// Lists of connections to be filled.
+    pub(super) census: Pages,
 }
 
 impl Mailbox {
     pub(super) fn new() -> Self {
-        Self { updates: ArrayQueue::new(UPDATES_MAX), answers: ArrayQueue::new(ANSWERS_MAX) }
+        Self { updates: ArrayQueue::new(UPDATES_MAX), answers: ArrayQueue::new(ANSWERS_MAX), census: Pages::new() }
     }
 }
 

@@ -43,6 +43,7 @@
 //! ```
 
 mod block;
+mod census;
 mod claim;
 mod entropy;
 mod env;
@@ -56,6 +57,7 @@ mod presence;
 mod reservation;
 
 pub(crate) use block::KIND;
+pub use census::{CENSUS_PAGE_MAX, Census, CensusError, CensusFilter, CensusListener, CensusPage, CensusQuery};
 pub use claim::LOCAL_PORTS_MAX;
 pub use host::{Addresses, Host, HostError, Prepared, graph, graph_of_group};
 pub use io::Io;

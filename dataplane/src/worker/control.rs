@@ -69,8 +69,7 @@ impl Control {
     fn ask(&self, request: Request) -> Result<(), Gone> {
         self.requests.push(request).map_err(|_| Gone)?;
         self.pending.store(true, Ordering::Release);
-        // A full counter means that the worker is being woken already.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        self.wake();
         Ok(())
     }
 
@@ -199,6 +198,12 @@ impl Control {
                 let _ = self.ask(Request::Report);
             }
         }
+    }
+
+    /// Wakes the worker, for whoever has left something where it looks in each turn.
+    pub fn wake(&self) {
+        // A full counter means that the worker is being woken already.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
     pub(super) fn wake_fd(&self) -> BorrowedFd<'_> {

@@ -230,6 +230,24 @@ impl<B: Buffer> Stack<B> {
         self.tcp.table.iter().map(move |tcb| tcb.snapshot(tcb.flow.zone.map_or(0, |zone| self.scope_of(zone)), now))
     }
 
+    /// Places for connections that there have been so far; see [`ConnectionId::place`].
+    pub fn tcp_places(&self) -> usize {
+        self.tcp.table.slots_len() as usize
+    }
+
+    /// The connections at these places that `wanted` takes, by state, local and remote address: for
+    /// those who look at many connections, a few at a time.
+    pub fn tcp_connections_at(
+        &self,
+        places: core::ops::Range<usize>,
+        now: crate::Instant,
+        wanted: impl Fn(State, SocketAddr, SocketAddr) -> bool,
+    ) -> impl Iterator<Item = TcpSnapshot> {
+        let tcbs = places.filter_map(|place| self.tcp.table.peek(u32::try_from(place).ok()?));
+        let wanted = tcbs.filter(move |tcb| wanted(tcb.state, tcb.flow.local_addr(0), tcb.flow.remote_addr(0)));
+        wanted.map(move |tcb| tcb.snapshot(tcb.flow.zone.map_or(0, |zone| self.scope_of(zone)), now))
+    }
+
     /// Every listener: where, and how many connections are half open and wait.
     pub fn tcp_listeners(&self) -> impl Iterator<Item = (ListenerId, SocketAddr, usize, usize)> {
         self.tcp.listeners.iter().map(|listener| (listener.id, listener.at(), listener.half_open(), listener.waiting()))

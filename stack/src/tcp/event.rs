@@ -10,6 +10,14 @@ pub struct ConnectionId {
     pub(super) generation: u32,
 }
 
+impl ConnectionId {
+    /// Its place among the stack's connections, from 0 on; the next that comes there has another id. For
+    /// tables of what an application keeps for each.
+    pub fn place(self) -> usize {
+        self.index as usize
+    }
+}
+
 /// Names a listener of one [`Stack`](crate::Stack); not used again after it was closed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ListenerId {

@@ -143,9 +143,6 @@ impl<B: Buffer> Tcb<B> {
             State::LastAck if fin_acked => self.close(CloseReason::Finished),
             _ => {}
         }
-        if self.state == State::Closed {
-            return Err(Refusal::silent(DropReason::TcpClosed));
-        }
         Ok(())
     }
 

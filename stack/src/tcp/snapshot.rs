@@ -17,14 +17,30 @@ pub struct TcpSnapshot {
     pub local: SocketAddr,
     pub remote: SocketAddr,
     pub state: State,
+    /// Opened by the peer.
+    pub passive: bool,
+    /// Complete, and not accepted yet.
+    pub waiting: bool,
+    /// The application has let go of it.
+    pub orphan: bool,
     /// Since the first SYN.
     pub age: Duration,
+    /// Since something with text, SYN or FIN was sent.
+    pub since_sent: Duration,
+    /// Since an acceptable segment arrived.
+    pub since_heard: Duration,
     pub smss: u32,
     pub path_mtu: u32,
     pub srtt: Option<Duration>,
     pub rttvar: Duration,
     pub min_rtt: Option<Duration>,
     pub rto: Duration,
+    /// Expiries of the retransmission timer since the last progress.
+    pub backoff: u8,
+    /// Window or keep-alive probes that were not answered.
+    pub probes_out: u8,
+    /// The timer that is due next, and in what time.
+    pub timer: Option<(&'static str, Duration)>,
     pub congestion: congestion::Snapshot,
     /// As it holds now, PRR included.
     pub cwnd: u32,
@@ -42,9 +58,15 @@ pub struct TcpSnapshot {
     /// Received and not read.
     pub receive_queue: u32,
     pub receive_buffer: u32,
+    /// Known to have arrived.
     pub delivered: u64,
+    /// Sent again.
     pub retransmitted: u64,
     pub segments_resent: u32,
+    /// Judged lost, rightly or not.
+    pub lost_total: u64,
+    /// Received in order. A connection keeps only its sequence numbers: modulo 2^32.
+    pub received: u32,
     pub sack: bool,
     pub timestamps: bool,
     pub ecn: bool,
@@ -59,13 +81,21 @@ impl<B: Buffer> Tcb<B> {
             local: self.flow.local_addr(scope_id),
             remote: self.flow.remote_addr(scope_id),
             state: self.state,
+            passive: self.passive,
+            waiting: self.listener.is_some() && self.state.is_synchronized(),
+            orphan: self.orphan,
             age: now.since(self.opened_at),
+            since_sent: now.since(self.last_sent_at),
+            since_heard: now.since(self.last_heard_at),
             smss: self.smss,
             path_mtu: self.path_mtu.mtu,
             srtt: self.rtt.srtt(),
             rttvar: self.rtt.rttvar(),
             min_rtt: self.rtt.min(),
             rto: self.rtt.rto(),
+            backoff: self.rtt.backoff(),
+            probes_out: self.probes_out,
+            timer: self.timers.next_timer().map(|(timer, at)| (timer.name(), at.since(now))),
             congestion: self.congestion.snapshot(),
             cwnd: self.cwnd(),
             in_flight: self.in_flight(),
@@ -82,10 +112,19 @@ impl<B: Buffer> Tcb<B> {
             delivered: self.sampler.delivered(),
             retransmitted: self.retransmitted_bytes,
             segments_resent: self.segments_resent,
+            lost_total: self.sampler.lost(),
+            received: self.received_bytes(),
             sack: self.sack_ok,
             timestamps: self.timestamps_ok,
             ecn: self.ecn.ok,
             window_scale: self.wscale_ok.then_some((self.rcv_wscale, self.snd_wscale)),
         }
+    }
+
+    /// Text that came in order: what `rcv_nxt` says, without SYN and FIN.
+    fn received_bytes(&self) -> u32 {
+        let heard = self.state.is_synchronized() || self.state == State::SynReceived;
+        let numbers = if heard { self.rcv_nxt.since(self.irs) } else { 0 };
+        numbers.saturating_sub(1).wrapping_sub(u32::from(self.peer_finished))
     }
 }

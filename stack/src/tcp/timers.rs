@@ -33,6 +33,20 @@ impl Timer {
         Self::Pace,
         Self::DelayedAck,
     ];
+
+    /// For people.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Retransmit => "retransmit",
+            Self::LossProbe => "loss-probe",
+            Self::Reorder => "reorder",
+            Self::Persist => "persist",
+            Self::DelayedAck => "delayed-ack",
+            Self::KeepAlive => "keep-alive",
+            Self::Linger => "linger",
+            Self::Pace => "pace",
+        }
+    }
 }
 
 /// Nanoseconds; no timer runs that long.
@@ -79,6 +93,12 @@ impl Timers {
             self.disarm(timer);
         }
         due
+    }
+
+    /// Which is the next.
+    pub(super) fn next_timer(&self) -> Option<(Timer, Instant)> {
+        let armed = Timer::ALL.into_iter().filter_map(|timer| Some((timer, self.get(timer)?)));
+        armed.min_by_key(|&(_, at)| at)
     }
 
     /// The next of all.

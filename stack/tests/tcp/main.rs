@@ -19,4 +19,5 @@ mod receiving;
 mod recovery;
 mod sending;
 mod smoltcp_peer;
+mod snapshots;
 mod transfer;

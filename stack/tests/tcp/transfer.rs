@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tailwater_stack::Config;
 use tailwater_stack::tcp::{CloseReason, KeepAlive, congestion};
+use tailwater_stack::testing::VecBuffer;
+use tailwater_stack::{Config, Stack};
 
 use crate::pair::{Faults, Net, Transfer};
 
@@ -21,6 +22,8 @@ fn bytes_arrive_in_both_directions_over_both_families() {
         net.run(Duration::from_secs(120));
         net.assert_books();
         assert!(net.stacks.iter().all(|stack| stack.held() == 0 && stack.poll_timeout().is_none()));
+        let drops = |stack: &Stack<VecBuffer>| stack.ledger().drops().collect::<Vec<_>>();
+        assert_eq!(net.stacks.each_ref().map(drops), [[], []], "on a clean path nothing is dropped, the end included");
     }
 }
 
