@@ -1,6 +1,8 @@
 //! What leaves now: what was lost, then new text as windows, Nagle and pacing allow (RFC 9293 §3.8),
 //! then an acknowledgement if one is due.
 
+use core::time::Duration;
+
 use super::congestion::Restart;
 use super::emit::Leaving;
 use super::recovery::Phase;
@@ -245,14 +247,17 @@ impl<B: Buffer> Tcb<B> {
             None => None,
         };
         let in_flight = self.in_flight();
-        let stamp = self.sampler.on_send(cx.now, in_flight, len);
+        // RFC 8985 §5.2 tells what was sent first by time: a burst with one time for all must not put new text before what
+        // was sent again.
+        let sent_at = cx.now.max(self.last_sent_at + Duration::from_nanos(1));
+        let stamp = self.sampler.on_send(sent_at, in_flight, len);
         let mut flags = flag::ACK | self.ecn.flags_out(fresh);
         flags |= if fin { flag::FIN } else { 0 } | if push { flag::PSH } else { 0 };
         if !self.emit(Leaving { seq, flags, text, fresh }, cx) {
             return None;
         }
         self.queue.note_sent(at, stamp);
-        self.last_sent_at = cx.now;
+        self.last_sent_at = sent_at;
         if self.recovery.phase == Phase::Recovery {
             self.recovery.prr.on_send(len);
         }
