@@ -105,6 +105,11 @@ impl<B: Buffer> Tcb<B> {
 
     /// Sends the next new segment if it may leave; bytes sent.
     fn send_next<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) -> Option<u32> {
+        if self.mtu_search.is_some()
+            && let Some(sent) = self.send_mtu_probe(cx)
+        {
+            return sent;
+        }
         match self.may_send_next() {
             Ok(len) => self.send_new(len, cx),
             Err(hold) => {
@@ -141,7 +146,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Sends the next new segment, cut to `len` bytes.
-    fn send_new<E: Env<Buffer = B>>(&mut self, len: u32, cx: &mut Cx<'_, B, E>) -> Option<u32> {
+    pub(super) fn send_new<E: Env<Buffer = B>>(&mut self, len: u32, cx: &mut Cx<'_, B, E>) -> Option<u32> {
         let at = self.queue.sent_count();
         if self.queue.get(at)?.len > len && !self.split(at, len, cx) {
             return None;
@@ -236,7 +241,8 @@ impl<B: Buffer> Tcb<B> {
     /// Sends a queued segment, for the first time or again; bytes sent, or `None` without a buffer.
     fn transmit<E: Env<Buffer = B>>(&mut self, at: usize, cx: &mut Cx<'_, B, E>) -> Option<u32> {
         // The path may carry less than when it was written.
-        if self.queue.get(at)?.len > self.smss && !self.split(at, self.smss, cx) {
+        let segment = self.queue.get(at)?;
+        if segment.len > self.smss && !segment.probe && !self.split(at, self.smss, cx) {
             return None;
         }
         let segment = self.queue.get_mut(at)?;
