@@ -6,6 +6,7 @@ use tailwater_impair::{Delay, Departures, Loss, Random, flip_bit, serialisation_
 use tailwater_stack::Buffer;
 
 use crate::buffer::{Pool, SimBuffer};
+use crate::digest::Digest;
 use crate::ecn;
 use crate::link::{IN_TRANSIT_MAX, LinkConfig, LinkCounters};
 use crate::red::RedState;
@@ -24,7 +25,11 @@ struct InTransit {
 
 pub(crate) struct Path {
     pub(crate) to: Port,
+    /// Its place in the schedule of the node it leads to.
+    pub(crate) turn: usize,
     pub(crate) up: bool,
+    /// Of what was delivered.
+    pub(crate) digest: Digest,
     config: LinkConfig,
     delay: Delay,
     random: Random,
@@ -40,7 +45,9 @@ impl Path {
     pub(crate) fn new(to: Port, config: LinkConfig, random: Random) -> Self {
         Self {
             to,
+            turn: 0,
             up: true,
+            digest: Digest::new(),
             config,
             delay: config.delay_model(),
             random,
@@ -66,6 +73,11 @@ impl Path {
         self.in_transit.front().map(|first| first.due_ns)
     }
 
+    /// Nanoseconds that every frame takes at least.
+    pub(crate) fn ahead_ns(&self) -> u64 {
+        if self.delay.reorder > 0.0 { 0 } else { self.delay.delay_ns.saturating_sub(self.delay.jitter_ns) }
+    }
+
     pub(crate) fn in_transit(&self) -> usize {
         self.in_transit.len()
     }
@@ -73,6 +85,7 @@ impl Path {
     /// The frame that has arrived by now.
     pub(crate) fn arrive(&mut self, now_ns: u64) -> Option<SimBuffer> {
         let arrived = self.in_transit.pop_front_if(|first| first.due_ns <= now_ns)?;
+        self.digest.add(now_ns, arrived.frame.segments());
         self.counters.delivered += 1;
         self.counters.delivered_bytes += arrived.frame.len() as u64;
         Some(arrived.frame)

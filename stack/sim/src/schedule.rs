@@ -6,7 +6,7 @@
 //!        0   1   2   3
 //! ```
 //! Everybody has one deadline, so the schedule is as large as the network, whatever is under way in it. Ties go to the
-//! lower number.
+//! lower number. There is one over all nodes, and one in each node over what it waits for.
 
 /// Nobody waits, or this one does not.
 const NEVER: u64 = u64::MAX;
@@ -41,12 +41,12 @@ impl Schedule {
         }
     }
 
-    /// Sets a deadline; `None`: waits for nothing.
-    pub(crate) fn set(&mut self, number: usize, due_ns: Option<u64>) {
+    /// Sets a deadline; `None`: waits for nothing. Whether it was another one.
+    pub(crate) fn set(&mut self, number: usize, due_ns: Option<u64>) -> bool {
         let due_ns = due_ns.unwrap_or(NEVER);
-        let Some(place) = self.due_ns.get_mut(number) else { return };
+        let Some(place) = self.due_ns.get_mut(number) else { return false };
         if *place == due_ns {
-            return;
+            return false;
         }
         *place = due_ns;
         let mut node = (self.leaves + number) / 2;
@@ -57,6 +57,7 @@ impl Schedule {
             }
             node /= 2;
         }
+        true
     }
 
     /// Who is next, and when.

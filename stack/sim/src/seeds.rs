@@ -14,6 +14,7 @@
 //! A seed that fails is run again with a capture at both ends of every link: the run is the same, bit for bit.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -28,7 +29,8 @@ pub struct Failure {
 }
 
 /// Runs `property` on what `build` makes of seeds 1 to `count`, or as the environment says: `TAILWATER_SEEDS=10000` for a
-/// long run, `TAILWATER_SEED=17` for one seed. Panics with the seed that failed and the folder of its captures.
+/// long run, `TAILWATER_SEEDS=2001..4000` for a part of one, `TAILWATER_SEED=17` for one seed. Panics with the seed that
+/// failed and the folder of its captures.
 #[allow(clippy::panic, reason = "it is what a test calls")]
 pub fn check(
     name: &str,
@@ -36,11 +38,9 @@ pub fn check(
     build: impl Fn(u64) -> Simulation + Sync,
     property: impl Fn(&mut Simulation) -> Result<(), String> + Sync,
 ) {
-    let number = |variable: &str| std::env::var(variable).ok().and_then(|value| value.parse::<u64>().ok());
-    let seeds = match (number("TAILWATER_SEED"), number("TAILWATER_SEEDS")) {
-        (Some(seed), _) => seed..seed.saturating_add(1),
-        (None, count_wanted) => 1..count_wanted.unwrap_or(count).saturating_add(1),
-    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let seeds = wanted(variable("TAILWATER_SEED").as_deref(), variable("TAILWATER_SEEDS").as_deref(), count);
+    let seeds = seeds.unwrap_or_else(|error| panic!("{name}: {error}"));
     if let Err(Failure { seed, message }) = try_all(seeds, &build, &property) {
         let folder = std::env::temp_dir().join(format!("tailwater-seed-{seed}-{}", std::process::id()));
         let captured = match capture(&folder, build(seed), &property) {
@@ -51,9 +51,22 @@ pub fn check(
     }
 }
 
+/// Which seeds to run: the one, or a number of them, or from one to another.
+fn wanted(one: Option<&str>, several: Option<&str>, count: u64) -> Result<Range<u64>, String> {
+    let number =
+        |text: &str| text.trim().parse().map_err(|_| format!("{text} is no seed: give 17, 10000 or 2001..4000"));
+    let (first, last) = match (one, several.map(|range| (range, range.split_once("..")))) {
+        (Some(one), _) => (number(one)?, number(one)?),
+        (None, Some((_, Some((first, last))))) => (number(first)?, number(last)?),
+        (None, Some((all, None))) => (1, number(all)?),
+        (None, None) => (1, count),
+    };
+    Ok(first..last.saturating_add(1))
+}
+
 /// Runs the seeds on all cores. The failure is that of the lowest seed that failed before the others were stopped.
 pub fn try_all(
-    seeds: std::ops::Range<u64>,
+    seeds: Range<u64>,
     build: impl Fn(u64) -> Simulation + Sync,
     property: impl Fn(&mut Simulation) -> Result<(), String> + Sync,
 ) -> Result<(), Failure> {
@@ -111,4 +124,18 @@ pub fn capture_all(folder: &Path, simulation: &mut Simulation) -> std::io::Resul
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wanted;
+
+    #[test]
+    fn seeds_are_one_or_many_or_a_part_and_nothing_else() {
+        assert_eq!(wanted(None, None, 200), Ok(1..201));
+        assert_eq!(wanted(Some("17"), Some("5"), 200), Ok(17..18));
+        assert_eq!(wanted(None, Some("10000"), 200), Ok(1..10_001));
+        assert_eq!(wanted(None, Some("2001..4000"), 200), Ok(2_001..4_001));
+        assert!(wanted(None, Some("many"), 200).is_err_and(|error| error.contains("2001..4000")));
+    }
 }

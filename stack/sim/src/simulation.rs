@@ -40,7 +40,10 @@ enum Kind {
 struct Node {
     name: String,
     kind: Kind,
-    actor: usize,
+    /// What it waits for: first a deadline of its own, then each path that leads to it.
+    turns: Schedule,
+    /// These paths.
+    incoming: Vec<usize>,
     /// The path that leads out of each port.
     ports: Vec<usize>,
 }
@@ -54,12 +57,8 @@ struct Link {
     paths: [usize; 2],
 }
 
-/// Who has a deadline.
-#[derive(Clone, Copy, Debug)]
-enum Actor {
-    Node(usize),
-    Path(usize),
-}
+/// A node's own deadline, in its schedule.
+const OWN: usize = 0;
 
 /// What has happened so far.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -84,7 +83,8 @@ pub struct Counters {
 /// given: they are computed when it next runs.
 ///
 /// # Running
-/// [`run_until`](Self::run_until), [`run_for`](Self::run_for). In between, [`set_link`](Self::set_link) and
+/// [`run_until`](Self::run_until), [`run_for`](Self::run_for). The node whose turn it is goes ahead of the others for as
+/// long as nothing that they do can reach it: for the shortest delay of all links. In between, [`set_link`](Self::set_link) and
 /// [`set_link_up`](Self::set_link_up) change the network, and [`with_host`](Self::with_host) reaches a host's stack.
 ///
 /// # Outputs
@@ -96,15 +96,13 @@ pub struct Simulation {
     nodes: Vec<Node>,
     links: Vec<Link>,
     paths: Vec<Path>,
-    actors: Vec<Actor>,
-    path_actors: Vec<usize>,
+    /// Of the nodes.
     schedule: Schedule,
     pool: Pool,
     outbox: Outbox,
     directory: Directory,
     macs: u32,
     routes_stale: bool,
-    digest: Digest,
     counters: Counters,
     captures: Captures,
 }
@@ -118,15 +116,12 @@ impl Simulation {
             nodes: Vec::new(),
             links: Vec::new(),
             paths: Vec::new(),
-            actors: Vec::new(),
-            path_actors: Vec::new(),
             schedule: Schedule::default(),
             pool: Pool::new(LinkConfig::default().mtu + LINK_HEADER_MAX, FRAMES_MAX),
             outbox: Vec::new(),
             directory: Directory::with_hasher(FixedState::with_seed(0)),
             macs: 0,
             routes_stale: false,
-            digest: Digest::new(),
             counters: Counters::default(),
             captures: Captures::default(),
         }
@@ -153,16 +148,15 @@ impl Simulation {
     }
 
     fn add_node(&mut self, name: String, kind: Kind) -> NodeId {
-        let number = self.nodes.len();
-        let actor = self.schedule.add();
-        self.actors.push(Actor::Node(number));
-        self.nodes.push(Node { name, kind, actor, ports: Vec::new() });
-        NodeId(number)
+        let mut turns = Schedule::default();
+        turns.add();
+        self.nodes.push(Node { name, kind, turns, incoming: Vec::new(), ports: Vec::new() });
+        NodeId(self.schedule.add())
     }
 
     /// A sequence for the next node or path, so that adding one does not change what the others meet.
     fn next_random(&self) -> Random {
-        Random::new(self.seed, self.actors.len() as u64)
+        Random::new(self.seed, (self.nodes.len() + self.paths.len()) as u64)
     }
 
     /// Joins two nodes by a link that is the same both ways. Hosts and routers need an address there:
@@ -233,11 +227,14 @@ impl Simulation {
     }
 
     fn add_path(&mut self, to: Port, config: LinkConfig) -> usize {
-        let path = Path::new(to, config, self.next_random());
-        self.path_actors.push(self.schedule.add());
-        self.actors.push(Actor::Path(self.paths.len()));
+        let mut path = Path::new(to, config, self.next_random());
+        let number = self.paths.len();
+        if let Some(node) = self.nodes.get_mut(to.node) {
+            path.turn = node.turns.add();
+            node.incoming.push(number);
+        }
         self.paths.push(path);
-        self.paths.len() - 1
+        number
     }
 
     /// Adds an application to a host; on another node it never runs.
@@ -325,16 +322,31 @@ impl Simulation {
     /// Runs every event up to and at `until`.
     pub fn run_until(&mut self, until: Instant) {
         self.update_routes();
-        while let Some((actor, due_ns)) = self.schedule.next().filter(|&(_, due_ns)| due_ns <= until.as_nanos()) {
-            self.now = self.now.max(Instant::from_nanos(due_ns));
+        let (from_ns, end_ns) = (self.now.as_nanos(), until.as_nanos().saturating_add(1));
+        // Whatever another node sends arrives no earlier than this after the first of all deadlines.
+        let ahead_ns = self.paths.iter().map(Path::ahead_ns).min().unwrap_or(u64::MAX).max(1);
+        while let Some((node, due_ns)) = self.schedule.next().filter(|&(_, due_ns)| due_ns < end_ns) {
+            self.run_node(node, from_ns, end_ns.min(due_ns.saturating_add(ahead_ns)));
+        }
+        self.now = Instant::from_nanos(from_ns.max(until.as_nanos()));
+    }
+
+    /// Runs what a node has to do before `end_ns`.
+    fn run_node(&mut self, node: usize, from_ns: u64, end_ns: u64) {
+        loop {
+            let Some(Node { turns, incoming, .. }) = self.nodes.get_mut(node) else { return };
+            let Some((turn, due_ns)) = turns.next() else { break };
+            if due_ns >= end_ns {
+                break;
+            }
+            self.now = Instant::from_nanos(due_ns.max(from_ns));
             self.counters.events += 1;
-            match self.actors.get(actor) {
-                Some(&Actor::Path(path)) => self.on_arrival(path),
-                Some(&Actor::Node(node)) => self.after_node(node),
-                None => {}
+            match turn.checked_sub(OWN + 1).and_then(|at| incoming.get(at)) {
+                Some(&path) => self.on_arrival(path),
+                None => self.after_node(node),
             }
         }
-        self.now = self.now.max(until);
+        self.await_node(node);
     }
 
     pub fn run_for(&mut self, time: Duration) {
@@ -354,6 +366,7 @@ impl Simulation {
             _ => None,
         };
         self.after_node(node.0);
+        self.await_node(node.0);
         result
     }
 
@@ -363,7 +376,6 @@ impl Simulation {
             return;
         };
         self.counters.frames += 1;
-        self.digest.add(now_ns, path, frame.segments());
         self.captures.record(to, Direction::In, now_ns, &frame);
         self.await_path(path);
         let Self { nodes, now, pool, outbox, directory, .. } = self;
@@ -398,22 +410,22 @@ impl Simulation {
     /// Lets a node do what is due, sends what it has sent, and notes when it is to be woken.
     fn after_node(&mut self, node: usize) {
         let Self { nodes, now, pool, outbox, .. } = self;
-        let Some(Node { kind, actor, .. }) = nodes.get_mut(node) else { return };
-        let actor = *actor;
+        let Some(Node { kind, turns, .. }) = nodes.get_mut(node) else { return };
         let due = match kind {
             Kind::Host(host) => host.settle(*now, pool, outbox),
             Kind::Router(router) => router.settle(*now, pool, outbox),
             Kind::Switch(_) => None,
         };
-        self.schedule.set(actor, due.map(Instant::as_nanos));
+        turns.set(OWN, due.map(Instant::as_nanos));
         self.send_outbox(node);
     }
 
     /// Lets a node have its turn before time passes.
     fn wake(&mut self, node: usize) {
-        if let Some(node) = self.nodes.get(node) {
-            self.schedule.set(node.actor, Some(self.now.as_nanos()));
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.turns.set(OWN, Some(self.now.as_nanos()));
         }
+        self.await_node(node);
     }
 
     fn send_outbox(&mut self, node: usize) {
@@ -425,22 +437,31 @@ impl Simulation {
     }
 
     fn send(&mut self, node: usize, port: usize, frame: SimBuffer) {
-        let Some(&path) = self.nodes.get(node).and_then(|node| node.ports.get(port)) else {
+        let Some(&path_number) = self.nodes.get(node).and_then(|node| node.ports.get(port)) else {
             return self.pool.give(frame);
         };
         let now_ns = self.now.as_nanos();
         self.captures.record(Port { node, port }, Direction::Out, now_ns, &frame);
-        if let Some(path) = self.paths.get_mut(path) {
+        if let Some(path) = self.paths.get_mut(path_number) {
             path.offer(frame, now_ns, &mut self.pool);
+            let to = path.to.node;
+            if self.await_path(path_number) {
+                self.await_node(to);
+            }
         }
-        self.await_path(path);
     }
 
-    fn await_path(&mut self, path: usize) {
-        let due_ns = self.paths.get(path).and_then(Path::next_due_ns);
-        if let Some(&actor) = self.path_actors.get(path) {
-            self.schedule.set(actor, due_ns);
-        }
+    /// Notes when the next frame arrives; whether that is another time than before.
+    fn await_path(&mut self, path: usize) -> bool {
+        let Some(path) = self.paths.get(path) else { return false };
+        let Some(node) = self.nodes.get_mut(path.to.node) else { return false };
+        node.turns.set(path.turn, path.next_due_ns())
+    }
+
+    /// Notes when a node's next turn is.
+    fn await_node(&mut self, node: usize) {
+        let due_ns = self.nodes.get(node).and_then(|node| node.turns.next()).map(|(_, due_ns)| due_ns);
+        self.schedule.set(node, due_ns);
     }
 
     // ---- outputs ----------------------------------------------------------------------------------------------------
@@ -455,7 +476,9 @@ impl Simulation {
 
     /// Covers every frame delivered so far: its bytes, its time and its link.
     pub fn digest(&self) -> u64 {
-        self.digest.value()
+        let mut digest = Digest::new();
+        self.paths.iter().zip(0..).for_each(|(path, place)| digest.join(place, &path.digest));
+        digest.value()
     }
 
     pub fn name(&self, node: NodeId) -> &str {

@@ -113,6 +113,9 @@ impl<B: Buffer> Tcb<B> {
         let Some(stamp) = segment.stamp else { return };
         self.sampler.on_delivered(now, &stamp, len);
         self.rack.on_delivered(segment, now, self.rtt.min(), self.echo_predates(seg, stamp.sent_at));
+        if segment.probe {
+            self.on_mtu_probe_arrived();
+        }
         if segment.ever_resent() {
             return;
         }

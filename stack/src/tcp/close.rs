@@ -40,6 +40,7 @@ impl<B: Buffer> Tcb<B> {
         self.rcv_wscale = if self.wscale_ok { scale_for(wanted.receive_buffer_max) } else { 0 };
         self.user_timeout_s = asked.user_timeout_s.filter(|_| wanted.user_timeout_option);
         self.path_mtu.on_syn(asked.mss, &self.flow);
+        self.start_at_base(now);
         self.update_smss();
     }
 

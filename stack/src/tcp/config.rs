@@ -79,6 +79,7 @@ pub struct ConnectionOptions {
     pub delayed_ack: Duration,
     /// Bytes of payload per segment at most, whatever the path carries.
     pub mss_max: u16,
+    pub mtu_probing: MtuProbing,
     /// RFC 9293 §3.8.4; `None`: no probes.
     pub keep_alive: Option<KeepAlive>,
     /// Longest that data stays unacknowledged before the connection is given up (RFC 5482); `None`:
@@ -105,12 +106,24 @@ impl Default for ConnectionOptions {
             receive_buffer_max: 6 << 20,
             delayed_ack: Duration::from_millis(40),
             mss_max: u16::MAX,
+            mtu_probing: MtuProbing::AfterBlackHole,
             keep_alive: None,
             user_timeout: None,
             user_timeout_option: false,
             dscp: 0,
         }
     }
+}
+
+/// When larger segments are tried than are known to arrive (RFC 8899 §5, RFC 4821 §7).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MtuProbing {
+    /// Never: segments that became smaller stay so.
+    Off,
+    /// Where they vanished without a word, or ten minutes after a router refused them.
+    AfterBlackHole,
+    /// From the start: segments fit into packets of 1280 bytes until larger ones have arrived.
+    FromBase,
 }
 
 /// RFC 9293 §3.8.4.

@@ -39,4 +39,6 @@ pub struct TcpCounters {
     pub window_probes: u64,
     /// Path MTU lowered because full segments vanished.
     pub black_holes: u64,
+    /// Larger segments sent to find out whether they arrive (RFC 8899 §5.3).
+    pub mtu_probes: u64,
 }

@@ -181,7 +181,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// MTU of the interface towards the peer.
-    fn link_mtu<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) -> usize {
+    pub(super) fn link_mtu<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) -> usize {
         let hop = self.next_hop(cx).ok();
         let interface = hop.and_then(|hop| cx.stack.interface(hop.interface));
         interface.map_or(self.path_mtu.mtu as usize, |interface| interface.station.config.mtu)

@@ -8,7 +8,7 @@
 //! - `receive_queue`, `receive_window`, `delayed_ack`, `sack`: what is received, and reported.
 //! - `stream`: what the application writes and reads.
 //! - `recovery`, `rack`, `loss_probe`, `prr`, `rto`: what is lost, and repaired.
-//! - [`congestion`]: how much may be in flight, and how fast it leaves. `ecn`, `path_mtu`.
+//! - [`congestion`]: how much may be in flight, and how fast it leaves. `ecn`, `path_mtu`, `mtu_search`.
 //! - `on_timeout`, `timers`, `wheel`, `user_timeout`: what happens when nothing happens.
 //! - `extension`: what a layer above may do.
 //!
@@ -39,6 +39,7 @@ mod input;
 mod isn;
 mod listen;
 mod loss_probe;
+mod mtu_search;
 mod on_timeout;
 mod output;
 mod path_mtu;
@@ -71,7 +72,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 pub use api::TcpError;
-pub use config::{ConnectionOptions, KeepAlive, SynCookies, TcpConfig};
+pub use config::{ConnectionOptions, KeepAlive, MtuProbing, SynCookies, TcpConfig};
 pub use connect::{Connect, ConnectError};
 pub use counters::TcpCounters;
 pub use event::{CloseReason, ConnectionId, ListenerId, TcpEvent};

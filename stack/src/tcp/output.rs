@@ -1,6 +1,8 @@
 //! What leaves now: what was lost, then new text as windows, Nagle and pacing allow (RFC 9293 §3.8),
 //! then an acknowledgement if one is due.
 
+use core::time::Duration;
+
 use super::congestion::Restart;
 use super::emit::Leaving;
 use super::recovery::Phase;
@@ -104,6 +106,11 @@ impl<B: Buffer> Tcb<B> {
 
     /// Sends the next new segment if it may leave; bytes sent.
     fn send_next<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) -> Option<u32> {
+        if self.mtu_search.is_some()
+            && let Some(sent) = self.send_mtu_probe(cx)
+        {
+            return sent;
+        }
         match self.may_send_next() {
             Ok(len) => self.send_new(len, cx),
             Err(hold) => {
@@ -140,7 +147,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Sends the next new segment, cut to `len` bytes.
-    fn send_new<E: Env<Buffer = B>>(&mut self, len: u32, cx: &mut Cx<'_, B, E>) -> Option<u32> {
+    pub(super) fn send_new<E: Env<Buffer = B>>(&mut self, len: u32, cx: &mut Cx<'_, B, E>) -> Option<u32> {
         let at = self.queue.sent_count();
         if self.queue.get(at)?.len > len && !self.split(at, len, cx) {
             return None;
@@ -235,7 +242,8 @@ impl<B: Buffer> Tcb<B> {
     /// Sends a queued segment, for the first time or again; bytes sent, or `None` without a buffer.
     fn transmit<E: Env<Buffer = B>>(&mut self, at: usize, cx: &mut Cx<'_, B, E>) -> Option<u32> {
         // The path may carry less than when it was written.
-        if self.queue.get(at)?.len > self.smss && !self.split(at, self.smss, cx) {
+        let segment = self.queue.get(at)?;
+        if segment.len > self.smss && !segment.probe && !self.split(at, self.smss, cx) {
             return None;
         }
         let segment = self.queue.get_mut(at)?;
@@ -246,14 +254,17 @@ impl<B: Buffer> Tcb<B> {
             None => None,
         };
         let in_flight = self.in_flight();
-        let stamp = self.sampler.on_send(cx.now, in_flight, len);
+        // RFC 8985 §5.2 tells what was sent first by time: a burst with one time for all must not put new text before what
+        // was sent again.
+        let sent_at = cx.now.max(self.last_sent_at + Duration::from_nanos(1));
+        let stamp = self.sampler.on_send(sent_at, in_flight, len);
         let mut flags = flag::ACK | self.ecn.flags_out(fresh);
         flags |= if fin { flag::FIN } else { 0 } | if push { flag::PSH } else { 0 };
         if !self.emit(Leaving { seq, flags, text, fresh }, cx) {
             return None;
         }
         self.queue.note_sent(at, stamp);
-        self.last_sent_at = cx.now;
+        self.last_sent_at = sent_at;
         if self.recovery.phase == Phase::Recovery {
             self.recovery.prr.on_send(len);
         }

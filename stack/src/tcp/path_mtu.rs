@@ -3,6 +3,7 @@
 
 use super::config::ConnectionOptions;
 use super::flow::Flow;
+use super::mtu_search::RAISE_AFTER;
 use super::tcb::{Cx, Tcb};
 use crate::buffer::Buffer;
 use crate::env::Env;
@@ -14,7 +15,7 @@ const PEER_MSS_DEFAULT_V6: u16 = 1_220;
 /// Least payload that we send or let a peer ask for: smaller ones serve only to make work.
 const SMSS_MIN: u32 = 88;
 /// RFC 8899 §5.1.2, BASE_PLPMTU: packets of this size arrive on any path of today.
-const BASE_MTU: u32 = 1_280;
+pub(super) const BASE_MTU: u32 = 1_280;
 /// Time-outs of full segments in a row that mean a black hole (RFC 8899 §4.3; one may be congestion).
 const BLACK_HOLE_TIMEOUTS: u8 = 3;
 
@@ -50,7 +51,7 @@ impl PathMtu {
 }
 
 /// IP and TCP headers without options.
-fn headers_len(flow: &Flow) -> u32 {
+pub(super) fn headers_len(flow: &Flow) -> u32 {
     let ip = if flow.local.is_ipv4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
     (ip + tcp::HEADER_LEN) as u32
 }
@@ -76,16 +77,19 @@ impl<B: Buffer> Tcb<B> {
     pub(super) fn on_path_mtu<E: Env<Buffer = B>>(&mut self, mtu: usize, cx: &mut Cx<'_, B, E>) {
         let mtu = u32::try_from(mtu).unwrap_or(u32::MAX);
         if mtu >= self.path_mtu.mtu {
-            return;
+            return self.on_mtu_probe_refused(mtu, cx);
         }
         self.path_mtu.mtu = mtu;
         self.update_smss();
+        // RFC 1191 §6.3: the path may carry more again by then.
+        self.search_mtu_from(cx.now + RAISE_AFTER);
         let smss = self.smss;
         let oversized = |queue: &super::send_queue::SendQueue<B>| {
             queue.sent_segments().position(|s| s.len > smss && !s.sacked && (!s.lost || s.resent))
         };
         while let Some(at) = oversized(&self.queue) {
             self.queue.mark_lost(at);
+            self.queue.forget_probe(at);
         }
         self.output(cx);
     }
@@ -100,5 +104,6 @@ impl<B: Buffer> Tcb<B> {
         self.path_mtu.mtu = BASE_MTU;
         self.path_mtu.black_hole = true;
         self.update_smss();
+        self.search_mtu_from(cx.now);
     }
 }

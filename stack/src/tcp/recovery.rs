@@ -128,7 +128,7 @@ impl<B: Buffer> Tcb<B> {
             self.judge_losses(delivery, cx);
         }
         let lost_more = self.queue.lost() > lost_before;
-        if self.recovery.phase == Phase::Open && self.queue.to_resend() > 0 {
+        if self.recovery.phase == Phase::Open && self.queue.to_resend() > 0 && !self.only_mtu_probe_lost() {
             self.begin_recovery(delivery.delivered, cx);
         }
         if self.recovery.phase == Phase::Recovery {
@@ -213,6 +213,10 @@ impl<B: Buffer> Tcb<B> {
     pub(super) fn lose<E: Env<Buffer = B>>(&mut self, at: usize, range_start: bool, cx: &mut Cx<'_, B, E>) {
         self.queue.mark_lost(at);
         let Some(segment) = self.queue.get(at) else { return };
+        if segment.probe {
+            self.queue.forget_probe(at);
+            return self.on_mtu_probe_lost();
+        }
         let len = segment.seq_len();
         if let Some(stamp) = segment.stamp {
             let lost = self.sampler.on_lost(cx.now, &stamp, len, range_start);
@@ -222,7 +226,7 @@ impl<B: Buffer> Tcb<B> {
 
     /// Something was judged lost without an acknowledgement coming.
     pub(super) fn begin_recovery_if_lost<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
-        if self.recovery.phase == Phase::Open && self.queue.to_resend() > 0 {
+        if self.recovery.phase == Phase::Open && self.queue.to_resend() > 0 && !self.only_mtu_probe_lost() {
             self.begin_recovery(0, cx);
         }
         if self.recovery.phase == Phase::Recovery {

@@ -16,6 +16,7 @@
 //! ```
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use super::congestion::SendStamp;
 use super::seq::SeqNum;
@@ -38,6 +39,8 @@ pub(super) struct Segment<B> {
     pub(super) lost: bool,
     /// Lost, and in flight again.
     pub(super) resent: bool,
+    /// Larger than the others, to find out whether it arrives; not any more once it was judged lost.
+    pub(super) probe: bool,
     /// Times it was sent.
     pub(super) transmits: u8,
     /// Of its last sending.
@@ -192,12 +195,43 @@ impl<B: Buffer> SendQueue<B> {
             sacked: false,
             lost: false,
             resent: false,
+            probe: false,
             transmits: 0,
             stamp: None,
         };
         self.end = segment.end();
         self.bytes += len;
         self.segments.push_back(segment);
+    }
+
+    /// Copies text that was never sent, from the byte `at` of it on.
+    pub(super) fn read_unsent(&self, at: usize, to: &mut [u8]) -> bool {
+        let (mut skip, mut to) = (at, to);
+        for segment in self.segments.range(self.sent..) {
+            let Some(payload) = segment.payload.as_ref().filter(|_| !to.is_empty()) else { break };
+            let n = payload.len().saturating_sub(skip).min(to.len());
+            let (now, later) = to.split_at_mut(n);
+            if payload.read_at(skip.min(payload.len()), now).is_err() {
+                return false;
+            }
+            skip = skip.saturating_sub(payload.len());
+            to = later;
+        }
+        to.is_empty()
+    }
+
+    /// Puts `payload`, a probe, in place of the next `count` segments that were never sent, whose text it has; gives back
+    /// their buffers.
+    pub(super) fn join_unsent(&mut self, count: usize, payload: B) -> Vec<B> {
+        let end = (self.sent + count).min(self.segments.len());
+        let parts: Vec<_> = self.segments.drain(self.sent..end).collect();
+        if let Some((first, last)) = parts.first().zip(parts.last()) {
+            let len = payload.len() as u32;
+            let joined =
+                Segment { len, payload: Some(payload), push: last.push, probe: true, ..first.without_payload() };
+            self.segments.insert(self.sent, joined);
+        }
+        parts.into_iter().filter_map(|part| part.payload).collect()
     }
 
     // ---- sending ----------------------------------------------------------------------------
@@ -246,6 +280,7 @@ impl<B: Buffer> SendQueue<B> {
     pub(super) fn split(&mut self, at: usize, len: u32, tail: B) {
         let Some(first) = self.segments.get_mut(at) else { return };
         let tail_len = first.len - len;
+        first.probe = false;
         let second = Segment {
             seq: first.seq + len,
             len: tail_len,
@@ -255,6 +290,7 @@ impl<B: Buffer> SendQueue<B> {
             sacked: first.sacked,
             lost: first.lost,
             resent: first.resent,
+            probe: false,
             transmits: first.transmits,
             stamp: first.stamp,
         };
@@ -327,6 +363,13 @@ impl<B: Buffer> SendQueue<B> {
         let newly = !core::mem::replace(&mut segment.lost, true);
         self.lost += if newly { len } else { 0 };
         self.resent -= if resent { len } else { 0 };
+    }
+
+    /// A probe was lost: what is sent of it again is none.
+    pub(super) fn forget_probe(&mut self, at: usize) {
+        if let Some(segment) = self.segments.get_mut(at) {
+            segment.probe = false;
+        }
     }
 
     /// Nothing was lost after all.

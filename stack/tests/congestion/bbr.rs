@@ -25,7 +25,7 @@ fn assert_within_2_percent(value: u64, of: u64) {
 }
 
 #[test]
-fn startup_ends_on_a_plateau_with_the_bandwidth_measured() {
+fn startup_ends_on_a_plateau_with_the_bandwidth_measured_bbr_draft_s5_3_1() {
     let mut flow = flow(PATH);
     flow.run_until_phase("Drain");
     assert_eq!(flow.phases, ["Startup", "Drain"]);
@@ -36,7 +36,7 @@ fn startup_ends_on_a_plateau_with_the_bandwidth_measured() {
 }
 
 #[test]
-fn drain_empties_the_queue_of_startup() {
+fn drain_empties_the_queue_of_startup_bbr_draft_s5_3_2() {
     let mut flow = flow(PATH);
     flow.run_until_phase("Drain");
     assert!(u64::from(flow.in_flight_bytes()) > BDP * 3 / 2);
@@ -58,7 +58,7 @@ fn steady_state_uses_the_path_without_a_standing_queue() {
 }
 
 #[test]
-fn bandwidth_is_probed_in_cycles() {
+fn bandwidth_is_probed_in_cycles_bbr_draft_s5_3_3() {
     let mut flow = flow(PATH);
     flow.run_for(Duration::from_secs(12));
     // Each 2 to 3 s.
@@ -87,7 +87,7 @@ fn less_bandwidth_is_believed_after_two_cycles() {
 }
 
 #[test]
-fn probe_rtt_is_visited_after_five_seconds_and_left_after_200_ms() {
+fn probe_rtt_is_visited_after_five_seconds_and_left_after_200_ms_bbr_draft_s5_3_4() {
     let mut flow = flow(PATH);
     flow.run_until_phase("ProbeRTT");
     let entered = flow.now;
@@ -132,7 +132,7 @@ fn an_idle_connection_does_not_visit_probe_rtt_on_its_return() {
 
 // §5.3.1.3: a queue of 10 segments overflows long before a plateau can be seen.
 #[test]
-fn heavy_loss_ends_startup() {
+fn heavy_loss_ends_startup_bbr_draft_s5_3_1_3() {
     let mut flow = flow(Path { queue: 10_000, ..PATH });
     flow.run_until_phase("Drain");
     assert!(flow.losses >= 6);

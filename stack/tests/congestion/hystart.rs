@@ -21,7 +21,7 @@ fn phase(cubic: &Cubic) -> &'static str {
 
 // RFC 9406 §4.2: RttThresh = clamp(4 ms, lastRoundMinRTT / 8, 16 ms) = 12.5 ms here.
 #[test]
-fn a_rise_of_an_eighth_in_eight_samples_makes_slow_start_conservative() {
+fn a_rise_of_an_eighth_in_eight_samples_makes_slow_start_conservative_rfc9406_s4_2() {
     let mut cubic = Cubic::new(&start());
     round(&mut cubic, 1, ms(100), 8);
     round(&mut cubic, 2, ms(112), 8);
@@ -37,7 +37,7 @@ fn a_rise_of_an_eighth_in_eight_samples_makes_slow_start_conservative() {
 
 // RFC 9406 §4.3: at least 4 ms, at most 16 ms.
 #[test]
-fn the_rise_that_counts_is_within_4_and_16_ms() {
+fn the_rise_that_counts_is_within_4_and_16_ms_rfc9406_s4_3() {
     for (base, below, above) in [(ms(10), ms(13), ms(14)), (ms(400), ms(415), ms(416))] {
         let rises = |rtt| {
             let mut cubic = Cubic::new(&start());
@@ -52,7 +52,7 @@ fn the_rise_that_counts_is_within_4_and_16_ms() {
 
 // RFC 9406 §4.2: back to slow start when the round-trip time falls below the baseline.
 #[test]
-fn jitter_is_forgiven() {
+fn jitter_is_forgiven_rfc9406_s4_2() {
     let mut cubic = Cubic::new(&start());
     round(&mut cubic, 1, ms(100), 8);
     round(&mut cubic, 2, ms(120), 8);
@@ -63,7 +63,7 @@ fn jitter_is_forgiven() {
 
 // RFC 9406 §4.3: CSS_ROUNDS = 5; then ssthresh = cwnd.
 #[test]
-fn five_conservative_rounds_end_slow_start() {
+fn five_conservative_rounds_end_slow_start_rfc9406_s4_3() {
     let mut cubic = Cubic::new(&start());
     round(&mut cubic, 1, ms(100), 8);
     round(&mut cubic, 2, ms(120), 8);
@@ -79,7 +79,7 @@ fn five_conservative_rounds_end_slow_start() {
 }
 
 #[test]
-fn a_later_slow_start_does_without() {
+fn a_later_slow_start_does_without_rfc9406_s4_3() {
     let mut cubic = Cubic::new(&start());
     cubic.on_rto(&rto(at(1), 10 * SMSS, 0));
     round(&mut cubic, 2, ms(100), 2);

@@ -5,7 +5,7 @@ use crate::events::{at, ms};
 // draft-ietf-ccwg-bbr-06 §4.1.2: 10 segments of 1000 sent at once, acknowledged at 1 per ms from
 // 100 ms on: the last sample is 10000 bytes over 109 ms.
 #[test]
-fn rate_is_what_was_delivered_over_the_longer_interval() {
+fn rate_is_what_was_delivered_over_the_longer_interval_bbr_draft_s4_1_2() {
     let mut sampler = RateSampler::default();
     let stamps: Vec<_> = (0..10).map(|i| sampler.on_send(at(0), i * 1_000, 1_000)).collect();
     let mut last = None;
@@ -51,7 +51,7 @@ fn an_ack_that_delivers_nothing_gives_no_sample() {
 
 // draft-ietf-ccwg-bbr-06 §4.1.2.4.
 #[test]
-fn samples_are_marked_until_the_bubble_is_delivered() {
+fn samples_are_marked_until_the_bubble_is_delivered_bbr_draft_s4_1_2_4() {
     let mut sampler = RateSampler::default();
     let first = sampler.on_send(at(0), 0, 1_000);
     sampler.mark_app_limited(1_000);
@@ -67,7 +67,7 @@ fn samples_are_marked_until_the_bubble_is_delivered() {
 
 // draft-ietf-ccwg-bbr-06 §5.5.1.
 #[test]
-fn a_round_starts_with_the_first_ack_of_data_sent_in_it() {
+fn a_round_starts_with_the_first_ack_of_data_sent_in_it_bbr_draft_s5_5_1() {
     let mut sampler = RateSampler::default();
     let first: Vec<_> = (0..3).map(|i| sampler.on_send(at(0), i * 1_000, 1_000)).collect();
     let mut starts = Vec::new();

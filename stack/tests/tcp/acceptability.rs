@@ -8,7 +8,7 @@ use tailwater_stack::{DropReason, Verdict};
 use crate::script::*;
 
 #[test]
-fn text_outside_of_the_window_is_acknowledged_and_dropped() {
+fn text_outside_of_the_window_is_acknowledged_and_dropped_rfc9293_s3_10_7_4() {
     let mut host = Host::new();
     let (_, first) = host.accept();
     let window = 65_535;
@@ -19,7 +19,7 @@ fn text_outside_of_the_window_is_acknowledged_and_dropped() {
 }
 
 #[test]
-fn a_reset_counts_only_at_exactly_rcv_nxt() {
+fn a_reset_counts_only_at_exactly_rcv_nxt_rfc5961_s3_2() {
     // RFC 5961 §3.2.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -36,7 +36,7 @@ fn a_reset_counts_only_at_exactly_rcv_nxt() {
 }
 
 #[test]
-fn a_syn_on_a_connection_is_challenged() {
+fn a_syn_on_a_connection_is_challenged_rfc5961_s4_2() {
     // RFC 5961 §4.2.
     let mut host = Host::new();
     let (id, _) = host.accept();
@@ -46,7 +46,7 @@ fn a_syn_on_a_connection_is_challenged() {
 }
 
 #[test]
-fn acknowledgements_of_the_future_and_the_far_past_are_challenged() {
+fn acknowledgements_of_the_future_and_the_far_past_are_challenged_rfc5961_s5_2() {
     // RFC 5961 §5.2.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -61,7 +61,7 @@ fn acknowledgements_of_the_future_and_the_far_past_are_challenged() {
 }
 
 #[test]
-fn challenges_are_limited_for_the_whole_stack() {
+fn challenges_are_limited_for_the_whole_stack_rfc5961_s7() {
     // RFC 5961 §7.
     let mut host = Host::new();
     host.accept();
@@ -74,7 +74,7 @@ fn challenges_are_limited_for_the_whole_stack() {
 }
 
 #[test]
-fn segments_without_an_acknowledgement_are_dropped() {
+fn segments_without_an_acknowledgement_are_dropped_rfc9293_s3_10_7_4() {
     // RFC 9293 §3.10.7.4, fifth.
     let mut host = Host::new();
     let (id, _) = host.accept();
@@ -90,7 +90,7 @@ fn refusal_of(host: &mut Host, frame: &[u8]) -> DropReason {
 }
 
 #[test]
-fn corrupt_and_cut_segments_are_named() {
+fn corrupt_and_cut_segments_are_named_rfc9293_s3_1() {
     let mut host = Host::new();
     host.accept();
     let mut corrupt = seg(ACK, 1_001, 0).text(b"xyz").frame(PORT);
@@ -115,7 +115,7 @@ fn with_timestamps(host: &mut Host) -> (tailwater_stack::tcp::ConnectionId, u32,
 }
 
 #[test]
-fn an_old_timestamp_is_acknowledged_and_dropped() {
+fn an_old_timestamp_is_acknowledged_and_dropped_rfc7323_s5_3() {
     // RFC 7323 §5.3.
     let mut host = Host::new();
     let (id, first, echo) = with_timestamps(&mut host);
@@ -132,7 +132,7 @@ fn an_old_timestamp_is_acknowledged_and_dropped() {
 }
 
 #[test]
-fn the_timestamp_echoed_is_that_of_the_last_segment_that_moved_the_acknowledgement() {
+fn the_timestamp_echoed_is_that_of_the_last_segment_that_moved_the_acknowledgement_rfc7323_s4_3() {
     // RFC 7323 §4.3.
     let mut host = Host::new();
     let (_, first, echo) = with_timestamps(&mut host);
@@ -146,7 +146,7 @@ fn the_timestamp_echoed_is_that_of_the_last_segment_that_moved_the_acknowledgeme
 }
 
 #[test]
-fn a_segment_without_timestamps_is_dropped_once_they_are_agreed() {
+fn a_segment_without_timestamps_is_dropped_once_they_are_agreed_rfc7323_s3_2() {
     // RFC 7323 §3.2; resets excepted.
     let mut host = Host::new();
     let (id, first, _) = with_timestamps(&mut host);
@@ -155,7 +155,7 @@ fn a_segment_without_timestamps_is_dropped_once_they_are_agreed() {
     assert_eq!(host.state(id), "gone");
 }
 
-fn icmp_about(host: &mut Host, kind: u8, code: u8, mtu: u16, quoted: &[u8]) {
+pub fn icmp_about(host: &mut Host, kind: u8, code: u8, mtu: u16, quoted: &[u8]) {
     let mut body = vec![kind, code, 0, 0, 0, 0];
     body.extend(mtu.to_be_bytes());
     body.extend(&quoted[14..14 + 28]);
@@ -171,7 +171,7 @@ fn icmp_about(host: &mut Host, kind: u8, code: u8, mtu: u16, quoted: &[u8]) {
 }
 
 #[test]
-fn a_hard_icmp_error_ends_an_attempt_but_not_a_connection() {
+fn a_hard_icmp_error_ends_an_attempt_but_not_a_connection_rfc5927_s5_2() {
     // RFC 5927 §5.2.
     let mut host = Host::new();
     let id = host.connect();
@@ -189,7 +189,7 @@ fn a_hard_icmp_error_ends_an_attempt_but_not_a_connection() {
 }
 
 #[test]
-fn an_icmp_error_about_what_is_not_in_flight_is_ignored() {
+fn an_icmp_error_about_what_is_not_in_flight_is_ignored_rfc5927_s4_1() {
     // RFC 5927 §4.1.
     let mut host = Host::new();
     let (id, _) = host.accept();
@@ -202,7 +202,7 @@ fn an_icmp_error_about_what_is_not_in_flight_is_ignored() {
 }
 
 #[test]
-fn packet_too_big_makes_segments_smaller_and_sends_them_again_at_once() {
+fn packet_too_big_makes_segments_smaller_and_sends_them_again_at_once_rfc1191_s6_4() {
     // RFC 1191 §6.4, RFC 8201 §4.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -220,7 +220,7 @@ fn packet_too_big_makes_segments_smaller_and_sends_them_again_at_once() {
 }
 
 #[test]
-fn urgent_text_is_text() {
+fn urgent_text_is_text_rfc6093_s6() {
     // RFC 6093 §6: see DEVIATIONS.md.
     let mut host = Host::new();
     let (id, first) = host.accept();

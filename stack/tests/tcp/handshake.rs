@@ -10,7 +10,7 @@ use tailwater_stack::{Config, DropReason};
 use crate::script::*;
 
 #[test]
-fn a_syn_to_a_listener_is_answered_and_its_ack_makes_a_connection() {
+fn a_syn_to_a_listener_is_answered_and_its_ack_makes_a_connection_rfc9293_s3_5() {
     let mut host = Host::new();
     let (id, _) = host.accept();
     assert_eq!(host.state(id), "ESTABLISHED");
@@ -18,7 +18,7 @@ fn a_syn_to_a_listener_is_answered_and_its_ack_makes_a_connection() {
 }
 
 #[test]
-fn a_syn_to_a_closed_port_is_reset_at_its_end() {
+fn a_syn_to_a_closed_port_is_reset_at_its_end_rfc9293_s3_10_7_1() {
     // RFC 9293 §3.10.7.1: ACK off: <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>.
     let mut host = Host::new();
     host.get(&seg(SYN, 1_000, 0));
@@ -34,7 +34,7 @@ fn a_syn_to_a_closed_port_is_reset_at_its_end() {
 }
 
 #[test]
-fn options_are_answered_only_if_they_were_asked_for() {
+fn options_are_answered_only_if_they_were_asked_for_rfc7323_s1_3() {
     // RFC 7323 §1.3, RFC 2018 §2.
     let mut host = Host::new();
     host.listen();
@@ -50,7 +50,7 @@ fn options_are_answered_only_if_they_were_asked_for() {
 }
 
 #[test]
-fn connecting_sends_a_syn_with_every_option_and_acknowledges_the_answer() {
+fn connecting_sends_a_syn_with_every_option_and_acknowledges_the_answer_rfc9293_s3_5() {
     let mut host = Host::new();
     let id = host.connect();
     let syn = host.expect();
@@ -65,7 +65,7 @@ fn connecting_sends_a_syn_with_every_option_and_acknowledges_the_answer() {
 }
 
 #[test]
-fn a_syn_sent_is_reset_only_by_an_acceptable_acknowledgement() {
+fn a_syn_sent_is_reset_only_by_an_acceptable_acknowledgement_rfc9293_s3_10_7_3() {
     // RFC 9293 §3.10.7.3.
     let mut host = Host::new();
     let id = host.connect();
@@ -83,7 +83,7 @@ fn a_syn_sent_is_reset_only_by_an_acceptable_acknowledgement() {
 }
 
 #[test]
-fn a_syn_is_sent_again_with_growing_pauses_and_then_given_up() {
+fn a_syn_is_sent_again_with_growing_pauses_and_then_given_up_rfc9293_s3_8_3() {
     // RFC 9293 §3.8.3; RFC 6298 §5.5.
     let mut host = Host::new();
     host.connect();
@@ -100,7 +100,7 @@ fn a_syn_is_sent_again_with_growing_pauses_and_then_given_up() {
 }
 
 #[test]
-fn two_syns_that_cross_make_one_connection() {
+fn two_syns_that_cross_make_one_connection_rfc9293_s3_5() {
     // RFC 9293 §3.5, figure 8.
     let mut host = Host::new();
     let id = host.connect();
@@ -115,7 +115,7 @@ fn two_syns_that_cross_make_one_connection() {
 }
 
 #[test]
-fn a_lost_syn_ack_is_sent_again_on_time_out_and_on_the_syn() {
+fn a_lost_syn_ack_is_sent_again_on_time_out_and_on_the_syn_rfc9293_s3_8_1() {
     let mut host = Host::new();
     host.listen();
     let syn = seg(SYN, 1_000, 0);
@@ -139,7 +139,7 @@ fn a_half_open_connection_is_forgotten_when_nobody_completes_it() {
 }
 
 #[test]
-fn a_reset_in_syn_received_returns_to_listening() {
+fn a_reset_in_syn_received_returns_to_listening_rfc9293_s3_10_7_4() {
     let mut host = Host::new();
     host.listen();
     host.get(&seg(SYN, 1_000, 0));
@@ -150,7 +150,7 @@ fn a_reset_in_syn_received_returns_to_listening() {
 }
 
 #[test]
-fn closing_first_goes_through_fin_wait_and_time_wait() {
+fn closing_first_goes_through_fin_wait_and_time_wait_rfc9293_s3_6() {
     // RFC 9293 §3.6, figure 12.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -181,7 +181,7 @@ fn closing_first_goes_through_fin_wait_and_time_wait() {
 }
 
 #[test]
-fn closing_second_goes_through_close_wait_and_last_ack() {
+fn closing_second_goes_through_close_wait_and_last_ack_rfc9293_s3_6() {
     let mut host = Host::new();
     let (id, first) = host.accept();
     host.get(&seg(FIN | ACK, 1_001, first));
@@ -201,7 +201,7 @@ fn closing_second_goes_through_close_wait_and_last_ack() {
 }
 
 #[test]
-fn closing_at_once_goes_through_closing() {
+fn closing_at_once_goes_through_closing_rfc9293_s3_6() {
     // RFC 9293 §3.6, figure 13.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -217,7 +217,7 @@ fn closing_at_once_goes_through_closing() {
 }
 
 #[test]
-fn a_fin_rides_on_the_last_text() {
+fn a_fin_rides_on_the_last_text_rfc9293_s3_10_4() {
     let mut host = Host::new();
     let (id, _) = host.accept();
     host.send(id, &[1; 1_000]);
@@ -232,7 +232,7 @@ fn a_fin_rides_on_the_last_text() {
 }
 
 #[test]
-fn aborting_resets_the_peer_and_forgets_everything() {
+fn aborting_resets_the_peer_and_forgets_everything_rfc9293_s3_10_5() {
     // RFC 9293 §3.10.5.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -246,7 +246,7 @@ fn aborting_resets_the_peer_and_forgets_everything() {
 }
 
 #[test]
-fn letting_go_with_text_unread_resets_the_peer() {
+fn letting_go_with_text_unread_resets_the_peer_rfc2525_s2_17() {
     // RFC 2525 §2.17.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -258,7 +258,7 @@ fn letting_go_with_text_unread_resets_the_peer() {
 }
 
 #[test]
-fn text_for_nobody_resets_the_peer() {
+fn text_for_nobody_resets_the_peer_rfc2525_s2_17() {
     let mut host = Host::new();
     let (id, first) = host.accept();
     host.stack.tcp_close(id, &mut host.env).unwrap();
@@ -270,7 +270,7 @@ fn text_for_nobody_resets_the_peer() {
 }
 
 #[test]
-fn fin_wait_2_without_an_application_ends_after_a_minute() {
+fn fin_wait_2_without_an_application_ends_after_a_minute_rfc1122_s4_2_2_20() {
     let mut host = Host::new();
     let (id, first) = host.accept();
     host.stack.tcp_close(id, &mut host.env).unwrap();
@@ -280,7 +280,7 @@ fn fin_wait_2_without_an_application_ends_after_a_minute() {
 }
 
 #[test]
-fn time_wait_is_reused_by_a_syn_that_is_surely_new() {
+fn time_wait_is_reused_by_a_syn_that_is_surely_new_rfc6191_s2() {
     // RFC 6191 §2; RFC 9293 §3.10.7.4.
     let mut host = Host::new();
     host.listen();
@@ -301,7 +301,7 @@ fn time_wait_is_reused_by_a_syn_that_is_surely_new() {
 }
 
 #[test]
-fn a_reset_does_not_end_time_wait() {
+fn a_reset_does_not_end_time_wait_rfc1337_s3() {
     // RFC 1337 §3, F1.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -336,7 +336,7 @@ fn with_tcp(change: impl FnOnce(&mut TcpConfig)) -> Host {
 }
 
 #[test]
-fn a_full_syn_backlog_is_answered_by_cookies_that_keep_nothing() {
+fn a_full_syn_backlog_is_answered_by_cookies_that_keep_nothing_rfc4987_s3_6() {
     // RFC 4987 §3.6.
     let mut host = Host::new();
     let how = Listen { syn_backlog_max: 2, ..Listen::default() };
@@ -367,7 +367,7 @@ fn a_full_syn_backlog_is_answered_by_cookies_that_keep_nothing() {
 }
 
 #[test]
-fn a_stale_cookie_is_refused() {
+fn a_stale_cookie_is_refused_rfc4987_s3_6() {
     let mut host = with_tcp(|tcp| tcp.syn_cookies = SynCookies::Always);
     host.listen();
     host.get(&seg(SYN, 1_000, 0));
@@ -381,7 +381,7 @@ fn a_stale_cookie_is_refused() {
 }
 
 #[test]
-fn a_client_is_served_amid_a_flood_of_spoofed_syns() {
+fn a_client_is_served_amid_a_flood_of_spoofed_syns_rfc4987_s3_6() {
     // RFC 4987: the flood fills the backlog once, and keeps nothing after.
     let mut host = Host::new();
     host.listen();
@@ -408,7 +408,7 @@ fn a_client_is_served_amid_a_flood_of_spoofed_syns() {
 }
 
 #[test]
-fn without_cookies_a_full_backlog_drops_syns_by_name() {
+fn without_cookies_a_full_backlog_drops_syns_by_name_rfc4987_s3_6() {
     let mut host = with_tcp(|tcp| tcp.syn_cookies = SynCookies::Never);
     let how = Listen { syn_backlog_max: 1, ..Listen::default() };
     host.stack.tcp_listen("0.0.0.0:80".parse().unwrap(), how).unwrap();
@@ -445,7 +445,7 @@ fn impossible_peers_are_refused() {
 }
 
 #[test]
-fn ports_are_only_those_that_the_caller_accepts() {
+fn ports_are_only_those_that_the_caller_accepts_rfc6056_s3_1() {
     // RFC 6056; a worker takes ports whose replies hash to it.
     let mut host = Host::new();
     let mut used = std::collections::BTreeSet::new();
@@ -460,7 +460,7 @@ fn ports_are_only_those_that_the_caller_accepts() {
 }
 
 #[test]
-fn first_numbers_differ_by_flow_and_grow_with_time() {
+fn first_numbers_differ_by_flow_and_grow_with_time_rfc6528_s3() {
     // RFC 6528 §3.
     let mut host = Host::new();
     host.listen();
@@ -476,4 +476,89 @@ fn first_numbers_differ_by_flow_and_grow_with_time() {
     let later = first(&mut host, 1);
     let grown = later.wrapping_sub(one);
     assert!((20_000..30_000).contains(&grown), "a step every 4 µs: {grown}");
+}
+
+#[test]
+fn after_a_lost_syn_the_window_is_one_segment_rfc5681_s3_1() {
+    let mut host = Host::new();
+    let id = host.connect();
+    host.wait_ms(1_001);
+    let syn = host.all().pop().unwrap();
+    let mut answer = seg(SYN | ACK, 1_000, syn.seq + 1);
+    answer.mss = Some(1_000);
+    host.get(&answer);
+    host.all();
+    host.send(id, &bytes(0, 10_000));
+    assert_eq!(host.all().len(), 1);
+}
+
+#[test]
+fn the_mss_option_counts_no_options_and_segments_do_rfc6691_s2() {
+    let mut host = Host::new();
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0).ts(5, 0);
+    syn.mss = Some(1_000);
+    host.get(&syn);
+    let answer = host.expect();
+    assert_eq!(answer.mss, Some(1_460), "1500 without the fixed headers, though timestamps will come");
+    host.get(&seg(ACK, 1_001, answer.seq + 1).ts(6, answer.timestamps.unwrap().0));
+    let [TcpEvent::Accepted { connection: id, .. }] = host.events[..] else { panic!("{:?}", host.events) };
+    host.send(id, &bytes(0, 2_000));
+    assert_eq!(host.all().iter().map(|s| s.text.len()).collect::<Vec<_>>(), [988, 988, 24]);
+}
+
+#[test]
+fn a_peer_that_names_no_mss_gets_536_bytes_rfc9293_s3_7_1() {
+    let mut host = Host::new();
+    host.listen();
+    let (id, _) = host.accept_with(&seg(SYN, 1_000, 0));
+    host.send(id, &bytes(0, 1_000));
+    assert_eq!(host.all().iter().map(|s| s.text.len()).collect::<Vec<_>>(), [536, 464]);
+}
+
+#[test]
+fn ports_follow_each_other_towards_one_peer_and_tell_nothing_of_others_rfc6056_s3_3_3() {
+    let mut host = Host::new();
+    let mut port_to = |port: u16| {
+        let id = host.stack.tcp_connect(Connect::to((PEER, port).into()), |_| true, &mut host.env).unwrap();
+        host.stack.tcp_snapshot(id, host.env.now).unwrap().local.port()
+    };
+    let (first, second, other) = (port_to(9), port_to(9), port_to(10));
+    assert_eq!((second - 49_152) % 16_384, (first - 49_152 + 1) % 16_384);
+    assert!(other.abs_diff(second) > 16, "{first}, {second}, then {other}");
+}
+
+#[test]
+fn options_that_lie_about_their_length_end_the_list_and_unknown_ones_are_skipped_rfc9293_s3_2() {
+    let mss = [2, 4, 1_000_u16.to_be_bytes()[0], 1_000_u16.to_be_bytes()[1]];
+    let lies: [(&[u8], Option<u32>); 6] = [
+        // Unknown, skipped by its length.
+        (&[254, 4, 1, 1], Some(1_000)),
+        // A length of 0 or 1 would never end.
+        (&[254, 0, 1, 1], None),
+        (&[254, 1, 1, 1], None),
+        // Longer than the header.
+        (&[254, 40, 1, 1], None),
+        // The end of the list.
+        (&[0, 1, 1, 1], None),
+        // An MSS option of the wrong length says nothing.
+        (&[2, 3, 9, 1], Some(1_000)),
+    ];
+    for (lie, smss) in lies {
+        let mut host = Host::new();
+        host.listen();
+        let (id, _) = host.accept_with(&seg(SYN, 1_000, 0).raw_options(&[lie, &mss].concat()));
+        let found = host.stack.tcp_snapshot(id, host.env.now).unwrap().smss;
+        assert_eq!(found, smss.unwrap_or(536), "{lie:?}");
+    }
+}
+
+#[test]
+fn ecn_is_granted_only_to_a_syn_that_asks_rfc3168_s6_1_1() {
+    for (asks, granted) in [(0, false), (ECE, false), (CWR, false), (ECE | CWR, true)] {
+        let mut host = Host::new();
+        host.listen();
+        let (id, _) = host.accept_with(&seg(SYN | asks, 1_000, 0));
+        assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().ecn, granted, "{asks}");
+    }
 }

@@ -15,6 +15,7 @@ mod script;
 mod acceptability;
 mod extension;
 mod handshake;
+mod mtu_search;
 mod receiving;
 mod recovery;
 mod sending;

@@ -8,7 +8,7 @@ use tailwater_stack::{Config, DropReason};
 use crate::script::*;
 
 #[test]
-fn a_lone_small_segment_is_acknowledged_late() {
+fn a_lone_small_segment_is_acknowledged_late_rfc9293_s3_8_6_3() {
     // RFC 9293 §3.8.6.3: within 500 ms.
     let mut host = Host::new();
     let (_, first) = host.accept();
@@ -21,7 +21,7 @@ fn a_lone_small_segment_is_acknowledged_late() {
 }
 
 #[test]
-fn the_answer_carries_the_acknowledgement() {
+fn the_answer_carries_the_acknowledgement_rfc9293_s3_8_6_3() {
     let mut host = Host::new();
     let (id, first) = host.accept();
     host.get(&seg(ACK | PSH, 1_001, first).text(b"ping"));
@@ -35,7 +35,7 @@ fn the_answer_carries_the_acknowledgement() {
 }
 
 #[test]
-fn every_second_full_segment_is_acknowledged_at_once() {
+fn every_second_full_segment_is_acknowledged_at_once_rfc5681_s4_2() {
     // RFC 5681 §4.2.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -52,7 +52,7 @@ fn every_second_full_segment_is_acknowledged_at_once() {
 }
 
 #[test]
-fn a_gap_is_told_at_once_and_filled_at_once() {
+fn a_gap_is_told_at_once_and_filled_at_once_rfc5681_s4_2() {
     // RFC 5681 §4.2; RFC 2018 §4: the block that changed last comes first.
     let mut host = Host::new();
     let (id, first) = host.accept_sack();
@@ -74,7 +74,7 @@ fn a_gap_is_told_at_once_and_filled_at_once() {
 }
 
 #[test]
-fn text_that_came_twice_is_told_once() {
+fn text_that_came_twice_is_told_once_rfc2883_s4() {
     // RFC 2883 §4.
     let mut host = Host::new();
     let (id, first) = host.accept_sack();
@@ -93,7 +93,7 @@ fn text_that_came_twice_is_told_once() {
 }
 
 #[test]
-fn overlapping_texts_are_put_together_byte_for_byte() {
+fn overlapping_texts_are_put_together_byte_for_byte_rfc9293_s3_10_7_4() {
     let mut host = Host::new();
     let (id, first) = host.accept_sack();
     let piece = |from: usize, n: usize| seg(ACK, 1_001 + from as u32, first).text(&bytes(from, n));
@@ -128,7 +128,7 @@ fn any_order_of_overlapping_pieces_yields_the_stream() {
 }
 
 #[test]
-fn a_fin_beyond_a_gap_waits_for_the_text_before_it() {
+fn a_fin_beyond_a_gap_waits_for_the_text_before_it_rfc9293_s3_10_7_4() {
     let mut host = Host::new();
     let (id, first) = host.accept();
     host.get(&seg(FIN | ACK, 1_101, first));
@@ -152,7 +152,7 @@ fn text_that_reaches_over_an_early_fin_loses_no_buffer() {
 }
 
 #[test]
-fn the_window_shrinks_with_what_waits_and_never_moves_back() {
+fn the_window_shrinks_with_what_waits_and_never_moves_back_rfc9293_s3_8_6() {
     let mut config = Config::default();
     (config.tcp.connection.receive_buffer, config.tcp.connection.receive_buffer_max) = (65_535, 65_535);
     let mut host = Host::with(config);
@@ -175,7 +175,7 @@ fn the_window_shrinks_with_what_waits_and_never_moves_back() {
 }
 
 #[test]
-fn a_closed_window_opens_only_by_a_worthwhile_step() {
+fn a_closed_window_opens_only_by_a_worthwhile_step_rfc9293_s3_8_6_2_2() {
     // RFC 9293 §3.8.6.2.2.
     let mut config = Config::default();
     (config.tcp.connection.receive_buffer, config.tcp.connection.receive_buffer_max) = (4_000, 4_000);
@@ -200,7 +200,7 @@ fn a_closed_window_opens_only_by_a_worthwhile_step() {
 }
 
 #[test]
-fn the_receive_buffer_grows_with_an_application_that_keeps_up() {
+fn the_receive_buffer_grows_with_an_application_that_keeps_up_rfc7323_s2() {
     let mut config = Config::default();
     (config.tcp.connection.receive_buffer, config.tcp.connection.receive_buffer_max) = (20_000, 200_000);
     let mut host = Host::with(config);
@@ -255,7 +255,7 @@ fn buffers_are_bounded_for_the_whole_stack_and_early_text_goes_first() {
 }
 
 #[test]
-fn a_mark_is_echoed_until_the_peer_says_that_it_slowed_down() {
+fn a_mark_is_echoed_until_the_peer_says_that_it_slowed_down_rfc3168_s6_1_3() {
     // RFC 3168 §6.1.3.
     let mut host = Host::new();
     host.listen();
@@ -280,4 +280,38 @@ fn a_mark_is_echoed_until_the_peer_says_that_it_slowed_down() {
     host.get(&text(3, CWR, 2));
     assert!(!host.expect().has(ECE));
     host.wait(Duration::from_millis(50));
+}
+
+#[test]
+fn windows_are_scaled_but_in_syns_rfc7323_s2_2() {
+    let mut host = Host::new();
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0).window(100);
+    (syn.mss, syn.scale) = (Some(1_000), Some(3));
+    host.get(&syn);
+    let answer = host.expect();
+    assert_eq!(answer.window, 65_535, "of a buffer of 256 kB");
+    host.get(&seg(ACK, 1_001, answer.seq + 1).window(1_000));
+    let [TcpEvent::Accepted { connection: id, .. }] = host.events[..] else { panic!("{:?}", host.events) };
+    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().snd_wnd, 8_000);
+    host.get(&seg(ACK | PSH, 1_001, answer.seq + 1).text(&[0; 1_000]));
+    let offered = u32::from(host.expect().window) << answer.scale.unwrap();
+    assert!((250_000..=262_144).contains(&offered), "{offered}");
+    host.read(id);
+}
+
+#[test]
+fn beside_timestamps_three_blocks_are_reported_rfc2018_s3() {
+    let mut host = Host::new();
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0).ts(5, 0);
+    (syn.mss, syn.sack_permitted) = (Some(1_000), true);
+    let (id, first) = host.accept_with(&syn);
+    for n in [2, 4, 6, 8] {
+        host.get(&seg(ACK, 1_001 + n * 1_000, first).ts(6, 0).text(&[0; 1_000]));
+    }
+    let blocks = host.all().pop().unwrap().sack;
+    assert_eq!(blocks, [(9_001, 10_001), (7_001, 8_001), (5_001, 6_001)]);
+    host.stack.tcp_abort(id, &mut host.env).unwrap();
+    host.all();
 }

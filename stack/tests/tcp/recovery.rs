@@ -43,7 +43,7 @@ fn numbers(segments: &[Segment], first: u32) -> Vec<u32> {
 }
 
 #[test]
-fn three_segments_sacked_behind_a_hole_mark_it_lost() {
+fn three_segments_sacked_behind_a_hole_mark_it_lost_rfc8985_s6_2() {
     // RFC 8985 §6.2 step 4, without reordering seen.
     let (mut host, id, first) = ten_in_flight(false);
     host.wait_ms(100);
@@ -58,7 +58,7 @@ fn three_segments_sacked_behind_a_hole_mark_it_lost() {
 }
 
 #[test]
-fn one_sack_is_enough_after_the_reordering_window() {
+fn one_sack_is_enough_after_the_reordering_window_rfc8985_s6_2() {
     // RFC 8985 §6.2 step 5: a quarter of the least round trip.
     let (mut host, _, first) = ten_in_flight(false);
     host.wait_ms(100);
@@ -71,7 +71,7 @@ fn one_sack_is_enough_after_the_reordering_window() {
 }
 
 #[test]
-fn a_lost_retransmission_is_found_by_what_was_sent_after_it() {
+fn a_lost_retransmission_is_found_by_what_was_sent_after_it_rfc8985_s3_2() {
     // RFC 8985 §3.2: not by counting, for duplicate acknowledgements cannot show it.
     let (mut host, id, first) = ten_in_flight(false);
     host.send(id, &bytes(10_000, 20_000));
@@ -90,7 +90,7 @@ fn a_lost_retransmission_is_found_by_what_was_sent_after_it() {
 }
 
 #[test]
-fn recovery_halves_the_flight_bit_by_bit() {
+fn recovery_halves_the_flight_bit_by_bit_rfc9937_s6_2() {
     // RFC 9937: in proportion to what is delivered, not at once.
     let (mut host, id, first) = ten_in_flight(false);
     host.send(id, &bytes(10_000, 30_000));
@@ -108,7 +108,7 @@ fn recovery_halves_the_flight_bit_by_bit() {
 }
 
 #[test]
-fn a_lost_tail_is_probed_long_before_the_timer() {
+fn a_lost_tail_is_probed_long_before_the_timer_rfc8985_s7() {
     // RFC 8985 §7.
     let (mut host, _, first) = ten_in_flight(false);
     host.wait_ms(100);
@@ -128,7 +128,7 @@ fn a_lost_tail_is_probed_long_before_the_timer() {
 }
 
 #[test]
-fn a_probe_that_repairs_the_loss_itself_still_slows_down() {
+fn a_probe_that_repairs_the_loss_itself_still_slows_down_rfc8985_s7_4_2() {
     // RFC 8985 §7.4.2.
     let (mut host, id, first) = ten_in_flight(false);
     host.wait_ms(100);
@@ -144,7 +144,7 @@ fn a_probe_that_repairs_the_loss_itself_still_slows_down() {
 }
 
 #[test]
-fn a_probe_that_was_needless_costs_nothing() {
+fn a_probe_that_was_needless_costs_nothing_rfc8985_s7_4_2() {
     // RFC 8985 §7.4.2 case 1: told by D-SACK.
     let (mut host, id, first) = ten_in_flight(false);
     host.wait_ms(100);
@@ -157,7 +157,7 @@ fn a_probe_that_was_needless_costs_nothing() {
 }
 
 #[test]
-fn without_sack_three_duplicates_resend_the_first_and_partial_acks_the_next() {
+fn without_sack_three_duplicates_resend_the_first_and_partial_acks_the_next_rfc6582_s3_2() {
     // RFC 6582 §3.2.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -176,7 +176,7 @@ fn without_sack_three_duplicates_resend_the_first_and_partial_acks_the_next() {
 }
 
 #[test]
-fn the_timer_resends_the_first_segment_and_backs_off() {
+fn the_timer_resends_the_first_segment_and_backs_off_rfc6298_s5_4() {
     // RFC 6298 §5.4 to §5.6.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -200,7 +200,7 @@ fn the_timer_resends_the_first_segment_and_backs_off() {
 }
 
 #[test]
-fn the_timer_follows_the_round_trip() {
+fn the_timer_follows_the_round_trip_rfc6298_s2() {
     // RFC 6298 §2.
     let (mut host, id, first) = ten_in_flight(false);
     host.wait_ms(100);
@@ -211,7 +211,7 @@ fn the_timer_follows_the_round_trip() {
 }
 
 #[test]
-fn a_retransmission_is_no_measure_of_the_round_trip() {
+fn a_retransmission_is_no_measure_of_the_round_trip_rfc6298_s3() {
     // RFC 6298 §3 (Karn).
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -224,7 +224,7 @@ fn a_retransmission_is_no_measure_of_the_round_trip() {
 }
 
 #[test]
-fn what_waited_behind_a_hole_is_no_measure_of_the_round_trip() {
+fn what_waited_behind_a_hole_is_no_measure_of_the_round_trip_rfc6298_s3() {
     // Without SACK the acknowledgement of what came early comes when the hole is filled.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -238,7 +238,7 @@ fn what_waited_behind_a_hole_is_no_measure_of_the_round_trip() {
 }
 
 #[test]
-fn a_needless_time_out_is_taken_back_by_timestamps() {
+fn a_needless_time_out_is_taken_back_by_timestamps_rfc3522_s3_2() {
     // RFC 3522 §3.2 (Eifel).
     let (mut host, id, first) = ten_in_flight(true);
     let sent: Vec<_> = host.all();
@@ -254,7 +254,7 @@ fn a_needless_time_out_is_taken_back_by_timestamps() {
 }
 
 #[test]
-fn a_needless_time_out_is_taken_back_by_what_arrives_of_the_first_sending() {
+fn a_needless_time_out_is_taken_back_by_what_arrives_of_the_first_sending_rfc5682_s3_1() {
     // RFC 5682 §3.1.
     let (mut host, id, first) = ten_in_flight(false);
     let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
@@ -267,7 +267,7 @@ fn a_needless_time_out_is_taken_back_by_what_arrives_of_the_first_sending() {
 }
 
 #[test]
-fn without_sack_a_time_out_is_found_needless_by_two_acknowledgements() {
+fn without_sack_a_time_out_is_found_needless_by_two_acknowledgements_rfc5682_s2_1() {
     // RFC 5682 §2.1.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -287,7 +287,7 @@ fn without_sack_a_time_out_is_found_needless_by_two_acknowledgements() {
 }
 
 #[test]
-fn a_real_time_out_resends_everything_that_was_lost() {
+fn a_real_time_out_resends_everything_that_was_lost_rfc6298_s5_4() {
     let (mut host, id, first) = ten_in_flight(false);
     host.wait_ms(700);
     let mut seen = std::collections::BTreeSet::new();
@@ -308,7 +308,7 @@ fn a_real_time_out_resends_everything_that_was_lost() {
 }
 
 #[test]
-fn retransmissions_all_told_needless_are_taken_back() {
+fn retransmissions_all_told_needless_are_taken_back_rfc3708_s3() {
     // RFC 3708 §3.
     let (mut host, id, first) = ten_in_flight(false);
     let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
@@ -323,7 +323,7 @@ fn retransmissions_all_told_needless_are_taken_back() {
 }
 
 #[test]
-fn a_peer_that_takes_back_its_sacks_gets_everything_again() {
+fn a_peer_that_takes_back_its_sacks_gets_everything_again_rfc2018_s8() {
     // RFC 2018 §8.
     let (mut host, id, first) = ten_in_flight(false);
     host.wait_ms(100);
@@ -343,7 +343,7 @@ fn a_peer_that_takes_back_its_sacks_gets_everything_again() {
 }
 
 #[test]
-fn sack_blocks_of_attackers_are_ignored() {
+fn sack_blocks_of_attackers_are_ignored_rfc2018_s4() {
     let (mut host, id, first) = ten_in_flight(false);
     let wild = [(first + 20_000, first + 30_000), (first - 5_000, first + 10_000), (first + 2_000, first + 1_000)];
     host.get(&seg(ACK, 1_001, first).sack(&wild));
@@ -353,7 +353,7 @@ fn sack_blocks_of_attackers_are_ignored() {
 }
 
 #[test]
-fn an_ecn_echo_slows_down_once_per_window_and_says_so() {
+fn an_ecn_echo_slows_down_once_per_window_and_says_so_rfc3168_s6_1_2() {
     // RFC 3168 §6.1.2.
     let mut host = Host::new();
     let id = host.connect();
@@ -378,7 +378,7 @@ fn an_ecn_echo_slows_down_once_per_window_and_says_so() {
 }
 
 #[test]
-fn full_segments_that_vanish_become_small_ones() {
+fn full_segments_that_vanish_become_small_ones_rfc8899_s4_3() {
     // RFC 8899 §4.3: a path that drops large packets and tells nobody.
     let mut host = Host::new();
     host.listen();
@@ -400,4 +400,63 @@ fn full_segments_that_vanish_become_small_ones() {
     assert_eq!(upto, 5_000);
     assert_eq!(host.stack.tcp_counters().black_holes, 1);
     assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().smss, 1_240);
+}
+
+#[test]
+fn a_needless_retransmission_gives_reordering_more_time_rfc8985_s6_2() {
+    // Step 4: a quarter of the least round trip, and a quarter more for each round trip with a D-SACK.
+    let (mut host, id, first) = ten_in_flight(false);
+    host.wait_ms(100);
+    host.get(&acked(first, 0, &[(1, 2)]));
+    host.wait_ms(26);
+    assert_eq!(numbers(&host.all(), first), [0]);
+    // It was only late, and so the peer has it twice.
+    host.get(&acked(first, 2, &[]));
+    host.get(&acked(first, 10, &[(0, 1)]));
+    host.send(id, &bytes(10_000, 10_000));
+    host.all();
+    host.wait_ms(100);
+    host.get(&acked(first, 10, &[(11, 12)]));
+    host.wait_ms(45);
+    host.expect_nothing();
+    host.wait_ms(10);
+    assert_eq!(numbers(&host.all(), first), [10]);
+}
+
+#[test]
+fn only_text_sent_for_the_first_time_may_be_marked_rfc3168_s6_1_4_and_s6_1_5() {
+    let mut host = Host::new();
+    let id = host.connect();
+    let syn = host.expect();
+    assert_eq!(syn.ecn, 0);
+    let mut answer = seg(SYN | ACK | ECE, 1_000, syn.seq + 1);
+    answer.mss = Some(1_000);
+    host.get(&answer);
+    assert_eq!(host.expect().ecn, 0, "an acknowledgement");
+    host.send(id, b"once");
+    assert_eq!(host.expect().ecn, 2);
+    host.wait_ms(1_500);
+    let again = host.expect();
+    assert_eq!((again.text.as_slice(), again.ecn), (&b"once"[..], 0));
+}
+
+#[test]
+fn a_burst_with_one_time_for_all_does_not_lose_what_was_sent_again_in_it_rfc8985_s5_2() {
+    let (mut host, id, first) = ten_in_flight(false);
+    host.send(id, &bytes(10_000, 30_000));
+    host.all();
+    host.wait_ms(100);
+    // All at once: new text leaves for the first, the hole is filled for the last.
+    host.get(&acked(first, 3, &[]));
+    host.get(&acked(first, 3, &[(4, 10)]));
+    let sent = numbers(&host.all(), first);
+    let at = sent.iter().position(|&n| n == 3).unwrap();
+    assert!(at > 0 && sent[..at].iter().all(|&n| n >= 10), "{sent:?}");
+    let newest = sent[at - 1];
+    // What left before it arrives before it.
+    host.wait_ms(100);
+    host.get(&acked(first, 3, &[(4, newest + 1)]));
+    assert!(!numbers(&host.all(), first).contains(&3), "judged lost though nothing sent after it has arrived");
+    host.get(&acked(first, newest + 1, &[]));
+    assert_eq!(host.stack.tcp_counters().segments_resent, 1);
 }

@@ -36,6 +36,8 @@ pub struct Segment {
     pub sack_permitted: bool,
     pub timestamps: Option<(u32, u32)>,
     pub sack: Vec<(u32, u32)>,
+    /// Instead of all these options, bytes as nobody else would write them.
+    pub raw_options: Vec<u8>,
     /// ECN field of the IP header.
     pub ecn: u8,
     pub port: u16,
@@ -63,6 +65,11 @@ impl Segment {
 
     pub fn ts(mut self, value: u32, echo: u32) -> Self {
         self.timestamps = Some((value, echo));
+        self
+    }
+
+    pub fn raw_options(mut self, options: &[u8]) -> Self {
+        self.raw_options = options.to_vec();
         self
     }
 
@@ -105,6 +112,9 @@ impl Segment {
         (header.ece, header.cwr) = (self.flags & ECE != 0, self.flags & CWR != 0);
         header.urgent_pointer = u16::from(header.urg);
         header.set_options(&self.options()).unwrap();
+        if !self.raw_options.is_empty() {
+            header.set_options_raw(&self.raw_options).unwrap();
+        }
         let mut frame = Vec::new();
         builder.tcp_header(header).write(&mut frame, &self.text).unwrap();
         frame[15] |= self.ecn;

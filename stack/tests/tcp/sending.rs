@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tailwater_stack::Config;
+use tailwater_stack::tcp::congestion::control;
 use tailwater_stack::tcp::{CloseReason, ConnectionOptions, KeepAlive, TcpError, TcpEvent};
 
 use crate::script::*;
@@ -14,7 +15,7 @@ fn with(change: impl FnOnce(&mut ConnectionOptions)) -> Host {
 }
 
 #[test]
-fn text_leaves_in_full_segments_and_the_last_pushes() {
+fn text_leaves_in_full_segments_and_the_last_pushes_rfc9293_s3_9_1_2() {
     let mut host = Host::new();
     let (id, first) = host.accept();
     let text = bytes(0, 2_500);
@@ -38,7 +39,7 @@ impl ConcatText for Vec<Segment> {
 }
 
 #[test]
-fn the_initial_window_is_ten_segments() {
+fn the_initial_window_is_ten_segments_rfc6928_s2() {
     // RFC 6928 §2.
     let mut host = Host::new();
     let (id, _) = host.accept();
@@ -47,7 +48,7 @@ fn the_initial_window_is_ten_segments() {
 }
 
 #[test]
-fn small_segments_wait_while_a_small_one_is_in_flight() {
+fn small_segments_wait_while_a_small_one_is_in_flight_rfc9293_s3_7_4() {
     // RFC 9293 §3.7.4 (Nagle), by Minshall's rule.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -65,7 +66,7 @@ fn small_segments_wait_while_a_small_one_is_in_flight() {
 }
 
 #[test]
-fn a_small_window_is_not_filled_with_small_segments() {
+fn a_small_window_is_not_filled_with_small_segments_rfc9293_s3_8_6_2_1() {
     // RFC 9293 §3.8.6.2.1: wait for a full segment, half of the largest window, or the override.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -79,7 +80,7 @@ fn a_small_window_is_not_filled_with_small_segments() {
 }
 
 #[test]
-fn a_closed_window_is_probed_with_growing_pauses_for_as_long_as_it_answers() {
+fn a_closed_window_is_probed_with_growing_pauses_for_as_long_as_it_answers_rfc9293_s3_8_6_1() {
     // RFC 9293 §3.8.6.1.
     let mut host = Host::new();
     let (id, first) = host.accept();
@@ -105,7 +106,7 @@ fn a_closed_window_is_probed_with_growing_pauses_for_as_long_as_it_answers() {
 }
 
 #[test]
-fn a_closed_window_that_does_not_answer_ends_the_connection() {
+fn a_closed_window_that_does_not_answer_ends_the_connection_rfc9293_s3_8_6_1() {
     let mut host = Host::new();
     let (id, first) = host.accept();
     host.get(&seg(ACK, 1_001, first).window(0));
@@ -159,7 +160,7 @@ fn a_received_buffer_is_sent_back_without_a_copy() {
 }
 
 #[test]
-fn after_shutdown_nothing_can_be_written() {
+fn after_shutdown_nothing_can_be_written_rfc9293_s3_10_2() {
     let mut host = Host::new();
     let (id, _) = host.accept();
     host.shutdown(id);
@@ -167,7 +168,7 @@ fn after_shutdown_nothing_can_be_written() {
 }
 
 #[test]
-fn a_quiet_peer_is_probed_and_given_up_if_asked_for() {
+fn a_quiet_peer_is_probed_and_given_up_if_asked_for_rfc9293_s3_8_4() {
     // RFC 9293 §3.8.4.
     let keep_alive = KeepAlive { idle: Duration::from_secs(60), interval: Duration::from_secs(5), probes_max: 3 };
     let mut host = with(|options| options.keep_alive = Some(keep_alive));
@@ -187,7 +188,7 @@ fn a_quiet_peer_is_probed_and_given_up_if_asked_for() {
 }
 
 #[test]
-fn without_keep_alive_an_idle_connection_costs_no_timer() {
+fn without_keep_alive_an_idle_connection_costs_no_timer_rfc9293_s3_8_4() {
     let mut host = Host::new();
     host.accept();
     host.wait(Duration::from_secs(1));
@@ -195,7 +196,7 @@ fn without_keep_alive_an_idle_connection_costs_no_timer() {
 }
 
 #[test]
-fn the_user_timeout_ends_a_connection_that_makes_no_progress() {
+fn the_user_timeout_ends_a_connection_that_makes_no_progress_rfc5482_s3_1() {
     // RFC 5482.
     let mut host = with(|options| options.user_timeout = Some(Duration::from_secs(30)));
     let (id, _) = host.accept();
@@ -207,7 +208,7 @@ fn the_user_timeout_ends_a_connection_that_makes_no_progress() {
 }
 
 #[test]
-fn without_a_user_timeout_fifteen_retransmissions_are_made() {
+fn without_a_user_timeout_fifteen_retransmissions_are_made_rfc1122_s4_2_3_5() {
     // RFC 1122 §4.2.3.5.
     let mut host = Host::new();
     let (id, _) = host.accept();
@@ -220,7 +221,7 @@ fn without_a_user_timeout_fifteen_retransmissions_are_made() {
 }
 
 #[test]
-fn pacing_spreads_a_window_over_the_round_trip() {
+fn pacing_spreads_a_window_over_the_round_trip_rfc9002_s7_7() {
     let mut host = with(|options| options.pacing = true);
     host.listen();
     let mut syn = seg(SYN, 1_000, 0);
@@ -243,4 +244,46 @@ fn pacing_spreads_a_window_over_the_round_trip() {
         later += host.all().len();
     }
     assert!(later >= 10, "{later} over the round trip");
+}
+
+#[test]
+fn the_user_timeout_is_told_and_the_peers_followed_within_bounds_rfc5482_s3_1() {
+    let mut host = with(|options| {
+        (options.user_timeout, options.user_timeout_option) = (Some(Duration::from_secs(40)), true);
+    });
+    host.connect();
+    let syn = host.env.sent().unwrap();
+    assert!(syn.windows(4).any(|option| option == [28, 4, 0, 40]), "{syn:?}");
+    // The peer wants ten seconds, and gets L_LIMIT.
+    let mut host = with(|options| options.user_timeout_option = true);
+    host.listen();
+    let (id, _) = host.accept_with(&seg(SYN, 1_000, 0).raw_options(&[28, 4, 0, 10]));
+    host.send(id, b"anybody?");
+    host.wait(Duration::from_secs(99));
+    assert_eq!(host.state(id), "ESTABLISHED");
+    host.wait(Duration::from_secs(120));
+    assert_eq!(host.closed(), Some(CloseReason::TimedOut));
+}
+
+#[test]
+fn congestion_control_is_the_sockets_choice_and_exchanged_while_text_is_in_flight() {
+    let mut host = with(|options| options.congestion_control = control("reno").unwrap());
+    let (id, first) = host.accept();
+    let name = |host: &Host| host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion.name;
+    assert_eq!(name(&host), "reno");
+    host.send(id, &bytes(0, 30_000));
+    let mut sent = host.all().concat_text();
+    for next in ["bbr", "cubic", "reno"] {
+        let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion.cwnd;
+        host.stack.tcp_set_congestion_control(id, control(next).unwrap(), &mut host.env).unwrap();
+        let after = host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion.cwnd;
+        assert_eq!((name(&host), after), (next, before), "the window is what it was");
+        host.wait_ms(20);
+        sent.extend(host.all().concat_text());
+        host.get(&seg(ACK, 1_001, first + sent.len() as u32));
+        host.wait_ms(20);
+        sent.extend(host.all().concat_text());
+    }
+    assert_eq!(sent, bytes(0, sent.len()));
+    assert!(sent.len() > 20_000, "{}", sent.len());
 }

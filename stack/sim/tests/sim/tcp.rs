@@ -1,18 +1,22 @@
 //! TCP over links that do everything: each byte once and in order, or an error; and an end to everything.
-//! The long run: `TAILWATER_SEEDS=10000 cargo test --release -p tailwater-sim --test sim every_byte`.
+//! The long run: `TAILWATER_SEEDS=10000 cargo test --release -p tailwater-sim --test sim every_byte`; a fifth of it at a time:
+//! `TAILWATER_SEEDS=2001..4000`.
 
 use std::time::Duration;
 
 use tailwater_impair::Random;
 use tailwater_sim::workload::{TcpClient, TcpClientConfig, TcpResponder, TcpSink, TcpSource, TcpSourceConfig};
 use tailwater_sim::{LinkConfig, LossModel, NodeId, Queue, Red, Simulation, seeds};
-use tailwater_stack::tcp::ConnectionOptions;
 use tailwater_stack::tcp::congestion::CONTROLS;
+use tailwater_stack::tcp::{ConnectionOptions, KeepAlive};
 
 use crate::networks::{assert_conserved, at, ms, pair};
 
 /// Virtual time after which every connection must have ended, well or not: the longest that retransmissions go on.
 const PATIENCE: Duration = Duration::from_secs(3_600);
+/// RFC 9293 §3.8.4: an end that only waits learns no other way that its peer is gone, if the peer's last words were lost.
+const KEEP_ALIVE: KeepAlive =
+    KeepAlive { idle: Duration::from_secs(120), interval: Duration::from_secs(30), probes_max: 9 };
 /// TIME-WAIT, and a while.
 const AFTERWARDS: Duration = Duration::from_secs(120);
 
@@ -108,6 +112,7 @@ fn network(seed: u64) -> Simulation {
             nagle: random.below(2) == 0,
             send_buffer_max: choose(&mut random, 2_000, 200_000) as u32,
             receive_buffer: choose(&mut random, 2_000, 100_000) as u32,
+            keep_alive: Some(KEEP_ALIVE),
             ..defaults
         };
         bulk(&mut simulation, name, ends, address, Some(random.below(200_000)), options);
@@ -125,6 +130,14 @@ fn over(simulation: &Simulation) -> bool {
 }
 
 fn everything_arrives_or_fails_on_both_ends(simulation: &mut Simulation) -> Result<(), String> {
+    let found = judge(simulation);
+    found.map_err(|message| {
+        let links = simulation.links().flat_map(|link| simulation.link_counters(link));
+        links.fold(message, |message, counters| format!("{message}\n  {counters:?}"))
+    })
+}
+
+fn judge(simulation: &mut Simulation) -> Result<(), String> {
     let end = simulation.now() + PATIENCE;
     let mut frames_max = 0;
     while simulation.now() < end && !over(simulation) {

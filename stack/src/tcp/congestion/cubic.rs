@@ -61,7 +61,7 @@ struct Undo {
     cwnd_prior: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Cubic {
     window: Window,
     hystart: HyStart,
@@ -72,7 +72,10 @@ pub struct Cubic {
     w_max: u32,
     /// Bytes of the window before the last reduction.
     cwnd_prior: u32,
-    undo: Option<Undo>,
+    /// Whether `saved` holds what the last reduction took.
+    undoable: bool,
+    /// On the heap from the first reduction on: most connections never meet one.
+    saved: Option<Box<Undo>>,
 }
 
 impl Cubic {
@@ -82,7 +85,7 @@ impl Cubic {
         if start.ssthresh != SSTHRESH_INFINITE {
             hystart.stop();
         }
-        Self { window: Window::new(start), hystart, epoch: None, w_max: 0, cwnd_prior: 0, undo: None }
+        Self { window: Window::new(start), hystart, epoch: None, w_max: 0, cwnd_prior: 0, undoable: false, saved: None }
     }
 
     /// Returns the bytes of `ack` that are left for congestion avoidance.
@@ -129,7 +132,12 @@ impl Cubic {
     /// Remembers what a mistake would have to restore.
     fn save(&mut self) {
         let Self { window, epoch, w_max, cwnd_prior, .. } = *self;
-        self.undo = Some(Undo { window, epoch, w_max, cwnd_prior });
+        let undo = Undo { window, epoch, w_max, cwnd_prior };
+        self.undoable = true;
+        match &mut self.saved {
+            Some(saved) => **saved = undo,
+            None => self.saved = Some(Box::new(undo)),
+        }
     }
 
     // RFC 9438 §4.6. From `cwnd` instead of the flight size, as it allows where a window that is not
@@ -181,7 +189,10 @@ impl CongestionControl for Cubic {
     }
 
     fn on_spurious(&mut self, now: Instant) {
-        let Some(Undo { window, epoch, w_max, cwnd_prior }) = self.undo.take() else { return };
+        let Some(Undo { window, epoch, w_max, cwnd_prior }) = self.saved.as_deref().copied() else { return };
+        if !core::mem::take(&mut self.undoable) {
+            return;
+        }
         self.window.restore(&window);
         self.w_max = w_max;
         self.cwnd_prior = cwnd_prior;

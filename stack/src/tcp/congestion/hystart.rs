@@ -1,16 +1,17 @@
 //! HyStart++ (RFC 9406): leaves slow start when round-trip times rise, before the queue overflows.
 
-use core::time::Duration;
-
 use super::Ack;
 
 // RFC 9406 §4.3.
-const MIN_RTT_THRESH: Duration = Duration::from_millis(4);
-const MAX_RTT_THRESH: Duration = Duration::from_millis(16);
+const MIN_RTT_THRESH: Micros = 4_000;
+const MAX_RTT_THRESH: Micros = 16_000;
 const MIN_RTT_DIVISOR: u32 = 8;
-const N_RTT_SAMPLE: u32 = 8;
+const N_RTT_SAMPLE: u8 = 8;
 const CSS_GROWTH_DIVISOR: u32 = 4;
-const CSS_ROUNDS: u32 = 5;
+const CSS_ROUNDS: u8 = 5;
+
+/// A round-trip time in microseconds, up to 71 minutes: thresholds are of milliseconds, and connections are many.
+type Micros = u32;
 
 /// How the window may grow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,8 +27,8 @@ enum Phase {
     SlowStart,
     /// Conservative slow start, which tells a full queue from a moment's jitter.
     Conservative {
-        baseline_min_rtt: Duration,
-        rounds: u32,
+        baseline_min_rtt: Micros,
+        rounds: u8,
     },
     Done,
 }
@@ -36,14 +37,20 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HyStart {
     phase: Phase,
-    last_round_min_rtt: Option<Duration>,
-    current_round_min_rtt: Option<Duration>,
-    rtt_sample_count: u32,
+    /// `u32::MAX`: not measured.
+    last_round_min_rtt: Micros,
+    current_round_min_rtt: Micros,
+    rtt_sample_count: u8,
 }
 
 impl HyStart {
     pub(super) fn new() -> Self {
-        Self { phase: Phase::SlowStart, last_round_min_rtt: None, current_round_min_rtt: None, rtt_sample_count: 0 }
+        Self {
+            phase: Phase::SlowStart,
+            last_round_min_rtt: Micros::MAX,
+            current_round_min_rtt: Micros::MAX,
+            rtt_sample_count: 0,
+        }
     }
 
     /// Loss, ECN or a threshold ended slow start; later ones are plain.
@@ -63,8 +70,8 @@ impl HyStart {
             self.on_round_start();
         }
         if let Some(rtt) = ack.rtt {
-            let min = self.current_round_min_rtt.map_or(rtt, |min| min.min(rtt));
-            self.current_round_min_rtt = Some(min);
+            let rtt = Micros::try_from(rtt.as_micros()).unwrap_or(Micros::MAX - 1);
+            self.current_round_min_rtt = self.current_round_min_rtt.min(rtt);
             self.rtt_sample_count = self.rtt_sample_count.saturating_add(1);
         }
         self.judge();
@@ -77,7 +84,7 @@ impl HyStart {
 
     // RFC 9406 §4.2, at the start of each round.
     fn on_round_start(&mut self) {
-        self.last_round_min_rtt = self.current_round_min_rtt.take();
+        self.last_round_min_rtt = core::mem::replace(&mut self.current_round_min_rtt, Micros::MAX);
         self.rtt_sample_count = 0;
         if let Phase::Conservative { rounds, .. } = &mut self.phase {
             *rounds += 1;
@@ -89,16 +96,14 @@ impl HyStart {
 
     // RFC 9406 §4.2, after each sample once there are enough of them in the round.
     fn judge(&mut self) {
-        let Some(current) = self.current_round_min_rtt.filter(|_| self.rtt_sample_count >= N_RTT_SAMPLE) else {
+        if self.rtt_sample_count < N_RTT_SAMPLE {
             return;
-        };
+        }
+        let (current, last) = (self.current_round_min_rtt, self.last_round_min_rtt);
         match self.phase {
-            Phase::SlowStart => {
-                let risen = |last: Duration| {
-                    let threshold = (last / MIN_RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
-                    current >= last.saturating_add(threshold)
-                };
-                if self.last_round_min_rtt.is_some_and(risen) {
+            Phase::SlowStart if last != Micros::MAX => {
+                let threshold = (last / MIN_RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
+                if current >= last.saturating_add(threshold) {
                     self.phase = Phase::Conservative { baseline_min_rtt: current, rounds: 0 };
                 }
             }
@@ -106,7 +111,7 @@ impl HyStart {
             Phase::Conservative { baseline_min_rtt, .. } if current < baseline_min_rtt => {
                 self.phase = Phase::SlowStart;
             }
-            Phase::Conservative { .. } | Phase::Done => {}
+            Phase::SlowStart | Phase::Conservative { .. } | Phase::Done => {}
         }
     }
 }
