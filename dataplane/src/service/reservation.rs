@@ -52,7 +52,10 @@ impl Reservation {
 
     fn bind(socket: OwnedFd, at: SocketAddr) -> rustix::io::Result<Self> {
         sockopt::set_socket_recv_buffer_size(&socket, QUEUE_BYTES)?;
+        // Past connections in TIME-WAIT are no obstacle; whoever comes later is refused, also with this option.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
         bind(&socket, &at)?;
+        sockopt::set_socket_reuseaddr(&socket, false)?;
         Ok(Self { _socket: socket })
     }
 }
@@ -68,7 +71,8 @@ fn open(family: AddressFamily, transport: Transport) -> rustix::io::Result<Owned
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{TcpListener, UdpSocket};
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     fn reserve(transport: Transport, at: SocketAddr) -> Reservation {
         Reservation::of(Listener { transport, at }).unwrap()
@@ -90,6 +94,22 @@ mod tests {
         assert_eq!(UdpSocket::bind(free).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
         drop(reservation);
         UdpSocket::bind(free).unwrap();
+    }
+
+    #[test]
+    fn port_of_a_past_connection_can_be_reserved() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let client = TcpStream::connect(at).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        // The end that closes first stays in TIME-WAIT, at the listener's port.
+        drop((server, listener));
+        let mut nothing = [0];
+        assert_eq!((&client).read(&mut nothing).unwrap(), 0);
+        drop(client);
+        let reservation = reserve(Transport::Tcp, at);
+        assert_eq!(TcpListener::bind(at).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        drop(reservation);
     }
 
     #[test]
