@@ -131,6 +131,9 @@ fn demo_shows_both_forwarders_and_leaves_nothing_behind() {
     let figures = last["figures"].as_array().unwrap();
     assert_eq!(figures.len(), 3, "{last:#}");
     assert!(figures.iter().all(|figure| figure["count"].as_u64().unwrap() > 0), "{last:#}");
+    let served = last["tcp"].as_array().unwrap();
+    assert_eq!(served.iter().map(|one| one["server"].as_str().unwrap()).collect::<Vec<_>>(), ["kernel", "tailwater"]);
+    assert!(served.iter().all(|one| one["count"].as_u64().unwrap() > 0 && one["bulk_mbit_per_s"].as_f64() > Some(0.0)));
     let left = |pid: u32| {
         let start = format!("twdemo-{pid}-");
         let mut names = std::fs::read_dir("/run/netns").unwrap().flatten().map(|entry| entry.file_name());

@@ -1,4 +1,4 @@
-//! `tailwater demo`: a network in a box, forwarding and echoing step by step, with the kernel's figures beside ours.
+//! `tailwater demo`: a network in a box, forwarding, echoing and serving step by step, with the kernel's figures beside ours.
 //!
 //! ```text
 //!   left                     router                    right
@@ -11,6 +11,7 @@
 mod child;
 mod network;
 mod round_trip;
+mod tcp;
 
 use std::time::Duration;
 
@@ -32,10 +33,13 @@ Examples:
   tailwater demo --seconds 5     steadier figures
 
 Touches no interface of this machine: it works in network namespaces of its own and removes them.
-The figures are round trips of single packets, where waiting for CPUs counts most; for throughput run ci/demo.";
+The first figures are round trips of single packets, where waiting for CPUs counts most; for throughput run ci/demo.
+The last ones are the kernel's TCP client, served by kernel sockets and by our TCP.";
 
 /// UDP port of the echo in the demo.
 const ECHO_PORT: u16 = 7007;
+/// TCP port of the servers.
+const HTTP_PORT: u16 = 8007;
 /// Longest time that our own commands take to start on a busy machine.
 const START: Duration = Duration::from_secs(20);
 
@@ -60,6 +64,14 @@ struct Figure {
     udp: RoundTrips,
 }
 
+/// One server, asked by the kernel's client.
+#[derive(Debug, Serialize)]
+struct Served {
+    server: &'static str,
+    #[serde(flatten)]
+    tcp: tcp::Tcp,
+}
+
 /// Prints steps and keeps figures.
 struct Show<'a> {
     args: &'a Args,
@@ -67,20 +79,29 @@ struct Show<'a> {
     network: &'a Network,
     step: u32,
     figures: Vec<Figure>,
+    served: Vec<Served>,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen()?;
     check_privileges()?;
     let network = Network::build()?;
-    let mut show = Show { args: &args, interrupt: &interrupt, network: &network, step: 0, figures: Vec::new() };
+    let mut show = Show {
+        args: &args,
+        interrupt: &interrupt,
+        network: &network,
+        step: 0,
+        figures: Vec::new(),
+        served: Vec::new(),
+    };
     show.all()?;
-    let figures = std::mem::take(&mut show.figures);
+    let (figures, served) = (std::mem::take(&mut show.figures), std::mem::take(&mut show.served));
     drop(network);
     match args.json {
-        true => output::line(serde_json::json!({ "event": "summary", "figures": figures })),
+        true => output::line(serde_json::json!({ "event": "summary", "figures": figures, "tcp": served })),
         false => {
             output::line(format_args!("\n{}", table(&figures).lines().join("\n")));
+            output::line(format_args!("\n{}", table_of_servers(&served).lines().join("\n")));
             output::line(format_args!(
                 "\nThe namespaces are gone again. Next: `tailwater doctor`, `tailwater l3fwd --help`."
             ));
@@ -117,6 +138,35 @@ impl Show<'_> {
                 }
             });
         }
+        self.serve()
+    }
+
+    /// The kernel's TCP and ours, asked for the same by the same client. The kernel forwards again.
+    fn serve(&mut self) -> anyhow::Result<()> {
+        self.say("TCP: kernel sockets serve in right, asked from left")?;
+        let kernel = tcp::Server::start(&self.network.side(RIGHT), HTTP_PORT)?;
+        self.ask("kernel")?;
+        drop(kernel);
+        self.say("TCP: `tailwater http serve -i s0` does it instead")?;
+        let listen = format!("{}:{HTTP_PORT}", network::RIGHT_ADDRESS);
+        let words = ["http", "serve", "-i", "s0", "--listen", &listen];
+        let mut http = Child::start(&self.network.side(RIGHT), &words, START)?;
+        self.ask("tailwater")?;
+        http.check()
+    }
+
+    fn ask(&mut self, server: &'static str) -> anyhow::Result<()> {
+        let stop = || self.interrupt.wait(Duration::ZERO);
+        let left = self.network.side(LEFT);
+        let tcp = tcp::measure(&left, (network::RIGHT_ADDRESS, HTTP_PORT), self.args.seconds, stop)?;
+        if !self.args.json {
+            let RoundTrips { count, median_us, p99_us, .. } = tcp.requests;
+            output::line(format_args!(
+                "     {count} requests on a connection, median {median_us:.1} us, 99 % below {p99_us:.1} us; {:.0} Mbit/s in one answer",
+                tcp.bulk_mbit_per_s
+            ));
+        }
+        self.served.push(Served { server, tcp });
         Ok(())
     }
 
@@ -152,6 +202,20 @@ impl Show<'_> {
 
 fn interrupted() -> anyhow::Error {
     Failure::new("interrupted; everything has been removed", "").into()
+}
+
+fn table_of_servers(served: &[Served]) -> Table {
+    let mut table = Table::new(&["TCP server", "request median us", "99 % us", "requests/s", "bulk Mbit/s"]);
+    for Served { server, tcp } in served {
+        table.row(vec![
+            (*server).to_owned(),
+            format!("{:.1}", tcp.requests.median_us),
+            format!("{:.1}", tcp.requests.p99_us),
+            crate::table::grouped((1e6 / tcp.requests.median_us.max(0.001)) as u64),
+            format!("{:.0}", tcp.bulk_mbit_per_s),
+        ]);
+    }
+    table
 }
 
 fn table(figures: &[Figure]) -> Table {

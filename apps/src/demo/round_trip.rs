@@ -90,7 +90,8 @@ fn round_trip(socket: &UdpSocket, number: u64) -> std::io::Result<Option<Duratio
     }
 }
 
-fn evaluate(mut samples: Vec<Duration>, lost: u64) -> RoundTrips {
+/// Median and tail of what was sampled.
+pub(super) fn evaluate(mut samples: Vec<Duration>, lost: u64) -> RoundTrips {
     samples.sort_unstable();
     let at = |share: f64| {
         let place = (samples.len() as f64 * share) as usize;

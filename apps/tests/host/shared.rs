@@ -45,6 +45,21 @@ fn kernel_goes_on_with_everything_that_is_not_listened_at() {
 }
 
 #[test]
+fn worker_that_sleeps_keeps_no_frames_from_the_other() {
+    // One queue, so that one of the workers owns none; each flow is one worker's, and the other has nothing to do.
+    let lab = Lab::pair(1, 1500).unwrap();
+    let echo = Echo::start(&lab, "--cores 0,1 --listen 10.1.0.1:7000");
+    // All flows are the owner's once in 2^8 runs, which is no failure.
+    for flow in 0..8 {
+        let socket = socket(&lab, "10.1.0.1:7000");
+        // More than there are places in the rings.
+        (0..3_000).for_each(|_| round_trip(&socket, &[flow; 64]));
+    }
+    let report = echo.stop();
+    assert_eq!(counter(&report, "echo_replies"), 24_000);
+}
+
+#[test]
 fn port_is_reserved_in_the_kernel_and_given_back() {
     let lab = Lab::pair(1, 1500).unwrap();
     let echo = Echo::start(&lab, "--listen 10.1.0.1:7000");

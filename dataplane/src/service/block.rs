@@ -95,6 +95,8 @@ struct StackBlock<S> {
     stack: Stack<Frame>,
     service: S,
     worker: usize,
+    /// Of the interface that carries most.
+    mtu: usize,
     mailboxes: Arc<[Mailbox]>,
     questions: Option<Arc<Questions>>,
     /// Worker 0 passes ARP and ND answers on to the others.
@@ -116,6 +118,7 @@ struct StackBlock<S> {
 
 impl<S: Service> StackBlock<S> {
     fn new(parts: Parts, services: &Services, service: S) -> Result<Self, BuildError> {
+        let mtu = parts.interfaces.iter().map(|interface| interface.mtu).max().unwrap_or_default();
         let Parts { stack: config, interfaces, listeners, taken, begun, mailboxes, questions } = parts;
         let worker = services.worker;
         let shared = Surroundings::of(services).and_then(|around| around.shared.clone());
@@ -132,6 +135,7 @@ impl<S: Service> StackBlock<S> {
             stack,
             service,
             worker,
+            mtu,
             mailboxes,
             questions,
             begun,
@@ -172,6 +176,10 @@ impl<S: Service> StackBlock<S> {
     #[cold]
     fn start(&mut self, context: &mut Context<'_>) {
         self.started = true;
+        // The other half is for receiving, and for what leaves without being kept.
+        let region = context.pool.region();
+        let chunks = region.chunks() / 2 / self.mailboxes.len().max(1);
+        self.stack.tcp_bound_buffers(chunks / self.mtu.div_ceil(region.segment_max()).max(1), self.mtu);
         self.service.on_start(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.flows));
     }
 

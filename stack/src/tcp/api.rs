@@ -16,6 +16,9 @@ use crate::buffer::Buffer;
 use crate::env::Env;
 use crate::stack::Stack;
 
+/// Bytes that a connection may have waiting in each direction, however little memory there is.
+const SHARE_BYTES_MIN: u32 = 64 << 10;
+
 /// Why a connection does not do what it is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TcpError {
@@ -251,6 +254,20 @@ impl<B: Buffer> Stack<B> {
     /// Every listener: where, and how many connections are half open and wait.
     pub fn tcp_listeners(&self) -> impl Iterator<Item = (ListenerId, SocketAddr, usize, usize)> {
         self.tcp.listeners.iter().map(|listener| (listener.id, listener.at(), listener.half_open(), listener.waiting()))
+    }
+
+    /// Bounds the buffers that all connections together hold, for whoever knows how many there are: at
+    /// most [`TcpConfig::buffers_max`](super::TcpConfig::buffers_max). By default a connection that is
+    /// opened from now on sends and receives into a quarter of them each, if these are full segments of
+    /// `segment` bytes: a window larger than the memory behind it only makes the peer lose segments.
+    pub fn tcp_bound_buffers(&mut self, buffers_max: usize, segment: usize) {
+        let bound = &mut self.tcp.config.buffers_max;
+        *bound = buffers_max.min(*bound);
+        let share = u32::try_from(*bound / 4 * segment).unwrap_or(u32::MAX).max(SHARE_BYTES_MIN);
+        let options = Arc::make_mut(&mut self.tcp.defaults);
+        options.send_buffer_max = options.send_buffer_max.min(share);
+        options.receive_buffer_max = options.receive_buffer_max.min(share);
+        options.receive_buffer = options.receive_buffer.min(share);
     }
 
     pub fn tcp_counters(&self) -> &TcpCounters {

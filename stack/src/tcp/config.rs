@@ -15,7 +15,8 @@ pub struct TcpConfig {
     pub time_wait_max: usize,
     /// Listeners at the same time.
     pub listeners_max: usize,
-    /// Buffers that all connections together hold, to be sent or received.
+    /// Buffers that all connections together hold, to be sent or received. One connection has no more in a queue
+    /// than are free, or a few.
     pub buffers_max: usize,
     pub syn_cookies: SynCookies,
     /// Challenge ACKs (RFC 5961 §7).

@@ -5,6 +5,9 @@ use crate::buffer::{Buffer, HEADROOM};
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 
+/// Buffers that a queue may have as long as there are any.
+const SHARE_MIN: usize = 4;
+
 impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
     pub(super) fn allocate(&mut self) -> Option<B> {
         let buffer = self.stack.ledger.allocate(self.env);
@@ -12,10 +15,13 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
         buffer
     }
 
-    /// A connection keeps a buffer; `false` if the stack holds as many as it may.
-    pub(super) fn may_hold(&mut self) -> bool {
+    /// Whether a connection that keeps `own` buffers in its queue may keep another: no more than are free, so that all
+    /// get alike (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM
+    /// ToN 1998, with a factor of 1). A quarter of the buffers is for those that have next to none.
+    pub(super) fn may_hold(&mut self, own: usize) -> bool {
         let tcp = &mut self.stack.tcp;
-        let room = tcp.held < tcp.config.buffers_max;
+        let max = tcp.config.buffers_max;
+        let room = own < (max - max / 4).saturating_sub(tcp.held) || (own < SHARE_MIN && tcp.held < max);
         tcp.counters.buffers_max_hit += u64::from(!room);
         room
     }

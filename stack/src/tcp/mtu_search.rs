@@ -172,7 +172,7 @@ impl<B: Buffer> Tcb<B> {
             left -= part.min(left);
             count += 1;
         }
-        if count == 0 || !cx.may_hold() {
+        if count == 0 || !cx.may_hold(self.queue.len()) {
             return false;
         }
         let queue = &self.queue;

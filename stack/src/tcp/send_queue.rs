@@ -94,6 +94,11 @@ impl<B: Buffer> SendQueue<B> {
         self.segments.is_empty()
     }
 
+    /// Segments, sent or not.
+    pub(super) fn len(&self) -> usize {
+        self.segments.len()
+    }
+
     /// Bytes of payload, sent or not.
     pub(super) fn bytes(&self) -> u32 {
         self.bytes

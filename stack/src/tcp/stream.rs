@@ -24,7 +24,7 @@ impl<B: Buffer> Tcb<B> {
         let room = self.options.send_buffer_max.saturating_sub(self.queue.bytes()) as usize;
         let granted = len.min(room);
         let mut done = self.grow_last(granted, &mut write, cx);
-        while done < granted && cx.may_hold() {
+        while done < granted && cx.may_hold(self.queue.len()) {
             let n = (granted - done).min(self.smss as usize);
             let filled = cx.fill(n, |at, room| {
                 write(done + at, room);
@@ -72,7 +72,7 @@ impl<B: Buffer> Tcb<B> {
         if let Err(error) = self.may_write() {
             return Err((error, Some(text)));
         }
-        let full = self.queue.bytes() >= self.options.send_buffer_max || !cx.may_hold();
+        let full = self.queue.bytes() >= self.options.send_buffer_max || !cx.may_hold(self.queue.len());
         self.write_blocked |= full;
         if full {
             return Err((TcpError::Blocked, Some(text)));

@@ -288,8 +288,8 @@ impl<B: Buffer> Tcb<B> {
 
     /// Whether another buffer may be kept; text in order has precedence over early text.
     fn may_keep<E: Env<Buffer = B>>(&mut self, in_order: bool, cx: &mut Cx<'_, B, E>) -> bool {
-        let crowded = self.received.buffers() >= BUFFERS_MAX;
-        let granted = !crowded && cx.may_hold();
+        let own = self.received.buffers();
+        let granted = own < BUFFERS_MAX && cx.may_hold(own);
         if granted || !in_order {
             return granted;
         }

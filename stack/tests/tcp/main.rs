@@ -13,6 +13,7 @@ mod pair;
 mod script;
 
 mod acceptability;
+mod buffers;
 mod extension;
 mod handshake;
 mod mtu_search;

@@ -13,7 +13,9 @@
 //!
 //! The XDP program chooses the worker and redirects into that worker's socket of the queue which the packet arrived on,
 //! so any worker is reached from any queue without a hand-over in user space. Received chunks thus leave the fill ring's
-//! owner for good; what the other workers free comes back through the region's depot.
+//! owner for good; what the other workers free comes back through the region's depot. The owner looks after the rings of
+//! its queues in each turn. It may be asleep while another worker receives, so that one does it, too, each time it has
+//! used a part of them: whoever finds the other at it goes on, nobody waits.
 //!
 //! System calls: `sendto` once per turn while the transmit ring asks for it (copy mode always does; up to 512 packets a
 //! call from Linux 6.17 on, 32 before), `recvfrom` when the fill ring asks or when busy polling works, `poll` when idle.
@@ -24,7 +26,7 @@ mod socket;
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 pub use open::{Entrance, OpenConfig, Opened, open};
 use rustix::net::{RecvFlags, SendFlags};
@@ -40,6 +42,8 @@ use crate::ring::{Consumer, Descriptor, Producer};
 
 /// Calls in one flush before the rest waits for the next turn: bounds a turn where the kernel takes few at a time.
 const KICKS_MAX: u32 = 64;
+/// A worker that is not a queue's owner looks after its rings when it has used one in so many of its places.
+const SHARE: u32 = 16;
 /// Free fill slots that are worth a refill.
 const REFILL_MIN: u32 = 32;
 
@@ -73,13 +77,41 @@ impl QueueRx {
     }
 }
 
-/// Fill and completion rings of a queue that this worker owns.
-struct OwnedQueue {
+/// Fill and completion rings of a queue.
+struct QueueRings {
     fill: Producer<u64>,
     completion: Consumer<u64>,
     socket: Arc<Socket>,
     /// Most chunks to keep in the fill ring.
     fill_target: u32,
+}
+
+/// A worker's access to a queue's rings.
+struct Access {
+    rings: Arc<Mutex<QueueRings>>,
+    /// It is this worker that looks after them in each turn.
+    owned: bool,
+    /// Packets received and sent by the queue since this worker last looked.
+    used: u32,
+    /// So many make it look, if it is not the owner.
+    used_max: u32,
+}
+
+impl Access {
+    /// The rings, if they are to be looked after now and nobody else does it.
+    #[inline]
+    fn due(&mut self) -> Option<MutexGuard<'_, QueueRings>> {
+        if !self.owned && self.used < self.used_max {
+            return None;
+        }
+        self.used = 0;
+        match self.rings.try_lock() {
+            Ok(rings) => Some(rings),
+            // A worker that has panicked ends the dataplane; until then rings are rings.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
 }
 
 /// One worker's end of an interface.
@@ -92,8 +124,11 @@ pub struct XdpPort {
     next_queue: usize,
     tx: Producer<Descriptor>,
     tx_socket: Arc<Socket>,
-    owned: Vec<OwnedQueue>,
-    /// Descriptors given to the kernel minus those it has completed through queues that this worker owns.
+    /// By queue.
+    accesses: Vec<Access>,
+    /// The queue that is sent by.
+    tx_queue: usize,
+    /// Descriptors given to the kernel minus those whose completion this worker has seen.
     tx_in_flight: i64,
     epoll: Option<OwnedFd>,
     capabilities: Capabilities,
@@ -120,6 +155,7 @@ impl Port for XdpPort {
             let burst =
                 receive_from(&mut self.queues[at], &self.region, self.number, pool, ledger, batch, max - received);
             received += burst.packets;
+            self.accesses[at].used += burst.packets as u32;
             if received == max {
                 self.next_queue = (at + 1) % self.queues.len();
                 break;
@@ -140,11 +176,13 @@ impl Port for XdpPort {
     fn flush(&mut self, pool: &mut Pool) {
         let pending = self.tx.pending();
         if pending > 0 {
+            self.accesses[self.tx_queue].used += pending;
             self.kick(pending);
         }
-        for owned in &mut self.owned {
-            self.tx_in_flight -= complete(owned, &self.region, pool);
-            refill(owned, &self.region, pool, &mut self.counters);
+        for access in &mut self.accesses {
+            let Some(mut rings) = access.due() else { continue };
+            self.tx_in_flight -= complete(&mut rings, &self.region, pool);
+            refill(&mut rings, &self.region, pool, &mut self.counters);
         }
     }
 
@@ -214,9 +252,10 @@ impl Port for XdpPort {
                 self.region.leave_unsettled(self.region.chunk_at(unsent.addr as usize));
             }
         }
-        for owned in &mut self.owned {
-            complete(owned, &self.region, pool);
-            while let Some(addr) = owned.fill.take_back() {
+        for access in self.accesses.iter().filter(|access| access.owned) {
+            let mut rings = access.rings.lock().unwrap_or_else(PoisonError::into_inner);
+            complete(&mut rings, &self.region, pool);
+            while let Some(addr) = rings.fill.take_back() {
                 pool.put_chunk(self.region.chunk_at(addr as usize));
             }
         }
@@ -271,26 +310,26 @@ fn receive_from(
 }
 
 /// Takes back chunks whose packets have been sent; returns how many.
-fn complete(owned: &mut OwnedQueue, region: &Region, pool: &mut Pool) -> i64 {
-    if owned.completion.available(1) == 0 {
+fn complete(rings: &mut QueueRings, region: &Region, pool: &mut Pool) -> i64 {
+    if rings.completion.available(1) == 0 {
         return 0;
     }
     let mut completed = 0;
-    while let Some(addr) = owned.completion.pop() {
+    while let Some(addr) = rings.completion.pop() {
         let chunk = region.chunk_at(addr as usize);
         if (chunk as usize) < region.chunks() {
             pool.put_chunk(chunk);
         }
         completed += 1;
     }
-    owned.completion.release();
+    rings.completion.release();
     completed
 }
 
 /// Gives free chunks to the kernel to receive into.
-fn refill(owned: &mut OwnedQueue, region: &Region, pool: &mut Pool, counters: &mut PortCounters) {
-    let mut room = owned.fill_target.saturating_sub(owned.fill.pending());
-    if room < REFILL_MIN.min(owned.fill_target) {
+fn refill(rings: &mut QueueRings, region: &Region, pool: &mut Pool, counters: &mut PortCounters) {
+    let mut room = rings.fill_target.saturating_sub(rings.fill.pending());
+    if room < REFILL_MIN.min(rings.fill_target) {
         return;
     }
     while room > 0 {
@@ -299,16 +338,16 @@ fn refill(owned: &mut OwnedQueue, region: &Region, pool: &mut Pool, counters: &m
             break;
         };
         let addr = u64::from(chunk) * region.chunk_len() as u64 + DATA_OFFSET as u64;
-        if owned.fill.push(addr).is_err() {
+        if rings.fill.push(addr).is_err() {
             pool.put_chunk(chunk);
             break;
         }
         room -= 1;
     }
-    owned.fill.publish();
-    if owned.fill.needs_wakeup() {
+    rings.fill.publish();
+    if rings.fill.needs_wakeup() {
         counters.rx_kicks += 1;
-        let _ = rustix::net::recv(owned.socket.fd(), &mut [0u8; 0][..], RecvFlags::DONTWAIT);
+        let _ = rustix::net::recv(rings.socket.fd(), &mut [0u8; 0][..], RecvFlags::DONTWAIT);
     }
 }
 

@@ -1,13 +1,13 @@
 //! Opening an interface: the sockets of every (queue, worker), their rings, and the program's view of them.
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tailwater_xdp::Steering;
 use xsk_rs::config::BindFlags;
 
 use super::socket::{Copy, Socket};
-use super::{OwnedQueue, QueueRx, XdpPort, epoll_over, rings};
+use super::{Access, QueueRings, QueueRx, SHARE, XdpPort, epoll_over, rings};
 use crate::frame::Region;
 use crate::port::{Capabilities, PortCounters, PortError, QueueCounters};
 
@@ -71,9 +71,10 @@ pub fn open(region: &Arc<Region>, config: &OpenConfig) -> Result<Opened, PortErr
         sockets.push(of_queue);
     }
     let copy = sockets.first().and_then(|queue| queue.first()).map_or(Copy::Copy, |socket| socket.copy());
+    let shared = queue_rings(config, &sockets)?;
     let mut ports = Vec::new();
     for worker in 0..config.workers {
-        ports.push(worker_end(region, config, &sockets, worker, copy, multi_buffer)?);
+        ports.push(worker_end(region, config, &sockets, &shared, worker, copy, multi_buffer)?);
     }
     Ok(Opened { ports, copy, notes, ring_size: config.ring_size })
 }
@@ -117,33 +118,48 @@ fn open_when_free(mut open: impl FnMut() -> Result<Socket, PortError>) -> Result
     open()
 }
 
+/// Fill and completion rings of each queue, by way of the socket of its owner.
+fn queue_rings(config: &OpenConfig, sockets: &[Vec<Arc<Socket>>]) -> Result<Vec<Arc<Mutex<QueueRings>>>, PortError> {
+    let failed = |what| move |error| PortError::System { interface: config.interface.clone(), what, error };
+    let of_queue = |(queue, of_queue): (usize, &Vec<Arc<Socket>>)| {
+        let socket = &of_queue[queue % config.workers as usize];
+        Ok(Arc::new(Mutex::new(QueueRings {
+            fill: rings::fill(socket.fd(), config.ring_size).map_err(failed("mapping a fill ring"))?,
+            completion: rings::completion(socket.fd(), config.ring_size)
+                .map_err(failed("mapping a completion ring"))?,
+            socket: Arc::clone(socket),
+            fill_target: config.fill_target.min(config.ring_size),
+        })))
+    };
+    sockets.iter().enumerate().map(of_queue).collect()
+}
+
 fn worker_end(
     region: &Arc<Region>,
     config: &OpenConfig,
     sockets: &[Vec<Arc<Socket>>],
+    shared: &[Arc<Mutex<QueueRings>>],
     worker: u32,
     copy: Copy,
     multi_buffer: bool,
 ) -> Result<XdpPort, PortError> {
     let failed = |what| move |error| PortError::System { interface: config.interface.clone(), what, error };
     let mut queues = Vec::new();
-    let mut owned = Vec::new();
+    let mut accesses = Vec::new();
     for (queue, of_queue) in sockets.iter().enumerate() {
         let socket = &of_queue[worker as usize];
         let ring = rings::rx(socket.fd(), config.ring_size).map_err(failed("mapping a receive ring"))?;
         let counters = Cell::new(QueueCounters { queue: queue as u32, ..QueueCounters::default() });
         queues.push(QueueRx { counters, ring, socket: Arc::clone(socket), state: None });
-        if queue as u32 % config.workers == worker {
-            owned.push(OwnedQueue {
-                fill: rings::fill(socket.fd(), config.ring_size).map_err(failed("mapping a fill ring"))?,
-                completion: rings::completion(socket.fd(), config.ring_size)
-                    .map_err(failed("mapping a completion ring"))?,
-                socket: Arc::clone(socket),
-                fill_target: config.fill_target.min(config.ring_size),
-            });
-        }
+        accesses.push(Access {
+            rings: Arc::clone(&shared[queue]),
+            owned: queue as u32 % config.workers == worker,
+            used: 0,
+            used_max: (config.fill_target.min(config.ring_size) / SHARE).max(1),
+        });
     }
-    let tx_socket = Arc::clone(&sockets[(worker % config.queues) as usize][worker as usize]);
+    let tx_queue = (worker % config.queues) as usize;
+    let tx_socket = Arc::clone(&sockets[tx_queue][worker as usize]);
     let tx = rings::tx(tx_socket.fd(), config.ring_size).map_err(failed("mapping a transmit ring"))?;
     let capabilities = Capabilities {
         backend: "af_xdp",
@@ -167,7 +183,8 @@ fn worker_end(
         next_queue: 0,
         tx,
         tx_socket,
-        owned,
+        accesses,
+        tx_queue,
         tx_in_flight: 0,
         capabilities,
         counters: PortCounters::default(),

@@ -1,0 +1,55 @@
+//! Who gets how many of the stack's buffers.
+
+use std::time::Duration;
+
+use tailwater_stack::{Config, DropReason};
+
+use crate::pair::{Faults, Net};
+
+#[test]
+fn connections_that_hoard_leave_buffers_for_the_next() {
+    let mut configs = [Config::default(), Config::default()];
+    configs[0].tcp.buffers_max = 256;
+    // The peer's window is what makes them hoard.
+    configs[1].tcp.connection.receive_buffer = 4_000;
+    configs[1].tcp.connection.receive_buffer_max = 4_000;
+    let mut net = Net::with(configs, 1_500, 1, Faults::NONE);
+    let clients: Vec<_> = (0..20).map(|n| net.connect(n % 2 == 0)).collect();
+    net.run(Duration::from_secs(1));
+    let mut taken = Vec::new();
+    for round in 0..5 {
+        for &client in &clients {
+            net.envs[0].now = net.now;
+            let sent = net.stacks[0].tcp_send(client, &[7; 1 << 20], &mut net.envs[0]).unwrap();
+            taken.extend((round == 0).then_some(sent));
+        }
+        net.run(Duration::from_secs(1));
+        assert!(net.stacks[0].held() <= 256, "{}", net.stacks[0].held());
+    }
+    assert!(taken[0] > 90 * 1_400, "one alone gets half of three quarters: {taken:?}");
+    let queued = net.stacks[0].tcp_connections(net.now).map(|one| one.send_queue).collect::<Vec<_>>();
+    // Twenty want all there is: each gets a share, and one more finds some left.
+    assert!(queued.iter().all(|&bytes| bytes >= 1_400), "{queued:?}");
+    let late = net.connect(false);
+    net.run(Duration::from_secs(1));
+    net.envs[0].now = net.now;
+    let sent = net.stacks[0].tcp_send(late, &[7; 10_000], &mut net.envs[0]).unwrap();
+    assert!(sent >= 1_400, "{sent} bytes beside {queued:?}");
+}
+
+#[test]
+fn buffers_fewer_than_a_window_bound_the_window() {
+    let mut net = Net::new(1, Faults::NONE);
+    for stack in &mut net.stacks {
+        stack.tcp_bound_buffers(400, 1_500);
+    }
+    let client = net.connect(false);
+    net.run(Duration::from_secs(1));
+    net.envs[0].now = net.now;
+    // A quarter of the buffers, in full segments.
+    assert_eq!(net.stacks[0].tcp_send(client, &[7; 1 << 20], &mut net.envs[0]), Ok(150_000));
+    net.run(Duration::from_secs(10));
+    let server = net.stacks[1].tcp_connections(net.now).next().unwrap();
+    assert_eq!((server.receive_queue, server.receive_buffer), (150_000, 150_000));
+    assert_eq!(net.stacks[1].ledger().discarded(DropReason::TcpMemory), 0);
+}
