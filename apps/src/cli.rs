@@ -53,7 +53,7 @@ pub(crate) enum Command {
     #[command(after_help = perf::AFTER_HELP)]
     Perf {
         #[command(flatten)]
-        args: perf::Args,
+        args: Box<perf::Args>,
         #[command(flatten)]
         common: Common,
     },

@@ -10,11 +10,13 @@
 //! | `control` | the socket by which `stats`, `ss`, `top` and `ctl` talk to a running command |
 //! | `snapshot`, `window` | counters as data, and what was counted between two looks |
 //! | `summary`, `table` | the same as text for people |
+//! | `chart` | curves as pictures |
 //! | `metrics` | the same as a page for Prometheus |
 //!
 //! Exit codes: 0 all went well, 1 it failed, 2 the command line cannot be right.
 
 mod capture;
+mod chart;
 mod cli;
 mod common;
 mod control;
@@ -67,7 +69,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::L3fwd { args, common } => l3fwd::run(args, common),
         Command::Echo { args, common } => echo::run(args, common),
-        Command::Perf { args, common } => perf::run(args, common),
+        Command::Perf { args, common } => perf::run(*args, common),
         Command::Http(args) => http::run(args),
         Command::Ping { args, common } => ping::run(args, common),
         Command::Capture(args) => capture::run(args),

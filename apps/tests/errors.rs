@@ -129,7 +129,7 @@ fn completions_and_help_come_for_every_command() {
         let script = command(lab.dut(), &format!("completions {shell}")).run(DEADLINE).unwrap();
         assert!(script.contains("l3fwd") && script.contains("doctor"), "{shell}");
     }
-    for name in ["l3fwd", "echo", "ping", "capture", "doctor", "stats", "demo", "group"] {
+    for name in ["l3fwd", "echo", "perf", "ping", "capture", "doctor", "stats", "demo", "group"] {
         let help = command(lab.dut(), &format!("{name} --help")).run(DEADLINE).unwrap();
         assert!(help.contains("Examples:"), "{name}");
     }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tailwater_dataplane::clock;
 
-use super::book::{Book, Row};
-use super::conversation::{Conversation, Trouble};
+use super::book::Book;
+use super::conversation::{Conversation, STALL, Trouble, while_moving};
 use super::cpu::CpuTime;
 use super::desk::{Desk, Event, Met, Order};
 use super::document::{Document, Ending};
 use super::protocol::{Cookie, RESULTS_MAX, Results, State};
 use super::report::Reporter;
+use super::rr::Tally;
 use super::settings::{End, Settings};
 use super::test::Test;
 use crate::failure::Failure;
@@ -22,10 +23,10 @@ use crate::failure::Failure;
 const CONNECT: Duration = Duration::from_secs(20);
 /// How long each step of a handshake may take.
 const STEP: Duration = Duration::from_secs(30);
-/// Longest that a test whose end is a number of bytes may last.
-const UNTIMED_MAX: Duration = Duration::from_secs(86_400);
 /// How long the workers may take for their last samples.
 const BOOKS: Duration = Duration::from_secs(10);
+/// The same when the command is to end at once.
+const LAST_BOOKS: Duration = Duration::from_millis(500);
 /// The session: there is one.
 const SESSION: u64 = 1;
 
@@ -42,17 +43,16 @@ impl Client {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let Self { desk, events, remote, settings, cookie, reporter } = self;
         reporter.connecting(remote);
-        let on_interval = |rows: &[Row]| reporter.interval(rows);
-        let on_turned_away = |_| {};
-        let mut talk = Conversation::new(&desk, &events, SESSION, 0, &on_interval, &on_turned_away);
+        let mut talk = Conversation::new(&desk, &events, SESSION, 0, &reporter);
         let mut document = Document::new(End::Client, &Met { remote, cookie: Some(cookie), smss: 0 });
         document.settings = Some(settings.clone());
         let outcome = hold(&mut talk, remote, settings, cookie, &mut document, &reporter);
-        if outcome == Err(Trouble::Interrupted) {
+        if matches!(outcome, Err(Trouble::Interrupted | Trouble::Stream(_) | Trouble::Silent(_))) {
             talk.say_state(State::ClientTerminate);
         }
-        talk.leave(!matches!(outcome, Ok(()) | Err(Trouble::Interrupted)), false);
+        talk.leave(matches!(outcome, Err(Trouble::Gone(_))), false);
         document.intervals = std::mem::take(&mut talk.intervals);
+        document.beats = talk.tally.as_mut().map(|tally| std::mem::take(&mut tally.beats)).unwrap_or_default();
         document.trouble = outcome.as_ref().err().map(Trouble::to_string);
         reporter.end(&document);
         if desk.events_lost() > 0 {
@@ -62,7 +62,7 @@ impl Client {
     }
 }
 
-/// One session, from the connection to the good-bye.
+/// One session, from the connection to the good-bye. With an echo server there is nothing to agree on.
 fn hold(
     talk: &mut Conversation<'_>,
     remote: SocketAddr,
@@ -71,18 +71,10 @@ fn hold(
     document: &mut Document,
     reporter: &Reporter,
 ) -> Result<(), Trouble> {
-    let _ = talk.desk.order(0, Order::Call(SESSION, remote));
-    let met = talk.wait(CONNECT, "no answer to our SYN", |talk| talk.met.take())?;
-    (document.control, document.cookie) = (met, Some(cookie));
-    talk.say(cookie.0.to_vec());
-    talk.expect(State::ParamExchange, STEP)?;
-    talk.say_json(&settings.to_parameters())?;
-    let answers = settings.transactions.is_some();
-    match talk.state(STEP, "it did not take the parameters")? {
-        State::CreateStreams if !answers => {}
-        State::AnswerRequests if answers => {}
-        State::CreateStreams => return Err(Trouble::OnlyBulk),
-        state => return Err(Trouble::Protocol(format!("{state:?} came in place of CreateStreams"))),
+    let echo = settings.echo;
+    if !echo {
+        document.control = agree(talk, remote, &settings, cookie)?;
+        document.cookie = Some(cookie);
     }
     let test = Arc::new(Test::new(SESSION, End::Client, cookie, settings, remote, talk.desk.workers()));
     for worker in 0..talk.desk.workers() {
@@ -90,24 +82,59 @@ fn hold(
     }
     let places = talk.gather(&test, STEP)?;
     document.streams = talk.opened.clone();
-    talk.expect(State::TestStart, STEP)?;
-    talk.expect(State::TestRunning, STEP)?;
+    if !echo {
+        talk.expect(State::TestStart, STEP)?;
+        talk.expect(State::TestRunning, STEP)?;
+    }
     let before = CpuTime::now();
     begin(talk, &test, places);
     reporter.connected(document);
-    run(talk, &test)?;
+    let ran = run(talk, &test);
+    if ran == Err(Trouble::Interrupted) {
+        // What there is by now is worth showing.
+        test.end_at(clock::now_ns());
+        talk.leaving = true;
+        let _ = talk.close_books(LAST_BOOKS);
+    }
     let used = before.until(&CpuTime::now());
-    talk.say_state(State::TestEnd);
+    document.measured = talk.tally.as_ref().and_then(Tally::total);
     let Some(book) = &talk.book else { return Err(Trouble::Stream("no books".into())) };
     let ours = book.results().with_cpu(used);
     document.ending = Some(Ending { totals: book.totals(None), host: used, ours: ours.clone(), theirs: None });
+    match ran {
+        Ok(()) if !echo => compare(talk, &ours, document),
+        ran => ran,
+    }
+}
+
+/// The control connection, and the parameters.
+fn agree(talk: &mut Conversation<'_>, remote: SocketAddr, settings: &Settings, cookie: Cookie) -> Result<Met, Trouble> {
+    let _ = talk.desk.order(0, Order::Call(SESSION, remote));
+    let met = talk.wait(CONNECT, "no answer to our SYN", |talk| talk.met.take())?;
+    talk.say(cookie.0.to_vec());
+    talk.expect(State::ParamExchange, STEP)?;
+    talk.say_json(&settings.to_parameters())?;
+    let answers = settings.transactions.is_some();
+    match talk.state(STEP, "it did not take the parameters")? {
+        State::CreateStreams if !answers => Ok(met),
+        State::AnswerRequests if answers => Ok(met),
+        State::CreateStreams => Err(Trouble::OnlyBulk),
+        state => Err(Trouble::Protocol(format!("{state:?} came in place of CreateStreams"))),
+    }
+}
+
+/// What each end found, exchanged.
+fn compare(talk: &mut Conversation<'_>, ours: &Results, document: &mut Document) -> Result<(), Trouble> {
+    talk.say_state(State::TestEnd);
     talk.expect(State::ExchangeResults, STEP)?;
-    talk.say_json(&ours)?;
+    talk.say_json(ours)?;
     let theirs = talk.json(RESULTS_MAX, STEP, "the results did not come")?;
     let theirs: Results =
         serde_json::from_slice(&theirs).map_err(|error| Trouble::Protocol(format!("results: {error}")))?;
-    let Some(book) = &talk.book else { return Err(Trouble::Stream("no books".into())) };
-    document.ending = Some(Ending { totals: book.totals(Some(&theirs)), host: used, ours, theirs: Some(theirs) });
+    if let (Some(book), Some(ending)) = (&talk.book, &mut document.ending) {
+        ending.totals = book.totals(Some(&theirs));
+        ending.theirs = Some(theirs);
+    }
     talk.expect(State::DisplayResults, STEP)?;
     talk.say_state(State::IperfDone);
     Ok(())
@@ -117,6 +144,9 @@ fn begin(talk: &mut Conversation<'_>, test: &Test, places: Vec<usize>) {
     let now_ns = clock::now_ns();
     let settings = &test.settings;
     talk.book = Some(Book::new(End::Client, settings, talk.desk.interval_ns, now_ns, talk.opened.clone()));
+    if settings.transactions.is_some() {
+        talk.tally = Some(Tally::new(talk.desk.workers(), settings, now_ns));
+    }
     test.start(places, now_ns);
     if settings.volume().is_none() {
         test.end_at(now_ns + (settings.omit + settings.time).as_nanos() as u64);
@@ -127,11 +157,7 @@ fn begin(talk: &mut Conversation<'_>, test: &Test, places: Vec<usize>) {
 fn run(talk: &mut Conversation<'_>, test: &Test) -> Result<(), Trouble> {
     let settings = &test.settings;
     let senders = (0..settings.streams()).filter(|&place| settings.sends(End::Client, place)).count();
-    let longest = match settings.volume() {
-        None => settings.omit + settings.time + BOOKS,
-        Some(_) => UNTIMED_MAX,
-    };
-    talk.wait(longest, "the test does not end", |talk| {
+    let mut ended = |talk: &mut Conversation<'_>| {
         // A server has nothing to say now but that it gives up.
         if let Some(state) = talk.next_state() {
             return Some(
@@ -142,7 +168,11 @@ fn run(talk: &mut Conversation<'_>, test: &Test) -> Result<(), Trouble> {
             test.end_at(clock::now_ns());
         }
         (clock::now_ns() >= test.ended_ns()).then_some(Ok(()))
-    })??;
+    };
+    match test.lasts() {
+        Some(lasts) => talk.wait(lasts + BOOKS, "the test does not end", &mut ended),
+        None => while_moving(test, || talk.wait(STALL, "nothing moves any more", &mut ended)),
+    }??;
     talk.close_books(BOOKS)
 }
 

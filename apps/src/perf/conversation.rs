@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -12,11 +11,27 @@ use tailwater_stack::tcp::CloseReason;
 use super::book::{Book, Row};
 use super::desk::{Desk, Event, Met, Opened, Order};
 use super::protocol::{State, describe_fault, framed};
+use super::report::Reporter;
+use super::rr::Tally;
 use super::test::Test;
 use super::worker::told;
 
 /// How often it is checked whether the command is to end.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long a test without a fixed time may go without a byte that moves.
+pub(super) const STALL: Duration = Duration::from_secs(60);
+
+/// Waits again as long as bytes move.
+pub(super) fn while_moving<T>(test: &Test, mut wait: impl FnMut() -> Result<T, Trouble>) -> Result<T, Trouble> {
+    loop {
+        let before = test.moved();
+        match wait() {
+            Err(Trouble::Silent(_)) if test.moved() > before => {}
+            outcome => return outcome,
+        }
+    }
+}
 
 /// Why a session ended before its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,11 +84,13 @@ pub(super) struct Conversation<'a> {
     /// Streams that have sent all they had to.
     pub(super) sent: usize,
     pub(super) met: Option<Met>,
+    /// That the command is to end is known.
+    pub(super) leaving: bool,
     pub(super) book: Option<Book>,
+    pub(super) tally: Option<Tally>,
     pub(super) intervals: Vec<Vec<Row>>,
-    /// Shows an interval.
-    on_interval: &'a dyn Fn(&[Row]),
-    on_turned_away: &'a dyn Fn(SocketAddr),
+    /// Shows intervals as they end.
+    reporter: &'a Reporter,
 }
 
 impl<'a> Conversation<'a> {
@@ -82,8 +99,7 @@ impl<'a> Conversation<'a> {
         events: &'a Receiver<Event>,
         session: u64,
         worker: usize,
-        on_interval: &'a dyn Fn(&[Row]),
-        on_turned_away: &'a dyn Fn(SocketAddr),
+        reporter: &'a Reporter,
     ) -> Self {
         Self {
             desk,
@@ -96,10 +112,11 @@ impl<'a> Conversation<'a> {
             opened: Vec::new(),
             sent: 0,
             met: None,
+            leaving: false,
             book: None,
+            tally: None,
             intervals: Vec::new(),
-            on_interval,
-            on_turned_away,
+            reporter,
         }
     }
 
@@ -194,13 +211,13 @@ impl<'a> Conversation<'a> {
             if let Some(value) = ready(self) {
                 return Ok(value);
             }
-            if let Some(why) = self.gone.take() {
-                return Err(Trouble::Gone(why));
+            if let Some(why) = &self.gone {
+                return Err(Trouble::Gone(why.clone()));
             }
             if let Some(why) = self.lost.take() {
                 return Err(Trouble::Stream(why));
             }
-            if self.desk.stopping() {
+            if self.desk.stopping() && !self.leaving {
                 return Err(Trouble::Interrupted);
             }
             if Instant::now() >= until {
@@ -234,12 +251,17 @@ impl<'a> Conversation<'a> {
                 let Some(book) = &mut self.book else { return };
                 book.note(&sample);
                 while let Some(rows) = book.next_interval() {
-                    (self.on_interval)(&rows);
+                    self.reporter.interval(&rows);
                     self.intervals.push(rows);
                 }
             }
-            Event::TurnedAway(remote) => (self.on_turned_away)(remote),
-            // News of a session before.
+            Event::Transacted { session, news } if session == ours => {
+                if let Some(beat) = self.tally.as_mut().and_then(|tally| tally.note(news)) {
+                    self.reporter.beat(&beat);
+                }
+            }
+            Event::TurnedAway(remote) => self.reporter.turned_away(remote),
+            // News of a session before, and what only wakes.
             _ => {}
         }
     }
@@ -269,7 +291,10 @@ impl<'a> Conversation<'a> {
     /// Waits until every worker has sent its last samples.
     pub(super) fn close_books(&mut self, patience: Duration) -> Result<(), Trouble> {
         // What happens to the connections meanwhile changes nothing.
-        let complete = |this: &mut Self| this.book.as_ref().is_none_or(Book::is_complete).then_some(());
+        let complete = |this: &mut Self| {
+            let tallied = this.tally.as_ref().is_none_or(Tally::is_complete);
+            (tallied && this.book.as_ref().is_none_or(Book::is_complete)).then_some(())
+        };
         match self.wait(patience, "", complete) {
             Err(Trouble::Silent(_)) => Err(Trouble::Stream("a worker has sent no last sample; this is a bug".into())),
             outcome => outcome,

@@ -19,6 +19,7 @@ use crossbeam_queue::ArrayQueue;
 use tailwater_stack::tcp::CloseReason;
 
 use super::meter::Sample;
+use super::rr::News;
 use super::settings::End;
 use super::test::Test;
 
@@ -67,6 +68,8 @@ pub(super) enum Event {
         session: u64,
         stream: Opened,
     },
+    /// A worker's streams take data, or send it: the test itself knows.
+    Begun,
     /// A stream ended that should not have.
     StreamLost {
         session: u64,
@@ -79,6 +82,11 @@ pub(super) enum Event {
     Sample {
         session: u64,
         sample: Sample,
+    },
+    /// Requests and responses.
+    Transacted {
+        session: u64,
+        news: News,
     },
     /// Somebody came while a test was under way, and was told so.
     TurnedAway(SocketAddr),

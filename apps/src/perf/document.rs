@@ -9,6 +9,7 @@ use super::conversation::{system, timestamp};
 use super::cpu::CpuUse;
 use super::desk::{Met, Opened};
 use super::protocol::{Cookie, Results, stream_id};
+use super::rr::{Beat, Measured};
 use super::settings::{Direction, End, Settings, Transport, VERSION, shown};
 
 pub(super) struct Document {
@@ -21,6 +22,9 @@ pub(super) struct Document {
     pub(super) streams: Vec<Opened>,
     pub(super) intervals: Vec<Vec<Row>>,
     pub(super) ending: Option<Ending>,
+    /// Of requests and responses.
+    pub(super) beats: Vec<Beat>,
+    pub(super) measured: Option<Measured>,
     /// Why it ended before its end.
     pub(super) trouble: Option<String>,
 }
@@ -45,6 +49,8 @@ impl Document {
             streams: Vec::new(),
             intervals: Vec::new(),
             ending: None,
+            beats: Vec::new(),
+            measured: None,
             trouble: None,
         }
     }
@@ -58,9 +64,11 @@ impl Document {
     }
 
     pub(super) fn to_json(&self) -> Value {
+        let rows = self.intervals.iter().map(|rows| self.interval(rows));
+        let beats = self.beats.iter().map(|beat| beat.to_json());
         let mut whole = json!({
             "start": self.start(),
-            "intervals": self.intervals.iter().map(|rows| self.interval(rows)).collect::<Vec<_>>(),
+            "intervals": rows.chain(beats).collect::<Vec<_>>(),
             "end": self.ending.as_ref().map_or_else(|| json!({}), |ending| self.ending_json(ending)),
         });
         if let Some(title) = self.settings.as_ref().and_then(|settings| settings.title.as_ref()) {
@@ -183,6 +191,9 @@ impl Document {
             "remote_user": theirs.cpu_util_user,
             "remote_system": theirs.cpu_util_system,
         });
+        if let (Some(measured), Some(settings)) = (&self.measured, &self.settings) {
+            end["transactions"] = measured.to_json(settings);
+        }
         let sends = ending.totals.iter().any(|total| total.sends);
         let (sender, receiver) = if sends { (&ending.ours, &theirs) } else { (&theirs, &ending.ours) };
         let named = [("sender_tcp_congestion", sender), ("receiver_tcp_congestion", receiver)];

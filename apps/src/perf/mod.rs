@@ -7,9 +7,11 @@
 //! | `server`, `client` | one session each, from the cookie to the good-bye, as a script that may wait: the director |
 //! | `conversation` | what such a script waits for |
 //! | `desk`, `test` | between the director and the workers, which never wait |
-//! | `worker`, `control`, `part` | the service: newcomers, the control connection, a worker's part in a test |
+//! | `worker`, `newcomer`, `control`, `part` | the service: who comes, the control connection, a worker's part in a test |
 //! | `stream`, `udp`, `meter` | the bulk path, and what is counted there |
+//! | `transact`, `rr` | requests and responses, and what is measured of them |
 //! | `book`, `document`, `report` | intervals and totals; as iperf3's JSON; as text |
+//! | `sweep` | many sizes, and the kernel in turn: runs this command and iperf3 |
 
 mod book;
 mod client;
@@ -19,14 +21,18 @@ mod cpu;
 mod desk;
 mod document;
 mod meter;
+mod newcomer;
 mod options;
 mod part;
 mod protocol;
 mod report;
+mod rr;
 mod server;
 mod settings;
 mod stream;
+mod sweep;
 mod test;
+mod transact;
 mod udp;
 mod worker;
 
@@ -38,6 +44,7 @@ use std::time::{Duration, Instant};
 use tailwater_dataplane::block::Registry;
 use tailwater_dataplane::runtime::RuntimeConfig;
 use tailwater_dataplane::service::{self, Host, Presence};
+use tailwater_stack::tcp::TcpConfig;
 use tailwater_xdp::Place;
 
 use crate::common::Common;
@@ -51,17 +58,22 @@ pub(crate) use options::{AFTER_HELP, Args};
 use protocol::Cookie;
 use report::{Reporter, Style};
 use server::Server;
-use settings::End;
+use settings::{End, FRAMES_KEPT, Settings};
 use worker::Worker;
 
 /// Local ports of a client besides one for each stream: those of its last tests may be in TIME-WAIT.
 const SPARE_PORTS: u16 = 64;
+/// The same where connections come and go: a port is free again a millisecond after its connection is closed.
+const REOPENED_PORTS: u16 = 192;
 /// How long the director may take to say good-bye.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Headers of a datagram's packet: IP and UDP.
 const HEADERS_LEN: (usize, usize) = (28, 48);
 
 pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
+    if args.sweeping.sweep {
+        return sweep::run(&args);
+    }
     let mut config = common.runtime_config(args.hosting.mode(), Place::User, &Grouping::default())?;
     let end = if args.server { End::Server } else { End::Client };
     let (desk, events) = Desk::new(end, config.cores.len(), args.interval_ns());
@@ -69,10 +81,12 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
     let own_stdout = !common.json && (args.iperf_json || end == End::Client);
     let theirs = Arc::clone(&desk);
     let host = Host::new(move |_worker| Worker::new(Arc::clone(&theirs))).addresses(args.hosting.addresses());
+    config.frames_kept = FRAMES_KEPT;
+    let host = host.stack_config(bounded());
     let (host, director): (_, Director) = match &args.client {
         None => {
             let listeners = args.listeners();
-            let listener = listeners.first().copied().unwrap_or(([0, 0, 0, 0], args.port).into());
+            let listener = listeners.first().copied().unwrap_or(([0, 0, 0, 0], args.port()).into());
             let server = Server { desk: Arc::clone(&desk), events, listener, one_off: args.serving.one_off, reporter };
             let host = listeners.into_iter().fold(host, |host, at| host.listen_tcp(at).listen_udp(at));
             (host, Box::new(move || server.run()))
@@ -80,11 +94,11 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
         Some(name) => {
             let remote = args.remote(name)?;
             let headers = if remote.is_ipv4() { HEADERS_LEN.0 } else { HEADERS_LEN.1 };
-            let settings = args.testing.settings(mtu(&config)?.saturating_sub(headers))?;
-            let streams = settings.streams() as u16;
+            let settings = args.settings(mtu(&config)?.saturating_sub(headers))?;
+            let connections = local_ports(&settings);
             let cookie = Cookie::new(random()?);
             let client = Client { desk: Arc::clone(&desk), events, remote, settings, cookie, reporter };
-            (host.local_ports(streams + SPARE_PORTS), Box::new(move || client.run()))
+            (host.local_ports(connections), Box::new(move || client.run()))
         }
     };
     let prepared = host.prepare(&config).map_err(explain)?;
@@ -112,6 +126,19 @@ fn style(args: &Args, common: &Common) -> Style {
         (false, true) => Style::Iperf,
         (false, false) => Style::Text,
     }
+}
+
+/// A stack whose connections do not take the frames that rings need.
+fn bounded() -> tailwater_stack::Config {
+    let tcp = TcpConfig { buffers_max: FRAMES_KEPT, ..TcpConfig::default() };
+    tailwater_stack::Config { tcp, ..tailwater_stack::Config::default() }
+}
+
+/// Ports that a test takes.
+fn local_ports(settings: &Settings) -> u16 {
+    let connections = settings.streams().max(settings.parallel) as u16;
+    let again = settings.transactions.is_some_and(|asked| asked.close);
+    connections + if again { REOPENED_PORTS } else { SPARE_PORTS }
 }
 
 /// Numbers that nobody can guess.

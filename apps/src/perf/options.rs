@@ -1,16 +1,21 @@
 //! The command line of `perf`: iperf3's letters where they are free, for the same things.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 
-use super::protocol::{PORT, STREAMS_MAX};
+use super::protocol::{PORT, STREAMS_MAX, Transactions};
 use super::settings::{
-    Direction, OMIT_MAX_S, Settings, TCP_LEN, TCP_LEN_MAX, TIME_MAX_S, Transport, UDP_LEN_MAX, UDP_LEN_MIN, control,
+    Direction, MESSAGE_MAX, OMIT_MAX_S, Settings, TCP_LEN, TCP_LEN_MAX, TIME_MAX_S, Transport, UDP_LEN_MAX,
+    UDP_LEN_MIN, control,
 };
 use crate::failure::Failure;
 use crate::hosting::Hosting;
+
+/// RFC 862.
+const ECHO_PORT: u16 = 7;
 
 pub(crate) const AFTER_HELP: &str = "\
 Examples:
@@ -22,6 +27,10 @@ Examples:
   tailwater perf -c 10.1.0.1 -i eth1 -u -b 500M    datagrams at 500 Mbit/s: jitter and loss
   tailwater perf -c 10.1.0.1 -i eth1 -n 1G -J      one gigabyte; iperf3's JSON
   tailwater perf -c 10.1.0.1 -i eth1 --cores 2,3 -P 8    streams shared out over two workers
+  tailwater perf -c 10.1.0.1 -i eth1 --rr -P 64          64-byte requests: how many a second, how long each
+  tailwater perf -c 10.1.0.1 -i eth1 --crr 100,4K        a connection for each
+  tailwater perf -c 10.1.0.1 -i eth1 --rr --peer echo -p 7    of any echo server, such as `tailwater echo --tcp`
+  tailwater perf -c 10.1.0.1 -i eth1 --sweep --compare-kernel -t 2 --out results
 
 Options are iperf3's, but for -i, which names the interface: the interval is --interval. By default only the
 server's port, or the client's own ports, are taken from the kernel. On veth, let kernel peers compute their
@@ -36,9 +45,9 @@ pub(crate) struct Args {
     /// Be the client of this server: an address or a name
     #[arg(short, long, value_name = "HOST")]
     pub(super) client: Option<String>,
-    /// Port of the server
-    #[arg(short, long, value_name = "PORT", default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(super) port: u16,
+    /// Port of the server: 5201 unless given, 7 of an echo server
+    #[arg(short, long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
     /// Seconds between reports; 0: none but the last
     #[arg(long, value_name = "SECS", default_value = "1", value_parser = interval)]
     pub(super) interval: Duration,
@@ -49,6 +58,10 @@ pub(crate) struct Args {
     pub(super) serving: Serving,
     #[command(flatten)]
     pub(super) testing: Testing,
+    #[command(flatten)]
+    pub(super) asking: Asking,
+    #[command(flatten)]
+    pub(super) sweeping: Sweeping,
     #[command(flatten)]
     pub(super) hosting: Hosting,
 }
@@ -86,7 +99,7 @@ pub(super) struct Testing {
     #[arg(short, long, value_name = "SECS", default_value_t = 10, conflicts_with = "server",
           value_parser = clap::value_parser!(u64).range(1..=TIME_MAX_S))]
     pub(super) time: u64,
-    /// Bytes to send in all, in place of a time; K, M, G: powers of 1024
+    /// Bytes to send in all, in place of a time; K, M, G: powers of 1024. With --rr and --crr: requests
     #[arg(short = 'n', long, value_name = "BYTES", conflicts_with_all = ["server", "time", "blocks"], value_parser = size)]
     pub(super) bytes: Option<u64>,
     /// Blocks to send in all, in place of a time
@@ -135,7 +148,71 @@ pub(super) struct Testing {
     pub(super) ipv6: bool,
 }
 
+/// Options of the client that asks.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Requests and responses (TCP, from the client)")]
+pub(super) struct Asking {
+    /// One request at a time over each connection (-P of them), answered by as many bytes unless RESP is given; 64
+    /// bytes unless given
+    #[arg(long, value_name = "REQ[,RESP]", num_args = 0..=1, default_missing_value = "64", value_parser = messages,
+          conflicts_with_all = ["server", "udp", "reverse", "bidir", "blocks", "len", "bitrate", "crr"])]
+    rr: Option<(u32, u32)>,
+    /// The same with a connection for each request: connect, request, response, close
+    #[arg(long, value_name = "REQ[,RESP]", num_args = 0..=1, default_missing_value = "64", value_parser = messages,
+          conflicts_with_all = ["server", "udp", "reverse", "bidir", "blocks", "len", "bitrate"])]
+    crr: Option<(u32, u32)>,
+    /// Who answers: `tailwater perf -s`, or any echo server
+    #[arg(long, value_enum, default_value_t, conflicts_with = "server")]
+    peer: PeerKind,
+}
+
+/// Who answers requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum PeerKind {
+    /// `tailwater perf -s`
+    #[default]
+    Perf,
+    /// Any server that sends back what it gets (RFC 862), the kernel's or `tailwater echo --tcp`
+    Echo,
+}
+
+/// Options of the sweep.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Sweep (from the client)")]
+pub(super) struct Sweeping {
+    /// Measure message sizes from 64 bytes to 64 KiB, sending and receiving, each for -t seconds
+    #[arg(long, conflicts_with_all = ["server", "udp", "reverse", "bidir", "blocks", "len", "rr", "crr"])]
+    pub(super) sweep: bool,
+    /// Bytes of the messages; powers of two unless given
+    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', requires = "sweep", value_parser = size,
+          default_values = ["64", "128", "256", "512", "1K", "2K", "4K", "8K", "16K", "32K", "64K"])]
+    pub(super) sizes: Vec<u64>,
+    /// Measure this host's kernel the same way, in turn: runs `iperf3`
+    #[arg(long, requires = "sweep")]
+    pub(super) compare_kernel: bool,
+    /// Folder for sweep.json and the plots
+    #[arg(long, value_name = "DIR", default_value = ".", requires = "sweep")]
+    pub(super) out: PathBuf,
+}
+
 impl Args {
+    pub(super) fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.asking.peer == PeerKind::Echo { ECHO_PORT } else { PORT })
+    }
+
+    /// The test that is asked for.
+    pub(super) fn settings(&self, udp_len: usize) -> anyhow::Result<Settings> {
+        let echo = self.asking.peer == PeerKind::Echo;
+        let asked = |(request, response): (u32, u32), close| Transactions { request, response, close };
+        let (rr, crr) = (self.asking.rr, self.asking.crr);
+        let transactions = rr.map(|sizes| asked(sizes, false)).or(crr.map(|sizes| asked(sizes, true)));
+        if echo && transactions.is_none_or(|asked| asked.request != asked.response) {
+            let hint = "give --rr or --crr, with one size: what is sent comes back";
+            return Err(Failure::usage("an echo server answers requests with as many bytes", hint).into());
+        }
+        Ok(Settings { transactions, echo, ..self.testing.settings(udp_len)? })
+    }
+
     /// Where a server listens.
     pub(super) fn listeners(&self) -> Vec<SocketAddr> {
         if !self.serving.listeners.is_empty() {
@@ -143,14 +220,14 @@ impl Args {
         }
         let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let wanted = |ip: &IpAddr| (!self.testing.ipv4 || ip.is_ipv4()) && (!self.testing.ipv6 || ip.is_ipv6());
-        any.into_iter().filter(wanted).map(|ip| SocketAddr::new(ip, self.port)).collect()
+        any.into_iter().filter(wanted).map(|ip| SocketAddr::new(ip, self.port())).collect()
     }
 
     /// Whom the client calls.
     pub(super) fn remote(&self, name: &str) -> anyhow::Result<SocketAddr> {
         let Testing { ipv4, ipv6, .. } = self.testing;
         let wanted = |at: &SocketAddr| (!ipv4 || at.is_ipv4()) && (!ipv6 || at.is_ipv6());
-        match (name, self.port).to_socket_addrs().map(|mut all| all.find(wanted)) {
+        match (name, self.port()).to_socket_addrs().map(|mut all| all.find(wanted)) {
             Ok(Some(at)) => Ok(at),
             Ok(None) => Err(Failure::usage(format!("{name} has no address of that family"), "drop -4 or -6").into()),
             Err(error) => Err(Failure::usage(format!("cannot resolve {name}: {error}"), "give an address").into()),
@@ -163,8 +240,8 @@ impl Args {
 }
 
 impl Testing {
-    /// The test that is asked for; `udp_len` is what a datagram holds unless told otherwise.
-    pub(super) fn settings(&self, udp_len: usize) -> anyhow::Result<Settings> {
+    /// Without requests; `udp_len` is what a datagram holds unless told otherwise.
+    fn settings(&self, udp_len: usize) -> anyhow::Result<Settings> {
         let transport = if self.udp { Transport::Udp } else { Transport::Tcp };
         let (shortest, longest, usual) = match transport {
             Transport::Tcp => (1, TCP_LEN_MAX, TCP_LEN),
@@ -203,6 +280,7 @@ impl Testing {
             server_output: self.get_server_output,
             title: self.title.clone(),
             transactions: None,
+            echo: false,
         })
     }
 }
@@ -214,6 +292,14 @@ fn interval(text: &str) -> Result<Duration, String> {
         Ok(secs) if (0.1..=3_600.0).contains(&secs) => Ok(Duration::from_secs_f64(secs)),
         _ => Err("wanted seconds from 0.1 to 3600, or 0 for no reports".to_owned()),
     }
+}
+
+/// Sizes of a request and of its response.
+fn messages(text: &str) -> Result<(u32, u32), String> {
+    let (request, response) = text.split_once(',').unwrap_or((text, text));
+    let bytes = |text: &str| size(text).ok().filter(|&n| n <= u64::from(MESSAGE_MAX)).map(|n| n as u32);
+    let both = bytes(request).zip(bytes(response));
+    both.ok_or_else(|| "wanted bytes of a request, and perhaps of a response: 64, or 100,4K; 1M at most".to_owned())
 }
 
 /// A number with a prefix of powers of 1024.
@@ -255,6 +341,8 @@ mod tests {
             [Ok((500_000_000, 1)), Ok((0, 1)), Ok((1_500_000_000, 20))]
         );
         assert!(["0", "-1", "1X", "", "K", "1e99", "nan"].iter().all(|text| size(text).is_err()));
+        assert_eq!([messages("64"), messages("1,4K")], [Ok((64, 64)), Ok((1, 4_096))]);
+        assert!(["", "0", "1,0", "2M", "1,2,3"].iter().all(|text| messages(text).is_err()));
         assert!(["-1", "1M/0", "1M/9999", "fast"].iter().all(|text| rate(text).is_err()));
     }
 }

@@ -33,11 +33,13 @@ pub(super) struct Part {
     over: bool,
     /// Bytes received that the test knows of.
     reported: u64,
+    /// The same of bytes either way.
+    moved: u64,
 }
 
 impl Part {
     pub(super) fn new(test: Arc<Test>) -> Self {
-        Self { test, streams: Vec::new(), opening: None, schedule: None, over: false, reported: 0 }
+        Self { test, streams: Vec::new(), opening: None, schedule: None, over: false, reported: 0, moved: 0 }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -92,6 +94,7 @@ impl Part {
             self.schedule = Some(Schedule::new(started_ns, desk.interval_ns, omit_ns));
             self.streams.iter_mut().for_each(|stream| stream.begin(&self.test, payload, io));
             self.test.on_begun(self.streams.len());
+            desk.tell(Event::Begun);
         }
         self.account(io.now_ns());
         let ended = io.now_ns() >= self.test.ended_ns();
@@ -103,7 +106,7 @@ impl Part {
         }
         if ended {
             self.sample(Mark::Final, desk, io);
-            self.streams.iter_mut().for_each(Stream::finish);
+            self.streams.iter_mut().for_each(|stream| stream.finish(self.test.end, io));
             self.over = true;
         }
     }
@@ -123,7 +126,7 @@ impl Part {
 
     fn sample(&mut self, mark: Mark, desk: &Desk, io: &Io<'_, '_>) {
         for stream in &mut self.streams {
-            let sample = stream.sample(mark, io);
+            let sample = stream.sample(mark, self.test.settings.volume().is_some(), io);
             desk.tell(Event::Sample { session: self.test.number, sample });
             if mark == Mark::OmitEnd {
                 stream.omit();
@@ -131,14 +134,17 @@ impl Part {
         }
     }
 
-    /// Where a test ends by bytes, the workers tell each other what they have received.
+    /// Where a test does not end by the clock, the workers tell each other what they have received, and that they move.
     fn account(&mut self, now_ns: u64) {
-        let Some(volume) = self.test.settings.volume() else { return };
+        if self.test.lasts().is_some() {
+            return;
+        }
+        let moved: u64 = self.streams.iter().map(Stream::moved).sum();
+        self.test.on_moved(moved - std::mem::replace(&mut self.moved, moved));
         let received: u64 = self.streams.iter().map(Stream::received).sum();
-        let all = self.test.on_received(received - self.reported);
-        self.reported = received;
+        let all = self.test.on_received(received - std::mem::replace(&mut self.reported, received));
         // At the client; at the server the client has the say.
-        if self.test.end == End::Client && all >= volume {
+        if self.test.end == End::Client && self.test.settings.volume().is_some_and(|volume| all >= volume) {
             self.test.end_at(now_ns);
         }
     }
@@ -242,8 +248,8 @@ pub(super) fn options(settings: &Settings) -> ConnectionOptions {
     if settings.mss > 0 {
         options.mss_max = settings.mss;
     }
+    options.send_buffer_max = settings.send_buffer();
     if settings.window > 0 {
-        options.send_buffer_max = settings.window;
         options.receive_buffer = settings.window;
         options.receive_buffer_max = settings.window;
     }

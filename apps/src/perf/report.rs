@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 
 use super::book::{Row, Side};
-use super::document::Document;
+use super::document::{Document, Ending};
 use super::protocol::{Results, stream_id};
+use super::rr::Beat;
 use super::settings::{Direction, End, Settings, Transport, shown};
 use crate::output;
 
@@ -83,6 +84,15 @@ impl Reporter {
         }
     }
 
+    pub(super) fn beat(&self, beat: &Beat) {
+        self.line(beat.line());
+    }
+
+    /// Somebody came while a test was under way.
+    pub(super) fn turned_away(&self, from: SocketAddr) {
+        self.line(format_args!("Turned away {}: a test is under way", shown(from)));
+    }
+
     pub(super) fn end(&self, document: &Document) {
         match self.style {
             Style::Iperf => output::line(format_args!("{:#}", document.to_json())),
@@ -97,8 +107,27 @@ impl Reporter {
 /// The totals, line by line; or why there are none.
 fn summary(document: &Document) -> Vec<String> {
     let mut lines = Vec::new();
+    if let (Some(measured), Some(settings)) = (&document.measured, &document.settings) {
+        lines.push(RULE.to_owned());
+        lines.extend(measured.lines(settings));
+    }
     if let (Some(ending), Some(settings)) = (&document.ending, &document.settings) {
-        let columns = Columns::of(settings, document.end);
+        lines.extend(totals(ending, settings, document.end));
+    }
+    match &document.trouble {
+        Some(trouble) if document.end == End::Server => lines.push(format!("This test failed: {trouble}")),
+        // The client ends with its error.
+        Some(_) => {}
+        None => lines.push(String::from(if document.end == End::Client { "\niperf Done." } else { "" })),
+    }
+    lines
+}
+
+/// What both ends found.
+fn totals(ending: &Ending, settings: &Settings, end: End) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !ending.totals.is_empty() {
+        let columns = Columns::of(settings, end);
         lines.extend([RULE.to_owned(), columns.heading(false)]);
         for total in &ending.totals {
             let end = total.sender.seconds.max(total.receiver.seconds);
@@ -115,17 +144,11 @@ fn summary(document: &Document) -> Vec<String> {
             vec![columns.total("SUM", sends, &sender, end, true), columns.total("SUM", sends, &receiver, end, false)]
         };
         lines.extend([true, false].into_iter().flat_map(sum));
-        let theirs = ending.theirs.as_ref().map_or(0.0, |theirs| theirs.cpu_util_total);
-        lines.push(format!("CPU: here {:.1} %, there {theirs:.1} % of one core", ending.host.total));
-        if let Some(text) = ending.theirs.as_ref().and_then(|theirs| theirs.server_output_text.as_ref()) {
-            lines.extend(["Server output:".to_owned(), text.trim_end().to_owned()]);
-        }
     }
-    match &document.trouble {
-        Some(trouble) if document.end == End::Server => lines.push(format!("This test failed: {trouble}")),
-        // The client ends with its error.
-        Some(_) => {}
-        None => lines.push(String::from(if document.end == End::Client { "\niperf Done." } else { "" })),
+    let theirs = ending.theirs.as_ref().map(|theirs| format!(", there {:.1} %", theirs.cpu_util_total));
+    lines.push(format!("CPU: here {:.1} %{} of one core", ending.host.total, theirs.unwrap_or_default()));
+    if let Some(text) = ending.theirs.as_ref().and_then(|theirs| theirs.server_output_text.as_ref()) {
+        lines.extend(["Server output:".to_owned(), text.trim_end().to_owned()]);
     }
     lines
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tailwater_dataplane::clock;
 
-use super::book::{Book, Row};
-use super::conversation::{Conversation, Trouble};
+use super::book::Book;
+use super::conversation::{Conversation, STALL, Trouble, while_moving};
 use super::cpu::CpuTime;
 use super::desk::{Desk, Event, Met};
 use super::document::{Document, Ending};
@@ -21,7 +21,7 @@ use super::test::Test;
 const STEP: Duration = Duration::from_secs(15);
 /// Longest that a test may last beyond what was agreed on.
 const GRACE: Duration = Duration::from_secs(15);
-/// Longest that a test whose end is a number of bytes may last; a client that is alive moves some.
+/// Longest that a test whose end is a number of requests may last.
 const UNTIMED_MAX: Duration = Duration::from_secs(86_400);
 /// How long what is on its way may take to arrive behind the word that it was all.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -69,17 +69,13 @@ impl Server {
         let Self { desk, events, reporter, .. } = self;
         let mut document = Document::new(End::Server, met);
         reporter.accepted(met.remote);
-        let on_interval = |rows: &[Row]| reporter.interval(rows);
-        let on_turned_away = |remote: SocketAddr| {
-            tracing::info!(%remote, "another client was turned away: a test is under way");
-        };
-        let mut talk = Conversation::new(desk, events, session, worker, &on_interval, &on_turned_away);
+        let mut talk = Conversation::new(desk, events, session, worker, reporter);
         let outcome = hold(&mut talk, met, &mut document, reporter);
         desk.set_test(None);
         if let Err(trouble) = &outcome {
             farewell(&talk, trouble);
         }
-        talk.leave(!matches!(outcome, Ok(()) | Err(Trouble::Interrupted | Trouble::Protocol(_))), true);
+        talk.leave(matches!(outcome, Err(Trouble::Gone(_))), true);
         document.intervals = std::mem::take(&mut talk.intervals);
         document.trouble = outcome.err().map(|trouble| trouble.to_string());
         reporter.end(&document);
@@ -103,7 +99,8 @@ fn hold(talk: &mut Conversation<'_>, met: &Met, document: &mut Document, reporte
     let test = Arc::new(Test::new(talk.session, End::Server, cookie, settings, met.remote, talk.desk.workers()));
     document.settings = Some(test.settings.clone());
     talk.desk.set_test(Some(Arc::clone(&test)));
-    talk.say_state(State::CreateStreams);
+    let answers = test.settings.transactions.is_some();
+    talk.say_state(if answers { State::AnswerRequests } else { State::CreateStreams });
     let places = talk.gather(&test, STEP)?;
     talk.say_state(State::TestStart);
     let before = CpuTime::now();
@@ -164,11 +161,14 @@ fn begin(talk: &mut Conversation<'_>, test: &Test, places: Vec<usize>) -> Result
 /// Until the client says that it was all.
 fn run(talk: &mut Conversation<'_>, test: &Test) -> Result<(), Trouble> {
     let settings = &test.settings;
-    let longest = match settings.volume() {
-        None if !settings.time.is_zero() => settings.omit + settings.time + GRACE,
-        _ => UNTIMED_MAX,
+    // With requests, only the client knows whether it goes on.
+    let alone = settings.transactions.is_none();
+    let state = match test.lasts() {
+        Some(lasts) => talk.state(lasts + GRACE, "the test was to end long ago"),
+        None if alone => while_moving(test, || talk.state(STALL, "nothing moves any more")),
+        None => talk.state(UNTIMED_MAX, "the test was to end long ago"),
     };
-    match talk.state(longest.min(UNTIMED_MAX), "the test was to end long ago")? {
+    match state? {
         State::TestEnd => {}
         state => return Err(Trouble::Protocol(format!("{state:?} came in the midst of a test"))),
     }

@@ -19,6 +19,12 @@ pub(super) const TIME_MAX_S: u64 = 86_400;
 pub(super) const OMIT_MAX_S: u64 = 600;
 /// Largest socket buffer that is granted, in bytes.
 const WINDOW_MAX: u64 = 512 << 20;
+/// Frames that a worker's connections keep, to be sent or received; all of them fit into them, whatever their streams do.
+pub(super) const FRAMES_KEPT: usize = 16_384;
+/// Bytes that all send buffers of a worker have: half of these frames, with the least text in each that is usual.
+const SEND_BUFFERS: usize = FRAMES_KEPT / 2 * 1_400;
+const SEND_BUFFER_MIN: usize = 64 << 10;
+const SEND_BUFFER_MAX: usize = 4 << 20;
 /// Largest request or response, in bytes.
 pub(super) const MESSAGE_MAX: u32 = 1 << 20;
 /// Blocks sent at once by a sender with a rate.
@@ -79,6 +85,8 @@ pub(super) struct Settings {
     pub(super) server_output: bool,
     pub(super) title: Option<String>,
     pub(super) transactions: Option<Transactions>,
+    /// The other end knows nothing of this protocol, and sends back what it gets. At the client only.
+    pub(super) echo: bool,
 }
 
 /// Why a server does not take parameters: what it tells the client, and its own user.
@@ -89,9 +97,18 @@ pub(super) struct Refusal {
 }
 
 impl Settings {
-    /// Streams in all.
+    /// Streams in all; where requests are answered, there are none.
     pub(super) fn streams(&self) -> usize {
+        if self.transactions.is_some() {
+            return 0;
+        }
         if self.direction == Direction::Both { 2 * self.parallel } else { self.parallel }
+    }
+
+    /// Bytes that a stream's send buffer has: what is asked for, or a share of what a worker keeps.
+    pub(super) fn send_buffer(&self) -> u32 {
+        let share = SEND_BUFFERS / self.parallel.max(1);
+        if self.window > 0 { self.window } else { share.clamp(SEND_BUFFER_MIN, SEND_BUFFER_MAX) as u32 }
     }
 
     /// Whether this end sends on the stream opened at `place`. The client opens those first that it sends on.
@@ -192,6 +209,7 @@ impl Settings {
             server_output: asked.get_server_output != 0,
             title: asked.title.clone(),
             transactions: asked.tailwater_transactions.map(|asked| checked(asked, refuse)).transpose()?,
+            echo: false,
         })
     }
 }

@@ -7,6 +7,7 @@ use tailwater_dataplane::service::{Datagram, Io};
 use tailwater_stack::tcp::ConnectionId;
 
 use super::meter::{Counts, Pace, Path, Sample};
+use super::settings::End;
 use super::test::{Mark, Test};
 use super::udp::Flow;
 
@@ -76,13 +77,15 @@ pub(super) struct Stream {
     counts: Counts,
     /// What does not count: up to the end of the omission.
     base: Counts,
+    /// When something came last, for tests that end by bytes.
+    last_ns: Option<u64>,
     last_path: Option<Path>,
 }
 
 impl Stream {
     pub(super) fn new(ticket: usize, carrier: Carrier) -> Self {
         let (counts, base) = (Counts::default(), Counts::default());
-        Self { ticket, carrier, place: ticket, duty: Duty::Waiting, counts, base, last_path: None }
+        Self { ticket, carrier, place: ticket, duty: Duty::Waiting, counts, base, last_ns: None, last_path: None }
     }
 
     /// At a client, where the place of a stream is known at once: data may come before the word that the test runs.
@@ -112,7 +115,7 @@ impl Stream {
             len: settings.len,
             left: 0,
             // Only the client's side of it ends by itself.
-            quota: test.share(self.place).filter(|_| test.end == super::settings::End::Client).unwrap_or(u64::MAX),
+            quota: test.share(self.place).filter(|_| test.end == End::Client).unwrap_or(u64::MAX),
             pace: Pace::new(settings.rate, settings.burst, io.now_ns()),
             hungry: false,
             seen: 0,
@@ -155,7 +158,10 @@ impl Stream {
             bytes += text.total_len() as u64;
             io.release(text);
         }
-        self.counts.bytes += if counts { bytes } else { 0 };
+        if counts && bytes > 0 {
+            self.counts.bytes += bytes;
+            self.last_ns = Some(io.now_ns());
+        }
     }
 
     /// Takes a datagram of a flow, unless it is a greeting.
@@ -191,12 +197,18 @@ impl Stream {
         }
     }
 
+    /// Bytes sent or received.
+    pub(super) fn moved(&self) -> u64 {
+        self.counts.bytes
+    }
+
     /// Bytes received, of all that came.
     pub(super) fn received(&self) -> u64 {
         if matches!(self.duty, Duty::Receiving) { self.counts.bytes } else { 0 }
     }
 
-    pub(super) fn sample(&mut self, mark: Mark, io: &Io<'_, '_>) -> Sample {
+    /// `by_bytes`: the test ends by a number of bytes, so that the last of them is the end.
+    pub(super) fn sample(&mut self, mark: Mark, by_bytes: bool, io: &Io<'_, '_>) -> Sample {
         let sends = matches!(self.duty, Duty::Sending(_));
         if let Carrier::Tcp(connection) = self.carrier
             && let Some(snapshot) = io.snapshot(connection).filter(|_| sends)
@@ -210,7 +222,8 @@ impl Stream {
         };
         let counts = self.counts.since(&self.base);
         let path = self.last_path.filter(|_| sends);
-        Sample { place: self.place, mark, at_ns: io.now_ns(), sends, counts, jitter_s, path }
+        let at_ns = self.last_ns.filter(|_| by_bytes && mark == Mark::Final).unwrap_or(io.now_ns());
+        Sample { place: self.place, mark, at_ns, sends, counts, jitter_s, path }
     }
 
     /// What was counted so far does not count.
@@ -218,8 +231,14 @@ impl Stream {
         self.base = self.counts;
     }
 
-    pub(super) fn finish(&mut self) {
+    /// The test is over. iperf3's client reads whole blocks to their end, and hears of nothing else meanwhile: a server
+    /// ends its streams behind what it has sent.
+    pub(super) fn finish(&mut self, end: End, io: &mut Io<'_, '_>) {
         self.duty = Duty::Over;
+        if let (Carrier::Tcp(connection), End::Server) = (&self.carrier, end) {
+            // An unknown connection has ended already.
+            let _ = io.shutdown(*connection);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::protocol::Cookie;
 use super::settings::{End, Settings};
@@ -32,6 +33,8 @@ pub(super) struct Test {
     ended_ns: AtomicU64,
     /// Bytes that this end has received, brought up to date once a tick where the test ends by them.
     received: AtomicU64,
+    /// Bytes sent and received, where nothing but them tells that the other end is alive.
+    moved: AtomicU64,
     /// Workers that open streams in turn.
     workers: usize,
 }
@@ -58,6 +61,7 @@ impl Test {
             started_ns: AtomicU64::new(NEVER),
             ended_ns: AtomicU64::new(NEVER),
             received: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
             workers,
         }
     }
@@ -125,6 +129,20 @@ impl Test {
     /// Adds to what this end has received in all, and returns that.
     pub(super) fn on_received(&self, bytes: u64) -> u64 {
         self.received.fetch_add(bytes, Ordering::AcqRel) + bytes
+    }
+
+    pub(super) fn on_moved(&self, bytes: u64) {
+        self.moved.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    pub(super) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Acquire)
+    }
+
+    /// How long it lasts; `None`: until some number of bytes is through, or the client has had enough.
+    pub(super) fn lasts(&self) -> Option<Duration> {
+        let Settings { omit, time, .. } = self.settings;
+        (self.settings.volume().is_none() && !time.is_zero()).then_some(omit + time)
     }
 
     pub(super) fn received(&self) -> u64 {

@@ -83,8 +83,10 @@ pub struct RuntimeConfig {
     pub place: Place,
     /// Descriptors per ring: a power of two, 64 to 32,768.
     pub ring_size: u32,
-    /// Frames in the region; `None` is enough for all rings.
+    /// Frames in the region; `None` is enough for all rings, and [`frames_kept`](Self::frames_kept) besides.
     pub frames: Option<usize>,
+    /// Frames that each worker's blocks may keep, such as text that is sent and not acknowledged.
+    pub frames_kept: usize,
     /// Whether huge pages are tried.
     pub huge_pages: bool,
     /// Whether tagged frames are steered like others.
@@ -113,6 +115,7 @@ impl Default for RuntimeConfig {
             place: Place::User,
             ring_size: 2048,
             frames: None,
+            frames_kept: 0,
             huge_pages: true,
             steer_vlan: true,
             shared: None,

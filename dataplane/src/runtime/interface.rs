@@ -294,7 +294,7 @@ pub(super) fn memory_for(config: &RuntimeConfig, links: &[Link], workers: usize)
     let rings = rings.min(crowd_max);
     RegionConfig {
         chunk_len,
-        chunks: config.frames.unwrap_or(rings + workers * FRAMES_PER_WORKER),
+        chunks: config.frames.unwrap_or(rings + workers * (FRAMES_PER_WORKER + config.frames_kept)),
         huge_pages: config.huge_pages,
         ring_size: config.ring_size,
     }

@@ -161,6 +161,11 @@ impl<'a, 'c> Io<'a, 'c> {
         self.stack.tcp_set_nagle(connection, nagle, &mut self.env)
     }
 
+    /// Bytes that may wait to be sent or acknowledged from now on.
+    pub fn set_send_buffer(&mut self, connection: ConnectionId, bytes: u32) -> Result<(), TcpError> {
+        self.stack.tcp_set_send_buffer(connection, bytes, &mut self.env)
+    }
+
     /// Puts another congestion control in place of the connection's.
     pub fn set_congestion_control(
         &mut self,

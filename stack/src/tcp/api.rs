@@ -288,6 +288,17 @@ impl<B: Buffer> Stack<B> {
         set.ok_or(TcpError::Unknown)
     }
 
+    /// Bytes that may wait to be sent or acknowledged from now on; what waits already stays.
+    pub fn tcp_set_send_buffer<E: Env<Buffer = B>>(
+        &mut self,
+        id: ConnectionId,
+        bytes: u32,
+        env: &mut E,
+    ) -> Result<(), TcpError> {
+        let set = self.with_id(id, env, |tcb, _| Arc::make_mut(&mut tcb.options).send_buffer_max = bytes);
+        set.ok_or(TcpError::Unknown)
+    }
+
     /// Puts another congestion control in place of the connection's.
     pub fn tcp_set_congestion_control<E: Env<Buffer = B>>(
         &mut self,

@@ -5,18 +5,22 @@ use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::config::ConnectionOptions;
-use super::event::ConnectionId;
+use super::event::{CloseReason, ConnectionId};
 use super::extension::Extension;
 use super::flow::Flow;
+use super::isn::timestamp;
+use super::listen::REOPEN_SKIP;
 use super::path_mtu::PathMtu;
 use super::ports;
 use super::receive_window::scale_for;
+use super::seq::SeqNum;
 use super::state::State;
 use super::tcb::{Opening, Tcb};
 use crate::address::is_unicast_link_local;
 use crate::buffer::Buffer;
 use crate::env::Env;
 use crate::stack::Stack;
+use crate::time::Instant;
 
 /// How to connect.
 #[derive(Debug)]
@@ -68,13 +72,15 @@ impl<B: Buffer> Stack<B> {
             self.tcp.counters.connections_max_hit += 1;
             return Err(ConnectError::Full);
         };
+        let old = self.take_over(&flow, env);
         let now = env.now();
+        let clock = self.tcp.secret.initial(&flow, now);
         let mut tcb = Box::new(Tcb::new(Opening {
             id,
             flow,
             state: State::SynSent,
             options: Arc::clone(&options),
-            iss: self.tcp.secret.initial(&flow, now),
+            iss: old.map_or(clock, |old| clock.later(old + REOPEN_SKIP)),
             ts_offset: self.tcp.secret.timestamp_offset(&flow),
             path_mtu: PathMtu::new(mtu),
             now,
@@ -109,19 +115,42 @@ impl<B: Buffer> Stack<B> {
         let zone = (remote.is_ipv6() && is_unicast_link_local(remote.ip())).then_some(hop.interface);
         let mut flow =
             Flow { local, remote: remote.ip(), local_port: connect.local_port, remote_port: remote.port(), zone };
-        let tcp = &mut self.tcp;
+        let (tcp, now) = (&mut self.tcp, env.now());
         if flow.local_port == 0 {
             let (table, listeners, asked) = (&tcp.table, &tcp.listeners, flow);
-            let free =
-                |port: u16| !listeners.has_port(port) && !table.contains_flow(&Flow { local_port: port, ..asked });
+            let free = |port: u16| {
+                let old = table.find(&Flow { local_port: port, ..asked }).and_then(|index| table.peek(index));
+                !listeners.has_port(port) && old.is_none_or(|old| old.gives_way(now))
+            };
             let fits = |port: u16| accepted(SocketAddr::new(local, port)) && free(port);
             let port = ports::choose(&tcp.secret, &flow, self.config.local_ports, &mut tcp.port_counter, fits);
             flow.local_port = port.ok_or(ConnectError::NoPort)?;
         }
-        if tcp.table.contains_flow(&flow) {
+        let old = tcp.table.find(&flow).and_then(|index| tcp.table.peek(index));
+        if old.is_some_and(|old| !old.gives_way(now)) {
             return Err(ConnectError::InUse);
         }
-        Ok((flow, self.path_mtu(remote.ip(), link_mtu, env.now())))
+        Ok((flow, self.path_mtu(remote.ip(), link_mtu, now)))
+    }
+
+    /// Ends the connection in TIME-WAIT whose flow this is, if there is one; the last number that it sent.
+    fn take_over<E: Env<Buffer = B>>(&mut self, flow: &Flow, env: &mut E) -> Option<SeqNum> {
+        let index = self.tcp.table.find(flow)?;
+        self.with(index, env, |old, _| {
+            old.close(CloseReason::Finished);
+            old.snd_nxt
+        })
+    }
+}
+
+impl<B: Buffer> Tcb<B> {
+    /// Whether a connection that we open may take the place of this one in TIME-WAIT. RFC 6191 §2, from the other side: its
+    /// timestamps begin behind all of this one, so that whoever still waits there knows it for new, and old segments are
+    /// known for old (RFC 7323 §5).
+    fn gives_way(&self, now: Instant) -> bool {
+        let last = self.last_sent_at.max(self.last_heard_at);
+        let [last, next] = [last, now].map(|at| SeqNum(timestamp(self.ts_offset, at)));
+        self.state == State::TimeWait && self.orphan && self.timestamps_ok && next.after(last)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::verdict::Verdict;
 
 /// Numbers that a connection skips which takes the place of one in TIME-WAIT: more than any window
 /// that is still on its way (RFC 6191 §2; RFC 1122 §4.2.2.13).
-const REOPEN_SKIP: u32 = 65_536;
+pub(super) const REOPEN_SKIP: u32 = 65_536;
 
 /// How to listen.
 #[derive(Clone, Copy, Debug)]

@@ -72,10 +72,6 @@ impl<B> Table<B> {
         self.by_flow.find(self.hasher.hash_one(flow), is_it).copied()
     }
 
-    pub(super) fn contains_flow(&self, flow: &Flow) -> bool {
-        self.find(flow).is_some()
-    }
-
     /// Puts a new connection in, where its flow finds it.
     pub(super) fn bind(&mut self, index: u32, tcb: Box<Tcb<B>>) {
         let hash = self.hasher.hash_one(&tcb.flow);

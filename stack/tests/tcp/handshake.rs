@@ -300,6 +300,51 @@ fn time_wait_is_reused_by_a_syn_that_is_surely_new_rfc6191_s2() {
     assert!((answer.seq.wrapping_sub(first) as i32) > 65_535, "numbers are behind the old ones");
 }
 
+/// A connection that we opened and closed, in TIME-WAIT; the numbers that it sent last and its last timestamp.
+fn opened_and_closed(host: &mut Host, timestamps: bool) -> (u32, u32) {
+    let id = host.connect();
+    let syn = host.expect();
+    let ts =
+        |segment: Segment, value: u32| if timestamps { segment.ts(value, syn.timestamps.unwrap().0) } else { segment };
+    host.get(&ts(seg(SYN | ACK, 1_000, syn.seq + 1), 100));
+    host.all();
+    host.stack.tcp_close(id, &mut host.env).unwrap();
+    let fin = host.all().pop().unwrap();
+    assert!(fin.has(FIN), "{fin:?}");
+    host.get(&ts(seg(FIN | ACK, 1_001, fin.seq + 1), 101));
+    let last = host.all().pop().unwrap();
+    (last.seq, last.timestamps.map_or(0, |(value, _)| value))
+}
+
+#[test]
+fn time_wait_gives_way_to_a_connection_of_ours_that_is_surely_new() {
+    // RFC 6191 §2, from the side that opens.
+    let mut host = Host::new();
+    let (seq, value) = opened_and_closed(&mut host, true);
+    let again = Connect { local_port: PORT, ..Connect::to((PEER, PEER_PORT).into()) };
+    let too_soon = host.stack.tcp_connect(again, |_| true, &mut host.env);
+    assert_eq!(too_soon, Err(ConnectError::InUse), "in the same tick of the timestamp clock");
+    host.wait_ms(2);
+    let id = host.connect();
+    let syn = host.expect();
+    assert!(syn.has(SYN) && syn.seq.wrapping_sub(seq) as i32 > 65_535, "{syn:?} is not far behind {seq}");
+    assert!(syn.timestamps.unwrap().0.wrapping_sub(value) as i32 > 0, "timestamps, too");
+    assert_eq!((host.state(id), host.stack.tcp_connections(host.env.now).count()), ("SYN-SENT", 1));
+    host.get(&seg(SYN | ACK, 9_000, syn.seq + 1).ts(200, syn.timestamps.unwrap().0));
+    assert_eq!(host.state(id), "ESTABLISHED");
+    host.all();
+    host.assert_books();
+}
+
+#[test]
+fn time_wait_without_timestamps_is_waited_for() {
+    let mut host = Host::new();
+    opened_and_closed(&mut host, false);
+    host.wait_ms(2);
+    let again = Connect { local_port: PORT, ..Connect::to((PEER, PEER_PORT).into()) };
+    assert_eq!(host.stack.tcp_connect(again, |_| true, &mut host.env), Err(ConnectError::InUse));
+}
+
 #[test]
 fn a_reset_does_not_end_time_wait_rfc1337_s3() {
     // RFC 1337 §3, F1.

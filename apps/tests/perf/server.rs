@@ -1,0 +1,92 @@
+//! Stock iperf3 as the client of our server.
+
+use crate::ends::*;
+use tailwater_lab::Lab;
+
+/// Everything that a stock client asks for, to one address.
+fn serve_all(lab: &Lab, host: &str) {
+    let forward = iperf3(lab, &format!("-c {host} -k 40 -l 128K"));
+    assert_eq!(sums(&forward, ""), (40 * BLOCK, 40 * BLOCK), "{host}: {forward:#}");
+    let several = iperf3(lab, &format!("-c {host} -P 4 -n 8M -N"));
+    let (sent, received) = sums(&several, "");
+    assert_eq!(sent, received, "{host}: {several:#}");
+    for stream in several["end"]["streams"].as_array().unwrap() {
+        assert!(number(stream, "/receiver/bytes") > 0.0, "{host}: {several:#}");
+    }
+    let reverse = iperf3(lab, &format!("-c {host} -R -P 2 -n 8M"));
+    let (sent, received) = sums(&reverse, "");
+    assert!(sent >= received && received >= 8 << 20, "{host}: {reverse:#}");
+    let both = iperf3(lab, &format!("-c {host} --bidir -t 1"));
+    for suffix in ["", "_bidir_reverse"] {
+        let (sent, received) = sums(&both, suffix);
+        assert!(received > 0 && received <= sent, "{host}: {both:#}");
+    }
+    let datagrams = iperf3(lab, &format!("-c {host} -u -b 100M -k 1000 -l 1000"));
+    assert_eq!(number(&datagrams, "/end/sum/packets"), 1_000.0, "{host}: {datagrams:#}");
+    let lost = number(&datagrams, "/end/sum/lost_packets");
+    let report = &datagrams["end"]["streams"][0]["udp"];
+    assert!(lost < 100.0 && number(report, "/jitter_ms") >= 0.0, "{host}: {datagrams:#}");
+}
+
+#[test]
+fn stock_clients_are_served_over_both_families() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let server = Server::start(&lab, "");
+    serve_all(&lab, "10.1.0.1");
+    serve_all(&lab, "fd00:1::1");
+    assert_eq!(server.tests(10).len(), 10);
+    let report = server.stop();
+    assert_eq!(counter(&report, "tcp_timeouts"), 0, "{report:#}");
+}
+
+#[test]
+fn two_workers_share_the_streams_of_jumbo_tests() {
+    let lab = Lab::pair(2, 9000).unwrap();
+    let server = Server::start(&lab, "--cores 0,1");
+    serve_all(&lab, "10.1.0.1");
+    // One worker gets all of 32 streams once in 2^31 runs.
+    let many = iperf3(&lab, "-c 10.1.0.1 -P 32 -n 32M");
+    let (sent, received) = sums(&many, "");
+    assert_eq!(sent, received, "{many:#}");
+    server.tests(6);
+    let report = server.stop();
+    let workers = report["workers"].as_array().unwrap();
+    let streams = |worker: &serde_json::Value| -> u64 {
+        let blocks = worker["blocks"].as_array().unwrap();
+        blocks.iter().filter_map(|block| block["counters"]["perf_streams"].as_u64()).sum()
+    };
+    assert!(workers.len() == 2 && workers.iter().all(|worker| streams(worker) > 0), "{report:#}");
+}
+
+#[test]
+fn datagrams_from_the_server_are_counted_by_stock_clients_in_both_widths() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let server = Server::start(&lab, "");
+    for wide in ["", "--udp-counters-64bit"] {
+        let reverse = iperf3(&lab, &format!("-c 10.1.0.1 -u -R -b 10M -t 1 -l 1000 {wide}"));
+        let (packets, lost) = (number(&reverse, "/end/sum/packets"), number(&reverse, "/end/sum/lost_packets"));
+        // 1250 a second; how many of them a busy machine takes in is not the point, that they are numbered is.
+        assert!(packets > 100.0 && lost < packets / 2.0, "{reverse:#}");
+    }
+    server.stop();
+}
+
+#[test]
+fn congestion_control_of_both_ends_is_what_the_client_asks_for() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let server = Server::start(&lab, "");
+    let result = iperf3(&lab, "-c 10.1.0.1 -C reno -R -n 1M");
+    assert_eq!(result["end"]["sender_tcp_congestion"], "reno", "{result:#}");
+    server.tests(1);
+    server.stop();
+}
+
+#[test]
+fn one_off_server_ends_after_a_test_and_sends_its_output_if_asked() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let server = Server::start(&lab, "--one-off --listen 10.1.0.1:6000");
+    let result = iperf3(&lab, "-c 10.1.0.1 -p 6000 -n 1M --get-server-output");
+    let theirs = &result["server_output_json"];
+    assert_eq!(number(theirs, "/end/sum_received/bytes"), number(&result, "/end/sum_received/bytes"), "{result:#}");
+    server.wait();
+}
