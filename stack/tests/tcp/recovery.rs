@@ -460,3 +460,26 @@ fn a_burst_with_one_time_for_all_does_not_lose_what_was_sent_again_in_it_rfc8985
     host.get(&acked(first, newest + 1, &[]));
     assert_eq!(host.stack.tcp_counters().segments_resent, 1);
 }
+
+#[test]
+fn what_came_late_once_is_waited_for_as_long_rfc8985_s6_2() {
+    let (mut host, id, first) = ten_in_flight(true);
+    let echo = host.all()[0].timestamps.unwrap().0;
+    // The last overtakes the others by 40 ms: these are given up after a quarter of the round trip.
+    host.wait_ms(60);
+    host.get(&acked(first, 0, &[(9, 10)]).ts(3, echo));
+    host.wait_ms(16);
+    assert!(numbers(&host.all(), first).contains(&0));
+    host.wait_ms(24);
+    host.get(&seg(ACK, 1_001, first + 10_000).ts(4, echo));
+    assert_eq!(host.stack.tcp_counters().spurious, 1);
+    // The same again does no harm.
+    host.send(id, &bytes(10_000, 10_000));
+    let echo = host.all()[0].timestamps.unwrap().0;
+    host.wait_ms(60);
+    host.get(&acked(first, 10, &[(19, 20)]).ts(5, echo));
+    host.wait_ms(39);
+    host.expect_nothing();
+    host.get(&seg(ACK, 1_001, first + 20_000).ts(6, echo));
+    assert_eq!(host.stack.tcp_counters().recoveries, 1);
+}
