@@ -148,6 +148,28 @@ pub(crate) enum Tool {
         #[arg(long)]
         secs: f64,
     },
+    /// Send to whoever connects, for as long as it is read, with kernel sockets or on our own stack
+    TcpSource {
+        listen: SocketAddr,
+        /// Congestion control
+        #[arg(long)]
+        control: String,
+        /// On our own stack, on this interface
+        #[arg(long)]
+        ours: Option<String>,
+        #[arg(long, default_value_t = 0)]
+        core: usize,
+    },
+    /// Read from each of these at once, and count
+    TcpSink {
+        #[arg(required = true)]
+        sources: Vec<SocketAddr>,
+        /// Seconds at the beginning that do not count
+        #[arg(long, default_value_t = 0.0)]
+        skip: f64,
+        #[arg(long)]
+        secs: f64,
+    },
     /// Time UDP round trips
     PingPong {
         server: SocketAddr,

@@ -14,6 +14,7 @@ mod report;
 mod round_trip;
 mod scenario;
 mod tcp_load;
+mod tcp_stream;
 mod testbed;
 mod tool;
 mod tools;

@@ -12,6 +12,7 @@ use crate::cli::Tool;
 use crate::lookup;
 use crate::round_trip;
 use crate::tcp_load::{self, Load};
+use crate::tcp_stream;
 use crate::tools::{DESTINATION_FIRST, DESTINATIONS, READY};
 use tailwater_bench::memory_forward::{Bench, ROUTES};
 
@@ -50,6 +51,14 @@ pub(crate) fn run(tool: &Tool) -> Result<()> {
             let (server, kind, connections, size) = (*server, *kind, *connections, *size);
             let found = tcp_load::run(Load { server, kind, connections, size, poll: *poll, secs: *secs })?;
             println!("{}", serde_json::to_string(&found)?);
+            Ok(())
+        }
+        Tool::TcpSource { listen, control, ours: None, .. } => tcp_stream::serve_kernel(*listen, control),
+        Tool::TcpSource { listen, control, ours: Some(interface), core } => {
+            tcp_stream::serve_ours(interface, *listen, control, *core)
+        }
+        Tool::TcpSink { sources, skip, secs } => {
+            println!("{}", serde_json::to_string(&tcp_stream::drain(sources, *skip, *secs)?)?);
             Ok(())
         }
         Tool::PingPong { server, poll, secs } => {

@@ -107,6 +107,25 @@ pub(crate) fn load(
     Ok(tool(namespace, &words)?.args(["--secs", &secs, "--poll"]))
 }
 
+/// A source of a stream: with kernel sockets, or on our own stack on `ours`.
+pub(crate) fn tcp_source(
+    namespace: &Namespace,
+    listen: &str,
+    control: &str,
+    ours: Option<(&str, usize)>,
+) -> Result<Program> {
+    let program = tool(namespace, &["tcp-source", listen, "--control", control])?;
+    Ok(match ours {
+        Some((interface, core)) => program.args(["--ours", interface, "--core", &core.to_string()]),
+        None => program,
+    })
+}
+
+pub(crate) fn tcp_sink(namespace: &Namespace, sources: &[&str], skip: f64, secs: f64) -> Result<Program> {
+    let (skip, secs) = (skip.to_string(), secs.to_string());
+    Ok(tool(namespace, &["tcp-sink", "--skip", &skip, "--secs", &secs])?.args(sources))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ mod exec_models;
 mod fib;
 mod forwarding;
 mod groups;
+mod impaired;
 mod l3fwd;
 mod memory;
 mod tcp_requests;
@@ -34,6 +35,8 @@ pub(crate) enum Scenario {
     UdpRtt,
     /// Requests and responses over TCP against the kernel's sockets: one connection, many, and connect and close.
     TcpRequests,
+    /// TCP over loss and reordering, and beside another flow, ours and the kernel's in turn.
+    Impaired,
     /// Lookup in a full forwarding table, against DPDK's.
     Fib,
     /// Forwarding with no kernel in it, against testpmd over net_null.
@@ -59,6 +62,7 @@ impl Scenario {
             Self::ExecModels => forwarding::names(crate::contender::EXEC_MODELS),
             Self::UdpRtt => udp_rtt::names(),
             Self::TcpRequests => tcp_requests::names(),
+            Self::Impaired => impaired::names(),
             Self::Fib => fib::names(),
             Self::Memory => memory::names(),
             Self::Groups => groups::names(),
@@ -72,6 +76,7 @@ impl Scenario {
             Self::ExecModels => exec_models::run(&mut session),
             Self::UdpRtt => udp_rtt::run(&mut session),
             Self::TcpRequests => tcp_requests::run(&mut session),
+            Self::Impaired => impaired::run(&mut session),
             Self::Fib => fib::run(&mut session),
             Self::Memory => memory::run(&mut session),
             Self::Groups => groups::run(&mut session),

@@ -97,7 +97,8 @@ pub(crate) struct Pool {
     free: Vec<SimBuffer>,
     capacity: usize,
     frames_max: usize,
-    made: usize,
+    /// Less those that came from another pool than they went to.
+    made: isize,
     /// Times that a frame was asked for and all were in use.
     pub(crate) exhausted: u64,
 }
@@ -112,7 +113,7 @@ impl Pool {
     pub(crate) fn grow(&mut self, capacity: usize) {
         if capacity > self.capacity {
             self.capacity = capacity;
-            self.made -= self.free.len();
+            self.made -= self.free.len() as isize;
             self.free.clear();
         }
     }
@@ -121,7 +122,7 @@ impl Pool {
         if let Some(buffer) = self.free.pop() {
             return Some(buffer);
         }
-        if self.made >= self.frames_max {
+        if self.made >= self.frames_max as isize {
             self.exhausted += 1;
             return None;
         }
@@ -156,9 +157,13 @@ impl Pool {
         Some(copy)
     }
 
-    /// Frames in use.
-    pub(crate) fn in_use(&self) -> usize {
-        self.made - self.free.len()
+    /// Frames in use; negative if some came back that another pool made.
+    pub(crate) fn in_use(&self) -> isize {
+        self.made - self.free.len() as isize
+    }
+
+    pub(crate) fn set_max(&mut self, frames_max: usize) {
+        self.frames_max = frames_max;
     }
 }
 

@@ -75,6 +75,10 @@ impl Captures {
         self.captures.push((at, capture));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.captures.is_empty()
+    }
+
     #[inline]
     pub(crate) fn record(&mut self, at: Port, direction: Direction, now_ns: u64, frame: &SimBuffer) {
         for (port, capture) in &mut self.captures {

@@ -31,6 +31,16 @@ impl Schedule {
         number
     }
 
+    /// So many, none of whom waits.
+    pub(crate) fn reset(&mut self, count: usize) {
+        while self.due_ns.len() < count {
+            self.add();
+        }
+        for number in 0..count {
+            self.set(number, None);
+        }
+    }
+
     fn rebuild(&mut self) {
         self.winners = vec![0; self.leaves.max(2)];
         for node in (1..self.leaves).rev() {

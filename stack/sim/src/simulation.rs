@@ -1,52 +1,33 @@
-//! The network and its event loop.
+//! A network as its user sees it: built, run, looked at.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::fast::FixedState;
 use tailwater_impair::Random;
-use tailwater_stack::{AddressError, Buffer, Cidr, Config, Instant, InterfaceConfig, InterfaceId, Route, Stack};
+use tailwater_stack::{AddressError, Cidr, Config, Instant, InterfaceConfig, InterfaceId, Route, Stack};
 
 use crate::addressing::{ConnectError, End, IntoEnd, mac};
-use crate::buffer::{Pool, SimBuffer};
-use crate::capture::{Capture, Captures, Direction};
+use crate::buffer::SimBuffer;
+use crate::capture::Capture;
 use crate::digest::Digest;
 use crate::flow::Flow;
 use crate::host::{Host, HostContext, HostEnv};
 use crate::link::{LinkConfig, LinkCounters, LinkId};
+use crate::network::{FRAMES_MAX, Kind, LINK_HEADER_MAX, Network, Node};
 use crate::path::{Path, Port};
-use crate::router::{Directory, Outbox, Router, RouterPort};
+use crate::router::{Router, RouterPort};
 use crate::routing::{Attachment, Segments, gateways_of, routes_of};
-use crate::schedule::Schedule;
-use crate::switch::{Forward, Switch};
+use crate::switch::Switch;
 use crate::workload::Workload;
 
-/// Frames in use at the same time, in all links and stacks together.
-pub const FRAMES_MAX: usize = 1 << 21;
-/// Link header, with a tag.
-const LINK_HEADER_MAX: usize = 18;
+/// Nodes from which on a network that falls into several parts runs in two halves, on two cores if there are.
+const HALVED_FROM: usize = 16;
 
 /// Names a node of one simulation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeId(pub(crate) usize);
-
-enum Kind {
-    Host(Box<Host>),
-    Router(Box<Router>),
-    Switch(Switch),
-}
-
-struct Node {
-    name: String,
-    kind: Kind,
-    /// What it waits for: first a deadline of its own, then each path that leads to it.
-    turns: Schedule,
-    /// These paths.
-    incoming: Vec<usize>,
-    /// The path that leads out of each port.
-    ports: Vec<usize>,
-}
 
 struct Link {
     name: String,
@@ -56,9 +37,6 @@ struct Link {
     /// The first leads from the first end to the second.
     paths: [usize; 2],
 }
-
-/// A node's own deadline, in its schedule.
-const OWN: usize = 0;
 
 /// What has happened so far.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -83,8 +61,7 @@ pub struct Counters {
 /// given: they are computed when it next runs.
 ///
 /// # Running
-/// [`run_until`](Self::run_until), [`run_for`](Self::run_for). The node whose turn it is goes ahead of the others for as
-/// long as nothing that they do can reach it: for the shortest delay of all links. In between, [`set_link`](Self::set_link) and
+/// [`run_until`](Self::run_until), [`run_for`](Self::run_for). In between, [`set_link`](Self::set_link) and
 /// [`set_link_up`](Self::set_link_up) change the network, and [`with_host`](Self::with_host) reaches a host's stack.
 ///
 /// # Outputs
@@ -92,19 +69,14 @@ pub struct Counters {
 /// [`digest`](Self::digest), and captures ([`capture`](Self::capture)).
 pub struct Simulation {
     seed: u64,
-    now: Instant,
-    nodes: Vec<Node>,
+    network: Network,
+    /// What works on the other half of the network at the same time.
+    beside: Network,
+    /// Nodes between which frames can pass, and no others.
+    parts: Vec<Vec<usize>>,
     links: Vec<Link>,
-    paths: Vec<Path>,
-    /// Of the nodes.
-    schedule: Schedule,
-    pool: Pool,
-    outbox: Outbox,
-    directory: Directory,
     macs: u32,
     routes_stale: bool,
-    counters: Counters,
-    captures: Captures,
 }
 
 impl Simulation {
@@ -112,18 +84,12 @@ impl Simulation {
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
-            now: Instant::ZERO,
-            nodes: Vec::new(),
+            network: Network::new(),
+            beside: Network::new(),
+            parts: Vec::new(),
             links: Vec::new(),
-            paths: Vec::new(),
-            schedule: Schedule::default(),
-            pool: Pool::new(LinkConfig::default().mtu + LINK_HEADER_MAX, FRAMES_MAX),
-            outbox: Vec::new(),
-            directory: Directory::with_hasher(FixedState::with_seed(0)),
             macs: 0,
             routes_stale: false,
-            counters: Counters::default(),
-            captures: Captures::default(),
         }
     }
 
@@ -148,15 +114,14 @@ impl Simulation {
     }
 
     fn add_node(&mut self, name: String, kind: Kind) -> NodeId {
-        let mut turns = Schedule::default();
-        turns.add();
-        self.nodes.push(Node { name, kind, turns, incoming: Vec::new(), ports: Vec::new() });
-        NodeId(self.schedule.add())
+        self.network.nodes.push(Node::new(name, kind));
+        self.routes_stale = true;
+        NodeId(self.network.nodes.len() - 1)
     }
 
     /// A sequence for the next node or path, so that adding one does not change what the others meet.
     fn next_random(&self) -> Random {
-        Random::new(self.seed, (self.nodes.len() + self.paths.len()) as u64)
+        Random::new(self.seed, (self.network.nodes.len() + self.network.paths.len()) as u64)
     }
 
     /// Joins two nodes by a link that is the same both ways. Hosts and routers need an address there:
@@ -180,7 +145,7 @@ impl Simulation {
         let to = |end: &End, port| Port { node: end.node.0, port };
         let paths = [self.add_path(to(second, ports[1]), there), self.add_path(to(first, ports[0]), back)];
         for (end, path) in ends.iter().zip(paths) {
-            if let Some(node) = self.nodes.get_mut(end.node.0) {
+            if let Some(node) = self.network.nodes.get_mut(end.node.0) {
                 node.ports.push(path);
             }
         }
@@ -191,23 +156,24 @@ impl Simulation {
     }
 
     fn check_end(&self, end: &End) -> Result<(), ConnectError> {
-        let switch = matches!(self.nodes.get(end.node.0).map(|node| &node.kind), Some(Kind::Switch(_)));
+        let switch = matches!(self.network.nodes.get(end.node.0).map(|node| &node.kind), Some(Kind::Switch(_)));
         match (switch, end.addresses.as_slice()) {
             (true, [_, ..]) => Err(ConnectError::OnSwitch(self.name(end.node).to_owned())),
             (false, []) => Err(ConnectError::Missing(self.name(end.node).to_owned())),
             (_, addresses) => {
-                let taken = addresses.iter().find(|cidr| self.directory.contains_key(&cidr.address()));
+                let taken = addresses.iter().find(|cidr| self.network.directory.contains_key(&cidr.address()));
                 taken.map_or(Ok(()), |&taken| Err(ConnectError::Taken(taken)))
             }
         }
     }
 
     fn add_port(&mut self, end: &End, mtu: usize) -> Result<usize, ConnectError> {
-        self.pool.grow(mtu + LINK_HEADER_MAX);
+        self.network.pool.grow(mtu + LINK_HEADER_MAX);
+        self.beside.pool.grow(mtu + LINK_HEADER_MAX);
         self.macs += 1;
         let mac = mac(self.macs);
-        self.directory.extend(end.addresses.iter().map(|cidr| (cidr.address(), mac)));
-        let Some(node) = self.nodes.get_mut(end.node.0) else { return Ok(0) };
+        Arc::make_mut(&mut self.network.directory).extend(end.addresses.iter().map(|cidr| (cidr.address(), mac)));
+        let Some(node) = self.network.nodes.get_mut(end.node.0) else { return Ok(0) };
         let stack = match &mut node.kind {
             Kind::Switch(_) => return Ok(node.ports.len()),
             Kind::Host(host) => &mut host.stack,
@@ -227,14 +193,8 @@ impl Simulation {
     }
 
     fn add_path(&mut self, to: Port, config: LinkConfig) -> usize {
-        let mut path = Path::new(to, config, self.next_random());
-        let number = self.paths.len();
-        if let Some(node) = self.nodes.get_mut(to.node) {
-            path.turn = node.turns.add();
-            node.incoming.push(number);
-        }
-        self.paths.push(path);
-        number
+        let path = Path::new(to, config, self.next_random());
+        self.network.add_path(path)
     }
 
     /// Adds an application to a host; on another node it never runs.
@@ -244,20 +204,20 @@ impl Simulation {
 
     /// As [`add_workload`](Self::add_workload), for one whose kind was chosen at run time.
     pub fn add_boxed_workload(&mut self, host: NodeId, workload: Box<dyn Workload>) {
-        let Self { nodes, now, pool, outbox, .. } = self;
+        let Network { nodes, now, pool, outbox, .. } = &mut self.network;
         if let Some(Node { kind: Kind::Host(host), .. }) = nodes.get_mut(host.0) {
             host.add(workload, *now, pool, outbox);
         }
         // It goes on when the simulation does, by routes that are known then.
-        self.send_outbox(host.0);
-        self.wake(host.0);
+        self.network.send_outbox(host.0);
+        self.network.wake(host.0);
     }
 
     /// Changes a link both ways, from the next frame on. The MTU stays what it was.
     pub fn set_link(&mut self, link: LinkId, there: LinkConfig, back: LinkConfig) {
         let Some(link) = self.links.get(link.0) else { return };
         for (path, config) in link.paths.into_iter().zip([there, back]) {
-            if let Some(path) = self.paths.get_mut(path) {
+            if let Some(path) = self.network.paths.get_mut(path) {
                 path.set(LinkConfig { mtu: path.config().mtu, ..config });
             }
         }
@@ -267,7 +227,7 @@ impl Simulation {
     pub fn set_link_up(&mut self, link: LinkId, up: bool) {
         let Some(link) = self.links.get(link.0) else { return };
         for path in link.paths {
-            if let Some(path) = self.paths.get_mut(path) {
+            if let Some(path) = self.network.paths.get_mut(path) {
                 path.up = up;
             }
         }
@@ -278,8 +238,9 @@ impl Simulation {
         if !std::mem::take(&mut self.routes_stale) {
             return;
         }
+        self.update_parts();
         let attachments = self.attachments();
-        for (number, node) in self.nodes.iter_mut().enumerate() {
+        for (number, node) in self.network.nodes.iter_mut() {
             match &mut node.kind {
                 Kind::Router(router) => router.set_routes(routes_of(number, &attachments)),
                 Kind::Host(host) => {
@@ -291,9 +252,25 @@ impl Simulation {
         }
     }
 
+    /// Nodes that links join, directly or not.
+    fn update_parts(&mut self) {
+        let mut joined = Segments::new(self.network.nodes.len());
+        for link in &self.links {
+            joined.join(link.ends[0].node.0, link.ends[1].node.0);
+        }
+        let mut parts: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for node in 0..self.network.nodes.len() {
+            parts.entry(joined.find(node)).or_default().push(node);
+        }
+        self.parts = parts.into_values().collect();
+        let frames_max = if self.halved() < self.parts.len() { FRAMES_MAX / 2 } else { FRAMES_MAX };
+        self.network.pool.set_max(frames_max);
+        self.beside.pool.set_max(frames_max);
+    }
+
     fn attachments(&self) -> Vec<Attachment> {
-        let mut first_port = vec![0; self.nodes.len() + 1];
-        for (number, node) in self.nodes.iter().enumerate() {
+        let mut first_port = vec![0; self.network.nodes.len() + 1];
+        for (number, node) in self.network.nodes.iter().enumerate() {
             first_port[number + 1] = first_port[number] + node.ports.len();
         }
         let mut segments = Segments::new(first_port.last().copied().unwrap_or(0));
@@ -301,7 +278,7 @@ impl Simulation {
             let [a, b] = [0, 1].map(|end| first_port[link.ends[end].node.0] + link.ports[end]);
             segments.join(a, b);
         }
-        for (number, node) in self.nodes.iter().enumerate() {
+        for (number, node) in self.network.nodes.iter().enumerate() {
             if matches!(node.kind, Kind::Switch(_)) {
                 (1..node.ports.len()).for_each(|port| segments.join(first_port[number], first_port[number] + port));
             }
@@ -310,7 +287,7 @@ impl Simulation {
         let attachment = |(end, port): (&End, usize)| Attachment {
             node: end.node.0,
             port,
-            router: matches!(self.nodes.get(end.node.0).map(|node| &node.kind), Some(Kind::Router(_))),
+            router: matches!(self.network.nodes.get(end.node.0).map(|node| &node.kind), Some(Kind::Router(_))),
             segment: segments.find(first_port[end.node.0] + port),
             addresses: end.addresses.clone(),
         };
@@ -322,41 +299,45 @@ impl Simulation {
     /// Runs every event up to and at `until`.
     pub fn run_until(&mut self, until: Instant) {
         self.update_routes();
-        let (from_ns, end_ns) = (self.now.as_nanos(), until.as_nanos().saturating_add(1));
-        // Whatever another node sends arrives no earlier than this after the first of all deadlines.
-        let ahead_ns = self.paths.iter().map(Path::ahead_ns).min().unwrap_or(u64::MAX).max(1);
-        while let Some((node, due_ns)) = self.schedule.next().filter(|&(_, due_ns)| due_ns < end_ns) {
-            self.run_node(node, from_ns, end_ns.min(due_ns.saturating_add(ahead_ns)));
+        let (here, there) = self.parts.split_at(self.halved());
+        let Self { network, beside, .. } = self;
+        if there.is_empty() {
+            return network.run(here, until);
         }
-        self.now = Instant::from_nanos(from_ns.max(until.as_nanos()));
+        network.lend(there, beside);
+        std::thread::scope(|scope| {
+            scope.spawn(|| beside.run(there, until));
+            network.run(here, until);
+        });
+        beside.lend(there, network);
+        network.now = beside.now;
     }
 
-    /// Runs what a node has to do before `end_ns`.
-    fn run_node(&mut self, node: usize, from_ns: u64, end_ns: u64) {
-        loop {
-            let Some(Node { turns, incoming, .. }) = self.nodes.get_mut(node) else { return };
-            let Some((turn, due_ns)) = turns.next() else { break };
-            if due_ns >= end_ns {
-                break;
-            }
-            self.now = Instant::from_nanos(due_ns.max(from_ns));
-            self.counters.events += 1;
-            match turn.checked_sub(OWN + 1).and_then(|at| incoming.get(at)) {
-                Some(&path) => self.on_arrival(path),
-                None => self.after_node(node),
-            }
+    /// How many of the parts run here; the others run beside them. The same on every machine.
+    fn halved(&self) -> usize {
+        let all: usize = self.parts.iter().map(Vec::len).sum();
+        if all < HALVED_FROM || !self.network.captures.is_empty() {
+            return self.parts.len();
         }
-        self.await_node(node);
+        let mut nodes = 0;
+        self.parts
+            .iter()
+            .take_while(|part| {
+                nodes += part.len();
+                nodes <= all.div_ceil(2)
+            })
+            .count()
+            .max(1)
     }
 
     pub fn run_for(&mut self, time: Duration) {
-        self.run_until(self.now + time);
+        self.run_until(self.network.now + time);
     }
 
     /// The host's stack and world, to do or look at something.
     pub fn with_host<R>(&mut self, node: NodeId, f: impl FnOnce(&mut HostContext<'_, '_>) -> R) -> Option<R> {
         self.update_routes();
-        let Self { nodes, now, pool, outbox, .. } = self;
+        let Network { nodes, now, pool, outbox, .. } = &mut self.network;
         let result = match nodes.get_mut(node.0).map(|node| &mut node.kind) {
             Some(Kind::Host(host)) => {
                 let Host { stack, random, .. } = &mut **host;
@@ -365,109 +346,14 @@ impl Simulation {
             }
             _ => None,
         };
-        self.after_node(node.0);
-        self.await_node(node.0);
+        self.network.after_node(node.0);
         result
-    }
-
-    fn on_arrival(&mut self, path: usize) {
-        let now_ns = self.now.as_nanos();
-        let Some((frame, to)) = self.paths.get_mut(path).and_then(|path| Some((path.arrive(now_ns)?, path.to))) else {
-            return;
-        };
-        self.counters.frames += 1;
-        self.captures.record(to, Direction::In, now_ns, &frame);
-        self.await_path(path);
-        let Self { nodes, now, pool, outbox, directory, .. } = self;
-        match nodes.get_mut(to.node).map(|node| &mut node.kind) {
-            Some(Kind::Host(host)) => host.on_frame(to.port, frame, *now, pool, outbox),
-            Some(Kind::Router(router)) => router.on_frame(to.port, frame, *now, directory, pool, outbox),
-            Some(Kind::Switch(switch)) => {
-                let forward = switch.on_frame(to.port, frame.bytes());
-                return self.switch_frame(to, forward, frame);
-            }
-            None => {}
-        }
-        self.after_node(to.node);
-    }
-
-    fn switch_frame(&mut self, at: Port, forward: Forward, frame: SimBuffer) {
-        match forward {
-            Forward::To(port) => return self.send(at.node, port, frame),
-            Forward::Flood => {
-                let ports = self.nodes.get(at.node).map_or(0, |node| node.ports.len());
-                for port in (0..ports).filter(|&port| port != at.port) {
-                    if let Some(copy) = self.pool.copy(&frame) {
-                        self.send(at.node, port, copy);
-                    }
-                }
-            }
-            Forward::Nowhere => {}
-        }
-        self.pool.give(frame);
-    }
-
-    /// Lets a node do what is due, sends what it has sent, and notes when it is to be woken.
-    fn after_node(&mut self, node: usize) {
-        let Self { nodes, now, pool, outbox, .. } = self;
-        let Some(Node { kind, turns, .. }) = nodes.get_mut(node) else { return };
-        let due = match kind {
-            Kind::Host(host) => host.settle(*now, pool, outbox),
-            Kind::Router(router) => router.settle(*now, pool, outbox),
-            Kind::Switch(_) => None,
-        };
-        turns.set(OWN, due.map(Instant::as_nanos));
-        self.send_outbox(node);
-    }
-
-    /// Lets a node have its turn before time passes.
-    fn wake(&mut self, node: usize) {
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.turns.set(OWN, Some(self.now.as_nanos()));
-        }
-        self.await_node(node);
-    }
-
-    fn send_outbox(&mut self, node: usize) {
-        let mut outbox = std::mem::take(&mut self.outbox);
-        for (interface, frame) in outbox.drain(..) {
-            self.send(node, interface.0 as usize, frame);
-        }
-        self.outbox = outbox;
-    }
-
-    fn send(&mut self, node: usize, port: usize, frame: SimBuffer) {
-        let Some(&path_number) = self.nodes.get(node).and_then(|node| node.ports.get(port)) else {
-            return self.pool.give(frame);
-        };
-        let now_ns = self.now.as_nanos();
-        self.captures.record(Port { node, port }, Direction::Out, now_ns, &frame);
-        if let Some(path) = self.paths.get_mut(path_number) {
-            path.offer(frame, now_ns, &mut self.pool);
-            let to = path.to.node;
-            if self.await_path(path_number) {
-                self.await_node(to);
-            }
-        }
-    }
-
-    /// Notes when the next frame arrives; whether that is another time than before.
-    fn await_path(&mut self, path: usize) -> bool {
-        let Some(path) = self.paths.get(path) else { return false };
-        let Some(node) = self.nodes.get_mut(path.to.node) else { return false };
-        node.turns.set(path.turn, path.next_due_ns())
-    }
-
-    /// Notes when a node's next turn is.
-    fn await_node(&mut self, node: usize) {
-        let due_ns = self.nodes.get(node).and_then(|node| node.turns.next()).map(|(_, due_ns)| due_ns);
-        self.schedule.set(node, due_ns);
     }
 
     // ---- outputs ----------------------------------------------------------------------------------------------------
 
     pub fn now(&self) -> Instant {
-        self.now
+        self.network.now
     }
 
     pub fn seed(&self) -> u64 {
@@ -477,12 +363,12 @@ impl Simulation {
     /// Covers every frame delivered so far: its bytes, its time and its link.
     pub fn digest(&self) -> u64 {
         let mut digest = Digest::new();
-        self.paths.iter().zip(0..).for_each(|(path, place)| digest.join(place, &path.digest));
+        self.network.paths.iter().zip(0..).for_each(|(path, place)| digest.join(place, &path.digest));
         digest.value()
     }
 
     pub fn name(&self, node: NodeId) -> &str {
-        self.nodes.get(node.0).map_or("", |node| &node.name)
+        self.network.nodes.get(node.0).map_or("", |node| &node.name)
     }
 
     pub fn link_name(&self, link: LinkId) -> &str {
@@ -502,14 +388,14 @@ impl Simulation {
                     Some(flow) => flow,
                     None => flows.entry(workload.flow().to_owned()).or_default(),
                 };
-                workload.report(flow, &host.stack, self.now);
+                workload.report(flow, &host.stack, self.network.now);
             }
         }
         flows
     }
 
     fn hosts(&self) -> impl Iterator<Item = &Host> {
-        self.nodes.iter().filter_map(|node| match &node.kind {
+        self.network.nodes.iter().filter_map(|node| match &node.kind {
             Kind::Host(host) => Some(&**host),
             Kind::Router(_) | Kind::Switch(_) => None,
         })
@@ -517,7 +403,7 @@ impl Simulation {
 
     /// The stack of a host.
     pub fn stack(&self, node: NodeId) -> Option<&Stack<SimBuffer>> {
-        match &self.nodes.get(node.0)?.kind {
+        match &self.network.nodes.get(node.0)?.kind {
             Kind::Host(host) => Some(&host.stack),
             Kind::Router(router) => Some(&router.stack),
             Kind::Switch(_) => None,
@@ -527,30 +413,31 @@ impl Simulation {
     /// From the first end to the second, and back.
     pub fn link_counters(&self, link: LinkId) -> [LinkCounters; 2] {
         let paths = self.links.get(link.0).map_or([usize::MAX; 2], |link| link.paths);
-        paths.map(|path| self.paths.get(path).map(|path| path.counters).unwrap_or_default())
+        paths.map(|path| self.network.paths.get(path).map(|path| path.counters).unwrap_or_default())
     }
 
     pub fn counters(&self) -> Counters {
-        let switches = self.nodes.iter().filter_map(|node| match &node.kind {
+        let switches = self.network.nodes.iter().filter_map(|node| match &node.kind {
             Kind::Switch(switch) => Some(switch.table_full),
             Kind::Host(_) | Kind::Router(_) => None,
         });
         Counters {
-            frames_exhausted: self.pool.exhausted,
+            events: self.network.counters.events + self.beside.counters.events,
+            frames: self.network.counters.frames + self.beside.counters.frames,
+            frames_exhausted: self.network.pool.exhausted + self.beside.pool.exhausted,
             unclaimed: self.hosts().map(|host| host.unclaimed).sum(),
             stations_forgotten: switches.sum(),
-            ..self.counters
         }
     }
 
     /// Frames in use: on links, and inside stacks.
     pub fn frames_in_use(&self) -> usize {
-        self.pool.in_use()
+        usize::try_from(self.network.pool.in_use() + self.beside.pool.in_use()).unwrap_or(0)
     }
 
     /// Frames on links.
     pub fn frames_in_transit(&self) -> usize {
-        self.paths.iter().map(Path::in_transit).sum()
+        self.network.paths.iter().map(Path::in_transit).sum()
     }
 
     /// Writes what `node` sends to and receives from `link` from now on, as pcapng.
@@ -559,7 +446,7 @@ impl Simulation {
         for (end, port) in ends.iter().zip(*ports) {
             if end.node == node {
                 let capture = Capture::new(to, &format!("{name} at {}", self.name(node)))?;
-                self.captures.add(Port { node: node.0, port }, capture);
+                self.network.captures.add(Port { node: node.0, port }, capture);
                 return Ok(());
             }
         }
@@ -573,7 +460,7 @@ impl Simulation {
 
     /// Completes captures; an error is the first that writing met.
     pub fn finish_captures(&mut self) -> io::Result<()> {
-        self.captures.finish()
+        self.network.captures.finish()
     }
 }
 

@@ -70,6 +70,7 @@ impl<B: Buffer> Tcb<B> {
         }
         delivery.acked = seg.ack.since(self.snd_una);
         self.snd_una = seg.ack;
+        self.note_lateness(seg, cx);
         while let Some(segment) = self.queue.pop_acknowledged(seg.ack) {
             if !segment.sacked {
                 self.deliver(seg, &segment, segment.seq_len(), delivery, cx.now);
@@ -83,6 +84,16 @@ impl<B: Buffer> Tcb<B> {
         if cut > 0 {
             self.cut_first(cut, cx);
             delivery.delivered += cut;
+        }
+    }
+
+    /// The first segment was sent again, and the echo is from before that: it was late, and not lost.
+    fn note_lateness<E: Env<Buffer = B>>(&mut self, seg: &Seg, cx: &Cx<'_, B, E>) {
+        let resent = self.queue.get(0).filter(|first| first.ever_resent() && !first.sacked);
+        let Some(stamp) = resent.and_then(|first| first.stamp) else { return };
+        let echo = seg.options.timestamps.map_or(0, |timestamps| timestamps.echo);
+        if echo != 0 && self.echo_predates(seg, stamp.sent_at) {
+            self.rack.on_late(Duration::from_millis(self.now_ts(cx).wrapping_sub(echo).into()));
         }
     }
 

@@ -24,6 +24,9 @@ pub(super) struct Rack {
     reordering_seen: bool,
     /// Quarters of the least round-trip time that reordering is given.
     reo_wnd_mult: u8,
+    /// By how much a segment came behind one sent later after it was given up, in microseconds; 0: by nothing.
+    lateness_us: u32,
+    /// Recoveries for which both of these still hold.
     reo_wnd_persist: u8,
     /// End of the round trip in which a D-SACK has had its effect.
     dsack_round: Option<SeqNum>,
@@ -38,6 +41,7 @@ impl Rack {
             fack: iss,
             reordering_seen: false,
             reo_wnd_mult: 1,
+            lateness_us: 0,
             reo_wnd_persist: 0,
             dsack_round: None,
         }
@@ -82,6 +86,15 @@ impl Rack {
         }
     }
 
+    /// What was judged lost and sent again has arrived as it was sent first, `rtt` ago: as late is waited for from now on.
+    /// D-SACKs would tell as much only after needless retransmissions in several round trips.
+    pub(super) fn on_late(&mut self, rtt: Duration) {
+        let lateness_us = u32::try_from(rtt.saturating_sub(self.rtt()).as_micros()).unwrap_or(u32::MAX);
+        self.lateness_us = self.lateness_us.max(lateness_us);
+        self.reo_wnd_persist = REO_WND_PERSIST;
+        self.reordering_seen = true;
+    }
+
     /// Step 4: a D-SACK says that a retransmission was needless, so reordering is given more time.
     pub(super) fn on_dsack(&mut self, snd_una: SeqNum, snd_nxt: SeqNum) {
         if self.dsack_round.is_some_and(|round| snd_una.before(round)) {
@@ -96,7 +109,7 @@ impl Rack {
     pub(super) fn on_recovered(&mut self) {
         self.reo_wnd_persist = self.reo_wnd_persist.saturating_sub(1);
         if self.reo_wnd_persist == 0 {
-            self.reo_wnd_mult = 1;
+            (self.reo_wnd_mult, self.lateness_us) = (1, 0);
         }
     }
 
@@ -105,7 +118,9 @@ impl Rack {
             return Duration::ZERO;
         }
         let quarter = timing.min_rtt.unwrap_or_default() / 4;
-        (quarter * u32::from(self.reo_wnd_mult)).min(timing.srtt.unwrap_or(quarter))
+        let seen = Duration::from_micros(self.lateness_us.into());
+        let wnd = (quarter * u32::from(self.reo_wnd_mult)).max(quarter + seen);
+        wnd.min(timing.srtt.unwrap_or(quarter))
     }
 
     /// Step 5: the next segment from `at` on that is to be judged lost. `wait` becomes how long the

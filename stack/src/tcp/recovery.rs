@@ -61,6 +61,8 @@ pub(super) struct Recovery {
     /// Retransmissions of the episode that no D-SACK has told to be needless; `None`: one could not
     /// tell any more.
     undecided: Option<u16>,
+    /// `snd_nxt` when the last episode ended: D-SACKs may be about its retransmissions until that is acknowledged.
+    past: SeqNum,
     frto: Frto,
 }
 
@@ -73,6 +75,7 @@ impl Recovery {
             duplicate_acks: 0,
             resent_ts: None,
             undecided: None,
+            past: iss,
             frto: Frto::Off,
         }
     }
@@ -250,6 +253,7 @@ impl<B: Buffer> Tcb<B> {
 
     fn end_recovery<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
         self.recovery.phase = Phase::Open;
+        self.recovery.past = self.snd_nxt;
         self.recovery.frto = Frto::Off;
         self.recovery.duplicate_acks = 0;
         self.rack.on_recovered();
@@ -322,8 +326,9 @@ impl<B: Buffer> Tcb<B> {
     // ---- mistakes ---------------------------------------------------------------------------
 
     fn was_spurious(&self, seg: &Seg, delivery: &Delivery) -> bool {
-        // RFC 3522 §3.2 (Eifel): the acknowledgement is for what was sent before the retransmission.
-        let echo = seg.options.timestamps.filter(|_| self.timestamps_ok && delivery.acked > 0).map(|ts| ts.echo);
+        // RFC 3522 §3.2 (Eifel): what was sent again is acknowledged for what was sent before. Acknowledgements of what lies
+        // below it say nothing: RACK sends again what is not the first.
+        let echo = seg.options.timestamps.filter(|_| self.timestamps_ok && delivery.resent_acked).map(|ts| ts.echo);
         let earlier = |echo: u32| self.recovery.resent_ts.is_some_and(|resent| SeqNum(echo).before(SeqNum(resent)));
         if echo.is_some_and(earlier) {
             return true;
@@ -343,9 +348,10 @@ impl<B: Buffer> Tcb<B> {
         end.at_or_before(self.recovery.point)
     }
 
-    /// A D-SACK tells of a retransmission that was needless.
+    /// A D-SACK tells of a retransmission that was needless: of this episode, if those of the last are through.
     pub(super) fn on_needless_resend(&mut self) {
-        if let Some(undecided) = &mut self.recovery.undecided {
+        let past = self.snd_una.before(self.recovery.past);
+        if let Some(undecided) = self.recovery.undecided.as_mut().filter(|_| !past) {
             *undecided = undecided.saturating_sub(1);
         }
     }
@@ -353,6 +359,7 @@ impl<B: Buffer> Tcb<B> {
     fn undo<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
         self.queue.forget_losses();
         self.recovery.phase = Phase::Open;
+        self.recovery.past = self.snd_nxt;
         self.recovery.frto = Frto::Off;
         self.recovery.undecided = None;
         self.recovery.resent_ts = None;

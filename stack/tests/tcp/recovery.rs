@@ -460,3 +460,63 @@ fn a_burst_with_one_time_for_all_does_not_lose_what_was_sent_again_in_it_rfc8985
     host.get(&acked(first, newest + 1, &[]));
     assert_eq!(host.stack.tcp_counters().segments_resent, 1);
 }
+
+#[test]
+fn what_came_late_once_is_waited_for_as_long_rfc8985_s6_2() {
+    let (mut host, id, first) = ten_in_flight(true);
+    let echo = host.all()[0].timestamps.unwrap().0;
+    // The last overtakes the others by 40 ms: these are given up after a quarter of the round trip.
+    host.wait_ms(60);
+    host.get(&acked(first, 0, &[(9, 10)]).ts(3, echo));
+    host.wait_ms(16);
+    assert!(numbers(&host.all(), first).contains(&0));
+    host.wait_ms(24);
+    host.get(&seg(ACK, 1_001, first + 10_000).ts(4, echo));
+    assert_eq!(host.stack.tcp_counters().spurious, 1);
+    // The same again does no harm.
+    host.send(id, &bytes(10_000, 10_000));
+    let echo = host.all()[0].timestamps.unwrap().0;
+    host.wait_ms(60);
+    host.get(&acked(first, 10, &[(19, 20)]).ts(5, echo));
+    host.wait_ms(39);
+    host.expect_nothing();
+    host.get(&seg(ACK, 1_001, first + 20_000).ts(6, echo));
+    assert_eq!(host.stack.tcp_counters().recoveries, 1);
+}
+
+#[test]
+fn a_retransmission_that_overtakes_does_not_make_old_echoes_take_the_reduction_back_rfc3522_s3_2() {
+    let (mut host, id, first) = ten_in_flight(true);
+    let echo = host.all()[0].timestamps.unwrap().0;
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    host.wait_ms(100);
+    host.get(&acked(first, 0, &[(1, 6)]).ts(3, echo));
+    assert_eq!(numbers(&host.all(), first), [0]);
+    // It arrives before the last four, which were sent before it, and once.
+    host.wait_ms(10);
+    host.get(&acked(first, 6, &[]).ts(4, echo + 100));
+    host.get(&acked(first, 7, &[]).ts(5, echo));
+    assert_eq!(host.stack.tcp_counters().spurious, 0);
+    assert!(host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion.cwnd < before);
+}
+
+#[test]
+fn what_was_sent_needlessly_before_does_not_take_a_later_reduction_back_rfc3708_s3() {
+    let (mut host, id, first) = ten_in_flight(true);
+    let echo = host.all()[0].timestamps.unwrap().0;
+    host.wait_ms(60);
+    host.get(&acked(first, 0, &[(9, 10)]).ts(3, echo));
+    host.wait_ms(16);
+    assert!(numbers(&host.all(), first).contains(&0));
+    // It was late: taken back. Then others are lost indeed.
+    host.wait_ms(24);
+    host.get(&acked(first, 5, &[(9, 10)]).ts(4, echo));
+    assert_eq!(host.stack.tcp_counters().spurious, 1);
+    host.wait_ms(30);
+    assert!(numbers(&host.all(), first).contains(&5));
+    let reduced = host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion.cwnd;
+    // Now the peer has the first one twice.
+    host.get(&acked(first, 5, &[(0, 1), (9, 10)]).ts(5, echo));
+    assert_eq!(host.stack.tcp_counters().spurious, 1);
+    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion.cwnd, reduced);
+}

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
-use tailwater_sim::{Simulation, seeds};
+use tailwater_sim::{LinkConfig, LossModel, Simulation, seeds};
 use tailwater_stack::Instant;
+use tailwater_stack::tcp::ConnectionOptions;
 
-use crate::networks::{assert_conserved, busy, ms};
+use crate::networks::{assert_conserved, busy, ms, stream};
+use crate::tcp::bulk;
 
 fn digest(mut simulation: Simulation) -> u64 {
     simulation.run_for(Duration::from_secs(4));
@@ -68,4 +70,38 @@ fn every_stacks_ledger_is_balanced() {
             assert!(stack.ledger().is_balanced(stack.held()), "{}", simulation.name(node));
         }
     }
+}
+
+/// Pairs that have nothing to do with each other, with streams and losses.
+fn pairs() -> Simulation {
+    let mut simulation = Simulation::new(3);
+    let link = LinkConfig {
+        rate_bps: 20_000_000,
+        delay: ms(3),
+        jitter: ms(1),
+        loss: LossModel::bursts(0.01, 2.0),
+        ..LinkConfig::default()
+    };
+    for n in 0..12 {
+        let (a, b) = (simulation.add_host(format!("a{n}")), simulation.add_host(format!("b{n}")));
+        let [own, other] = [1, 2].map(|host| format!("10.0.{n}.{host}/24"));
+        simulation.connect((a, &*own), (b, &*other), link).unwrap();
+        bulk(&mut simulation, &format!("{n}"), [a, b], &format!("10.0.{n}.2:7000"), None, ConnectionOptions::default());
+        stream(&mut simulation, b, a, &format!("10.0.{n}.1:7001"), 2_000_000, 3);
+    }
+    simulation
+}
+
+#[test]
+fn a_network_in_two_halves_is_the_same_run_as_in_one() {
+    let halves = digest(pairs());
+    // With a capture all of it runs in one place.
+    let mut whole = pairs();
+    let (link, node) = (whole.links().next().unwrap(), whole.link_ends(whole.links().next().unwrap()).unwrap()[0]);
+    whole.capture(link, node, std::io::sink()).unwrap();
+    assert_eq!(halves, digest(whole));
+    let mut steps = pairs();
+    (0..=400).for_each(|step| steps.run_until(Instant::from_millis(step * 10)));
+    assert_eq!(halves, steps.digest());
+    assert!(steps.frames_in_use() >= steps.frames_in_transit());
 }

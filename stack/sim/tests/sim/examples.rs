@@ -35,6 +35,6 @@ fn the_bottleneck_is_full_and_early_detection_works() {
     assert!(there.early_dropped > 100 && there.lost > 0, "{there:?}");
     assert_eq!(back.early_dropped, 0);
     let flows = simulation.flows();
-    assert!(flows["web"].received_packets > 100);
+    assert!(flows["web"].received_packets > 80, "{}", flows["web"].received_packets);
     assert!(flows["ping"].rtt.max() > flows["ping"].rtt.min() + Duration::from_millis(10));
 }

@@ -36,20 +36,20 @@ const ALPHA: (u64, u64) = (9, 17);
 const C: (u128, u128) = (2, 5);
 const MICROS_CUBED: u128 = 1_000_000_000_000_000_000;
 /// In 2^31 µs (36 min) the curve rises by 4 * 10^9 segments, more than any window.
-const T_MAX_US: u64 = 1 << 31;
+const T_MAX_US: u32 = 1 << 31;
 
 /// The curve since the last congestion, and Reno's beside it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Epoch {
-    /// Time in which the window could grow, in µs: the `t` of the curve.
-    t_us: u64,
     last_ack_at: Instant,
-    k_us: u64,
+    /// Time in which the window could grow, in µs: the `t` of the curve.
+    t_us: u32,
+    k_us: u32,
     /// Bytes that Reno would have by now.
     w_est: u32,
     /// What is too little to move `w_est` and `cwnd` by a byte.
+    cwnd_rest: u32,
     w_est_rest: u64,
-    cwnd_rest: u64,
 }
 
 /// What a spurious reduction restores (RFC 9438 §4.9).
@@ -117,15 +117,15 @@ impl Cubic {
         }
         epoch.grow_w_est(delivered, cwnd, self.cwnd_prior, smss);
         // RFC 9438 §4.3: where Reno does better, be like Reno.
-        if epoch.w_cubic(epoch.t_us, self.w_max, smss) < u64::from(epoch.w_est) {
+        if epoch.w_cubic(epoch.t_us.into(), self.w_max, smss) < u64::from(epoch.w_est) {
             let by = epoch.w_est.saturating_sub(cwnd);
             self.window.grow(u64::from(by));
             return;
         }
         // RFC 9438 §4.4, §4.5: (target - cwnd) / cwnd for each segment acknowledged.
         let target = epoch.target(ack.srtt, self.w_max, cwnd, smss);
-        let by = epoch.cwnd_rest + (target - u64::from(cwnd)) * u64::from(delivered);
-        epoch.cwnd_rest = by % u64::from(cwnd);
+        let by = u64::from(epoch.cwnd_rest) + (target - u64::from(cwnd)) * u64::from(delivered);
+        epoch.cwnd_rest = u32::try_from(by % u64::from(cwnd)).unwrap_or(0);
         self.window.grow(by / u64::from(cwnd));
     }
 
@@ -246,7 +246,7 @@ impl Epoch {
     // RFC 9438 §4.2: t stands still while the application does not use the window.
     fn pass(&mut self, ack: &Ack) {
         if ack.cwnd_limited {
-            let passed_us = u64::try_from(ack.now.since(self.last_ack_at).as_micros()).unwrap_or(T_MAX_US);
+            let passed_us = u32::try_from(ack.now.since(self.last_ack_at).as_micros()).unwrap_or(T_MAX_US);
             self.t_us = self.t_us.saturating_add(passed_us).min(T_MAX_US);
         }
         self.last_ack_at = ack.now;
@@ -254,20 +254,20 @@ impl Epoch {
 
     // RFC 9438 §4.2 equation (1), in bytes.
     fn w_cubic(&self, t_us: u64, w_max: u32, smss: u32) -> u64 {
-        let distance_us = u128::from(t_us.abs_diff(self.k_us).min(T_MAX_US));
+        let distance_us = u128::from(t_us.abs_diff(self.k_us.into()).min(T_MAX_US.into()));
         let cubed = distance_us * distance_us * distance_us;
         let by = cubed * C.0 * u128::from(smss) / C.1 / MICROS_CUBED;
         let by = u64::try_from(by).unwrap_or(u64::MAX);
         let w_max = u64::from(w_max);
-        if t_us < self.k_us { w_max.saturating_sub(by) } else { w_max.saturating_add(by) }
+        if t_us < u64::from(self.k_us) { w_max.saturating_sub(by) } else { w_max.saturating_add(by) }
     }
 
     // RFC 9438 §4.2: where the curve is a round trip from now, within cwnd and 1.5 cwnd.
     fn target(&self, srtt: Option<Duration>, w_max: u32, cwnd: u32, smss: u32) -> u64 {
-        let rtt_us = u64::try_from(srtt.unwrap_or_default().as_micros()).unwrap_or(T_MAX_US);
+        let rtt_us = u32::try_from(srtt.unwrap_or_default().as_micros()).unwrap_or(T_MAX_US);
         let t_us = self.t_us.saturating_add(rtt_us).min(T_MAX_US);
         let cwnd = u64::from(cwnd);
-        self.w_cubic(t_us, w_max, smss).clamp(cwnd, cwnd + cwnd / 2)
+        self.w_cubic(t_us.into(), w_max, smss).clamp(cwnd, cwnd + cwnd / 2)
     }
 
     // RFC 9438 §4.3 equation (4); alpha is 1 once Reno would be where the last reduction was.
@@ -283,9 +283,9 @@ impl Epoch {
 
 // RFC 9438 §4.2 equation (2): K = cbrt((W_max - cwnd_epoch) / C), here in µs, from a difference in
 // bytes.
-fn k_us(below: u32, smss: u32) -> u64 {
+fn k_us(below: u32, smss: u32) -> u32 {
     let scaled = u128::from(below) * C.1 * MICROS_CUBED / C.0 / u128::from(smss);
-    cube_root(scaled).min(T_MAX_US)
+    u32::try_from(cube_root(scaled)).unwrap_or(T_MAX_US).min(T_MAX_US)
 }
 
 /// Integer cube root, rounded down, bit by bit. Once per congestion.

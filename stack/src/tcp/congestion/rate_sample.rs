@@ -64,8 +64,8 @@ pub struct RateSampler {
     lost: u64,
     delivered_at: Instant,
     first_send_at: Instant,
-    /// Until more than this is delivered, samples are limited by the application.
-    app_limited_until: Option<u64>,
+    /// Until more than this is delivered, samples are limited by the application; 0: they are not.
+    app_limited_until: u64,
     /// `delivered` when the present round began.
     round_began_at: u64,
     /// The newest segment of the acknowledgement being worked on.
@@ -84,7 +84,7 @@ impl RateSampler {
     }
 
     pub fn app_limited(&self) -> bool {
-        self.app_limited_until.is_some()
+        self.app_limited_until != 0
     }
 
     /// A segment of `len` bytes leaves at `now`; `in_flight` bytes are in flight without it.
@@ -127,14 +127,14 @@ impl RateSampler {
     /// The application has nothing to send, nothing waits to be sent again, and `in_flight` is below
     /// the window: what is delivered until all that has arrived does not show what the path can do.
     pub fn mark_app_limited(&mut self, in_flight: u32) {
-        self.app_limited_until = Some(self.delivered.saturating_add(u64::from(in_flight)));
+        self.app_limited_until = self.delivered.saturating_add(u64::from(in_flight)).max(1);
     }
 
     /// The sample of the acknowledgement that the last calls described; `None` if it delivered
     /// nothing. `min_rtt`: least round-trip time of the connection so far.
     pub fn sample(&mut self, min_rtt: Option<Duration>) -> Option<RateSample> {
-        if self.app_limited_until.is_some_and(|until| self.delivered > until) {
-            self.app_limited_until = None;
+        if self.delivered > self.app_limited_until {
+            self.app_limited_until = 0;
         }
         let sent = self.newest.take()?;
         let send_elapsed = sent.sent_at.since(sent.first_send_at);

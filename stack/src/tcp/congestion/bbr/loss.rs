@@ -15,6 +15,7 @@ const STARTUP_FULL_LOSS_COUNT: u32 = 6;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LossSignals {
     is_loss_in_round: bool,
+    is_mark_in_round: bool,
     loss_round_start: bool,
     loss_round_delivered: u64,
     ranges_in_round: u32,
@@ -31,6 +32,7 @@ impl LossSignals {
     pub(super) fn new(delivered: u64) -> Self {
         Self {
             is_loss_in_round: false,
+            is_mark_in_round: false,
             loss_round_start: false,
             loss_round_delivered: delivered,
             ranges_in_round: 0,
@@ -46,6 +48,7 @@ impl LossSignals {
     /// `ResetCongestionSignals`.
     pub(super) fn reset(&mut self) {
         self.is_loss_in_round = false;
+        self.is_mark_in_round = false;
         self.bw_latest = 0;
         self.inflight_latest = 0;
     }
@@ -79,10 +82,13 @@ impl Bbr {
             return;
         }
         let probing = matches!(self.state, State::Startup | State::Refill | State::Up);
-        if self.loss.is_loss_in_round && !probing {
+        // Where the draft looks for any loss: see the head of the module.
+        let congested = self.loss.is_mark_in_round || is_inflight_too_high(rs.lost, rs.tx_in_flight);
+        if self.loss.is_loss_in_round && congested && !probing {
             self.adapt_lower_bounds();
         }
         self.loss.is_loss_in_round = false;
+        self.loss.is_mark_in_round = false;
     }
 
     // §5.5.10.3: towards what the last round trip delivered, but not faster than by beta.
@@ -150,6 +156,7 @@ impl Bbr {
 
     /// The mark says what loss above the threshold says.
     pub(super) fn handle_mark(&mut self, congestion: &Congestion) {
+        self.loss.is_mark_in_round = true;
         if self.probe.is_sample {
             self.handle_inflight_too_high(u64::from(congestion.in_flight), false, congestion.now);
         }

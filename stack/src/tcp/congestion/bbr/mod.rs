@@ -13,7 +13,9 @@
 //!
 //! Differences from the draft: the aggregation filter has two buckets in place of a sliding window;
 //! what an undo restores is saved once per recovery and not again in each of its rounds; an ECN mark
-//! counts as a loss (§3.7 leaves open which congestion response it gets).
+//! counts as a loss (§3.7 leaves open which congestion response it gets). The short-term bounds come down
+//! (§5.5.10.3) only after a round trip that lost more than the 2 % which probing tolerates: below it each of
+//! them would take off what pacing and loss take, and a loss of 1 % a third of the bandwidth between two probes.
 
 mod control;
 mod loss;

@@ -1,0 +1,253 @@
+//! Nodes and paths at work: the event loop.
+//!
+//! Parts of a network between which no frame can pass never meet, so each runs by itself up to the time asked for. Within a
+//! part the node with the earliest deadline goes ahead of the others for as long as nothing that they do can reach it: for
+//! the shortest delay of the part's links. Either way each node meets the same events in the same order, and what it needs
+//! stays in the caches meanwhile.
+
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use tailwater_stack::{Buffer, Instant};
+
+use crate::buffer::{Pool, SimBuffer};
+use crate::capture::{Captures, Direction};
+use crate::host::Host;
+use crate::link::LinkConfig;
+use crate::path::{Path, Port};
+use crate::router::{Directory, Outbox, Router};
+use crate::schedule::Schedule;
+use crate::simulation::Counters;
+use crate::slots::Slots;
+use crate::switch::{Forward, Switch};
+
+/// Frames in use at the same time, in all links and stacks together; half of it in each half of a network whose halves run
+/// beside each other.
+pub const FRAMES_MAX: usize = 1 << 21;
+/// Link header, with a tag.
+pub(crate) const LINK_HEADER_MAX: usize = 18;
+/// A node's own deadline, in its schedule.
+const OWN: usize = 0;
+
+pub(crate) enum Kind {
+    Host(Box<Host>),
+    Router(Box<Router>),
+    Switch(Switch),
+}
+
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// What it waits for: first a deadline of its own, then each path that leads to it.
+    turns: Schedule,
+    /// These paths.
+    incoming: Vec<usize>,
+    /// The path that leads out of each port.
+    pub(crate) ports: Vec<usize>,
+}
+
+impl Node {
+    pub(crate) fn new(name: String, kind: Kind) -> Self {
+        let mut turns = Schedule::default();
+        turns.add();
+        Self { name, kind, turns, incoming: Vec::new(), ports: Vec::new() }
+    }
+}
+
+/// All nodes and paths, or half of them while the other half is elsewhere.
+pub(crate) struct Network {
+    pub(crate) now: Instant,
+    pub(crate) nodes: Slots<Node>,
+    pub(crate) paths: Slots<Path>,
+    /// Of the nodes of the part that runs.
+    schedule: Schedule,
+    pub(crate) pool: Pool,
+    pub(crate) outbox: Outbox,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) counters: Counters,
+    pub(crate) captures: Captures,
+}
+
+impl Network {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: Instant::ZERO,
+            nodes: Slots::default(),
+            paths: Slots::default(),
+            schedule: Schedule::default(),
+            pool: Pool::new(LinkConfig::default().mtu + LINK_HEADER_MAX, FRAMES_MAX),
+            outbox: Vec::new(),
+            directory: Arc::new(Directory::with_hasher(FixedState::with_seed(0))),
+            counters: Counters::default(),
+            captures: Captures::default(),
+        }
+    }
+
+    pub(crate) fn add_path(&mut self, mut path: Path) -> usize {
+        let number = self.paths.len();
+        if let Some(node) = self.nodes.get_mut(path.to.node) {
+            path.turn = node.turns.add();
+            node.incoming.push(number);
+        }
+        self.paths.push(path);
+        number
+    }
+
+    // ---- two halves -----------------------------------------------------------------------------------------------
+
+    /// Moves the nodes of these parts, and the paths out of them, to the other half.
+    pub(crate) fn lend(&mut self, parts: &[Vec<usize>], other: &mut Self) {
+        other.now = self.now;
+        other.directory = Arc::clone(&self.directory);
+        for &number in parts.iter().flatten() {
+            let Some(node) = self.nodes.take(number) else { continue };
+            for &path in &node.ports {
+                if let Some(moved) = self.paths.take(path) {
+                    other.paths.put(path, moved);
+                }
+            }
+            other.nodes.put(number, node);
+        }
+    }
+
+    // ---- running --------------------------------------------------------------------------------------------------
+
+    /// Runs every event of these parts up to and at `until`.
+    pub(crate) fn run(&mut self, parts: &[Vec<usize>], until: Instant) {
+        let (from_ns, end_ns) = (self.now.as_nanos(), until.as_nanos().saturating_add(1));
+        self.schedule.reset(self.nodes.len());
+        for part in parts {
+            self.run_part(part, from_ns, end_ns);
+        }
+        self.now = Instant::from_nanos(from_ns.max(until.as_nanos()));
+    }
+
+    fn run_part(&mut self, part: &[usize], from_ns: u64, end_ns: u64) {
+        let mut ahead_ns = u64::MAX;
+        for &node in part {
+            self.await_node(node);
+            let ports = self.nodes.get(node).map_or(&[][..], |node| &node.ports);
+            let paths = ports.iter().filter_map(|&path| self.paths.get(path));
+            ahead_ns = paths.map(Path::ahead_ns).fold(ahead_ns, u64::min);
+        }
+        // Whatever another node sends arrives no earlier than this after the first of all deadlines.
+        let ahead_ns = ahead_ns.max(1);
+        while let Some((node, due_ns)) = self.schedule.next().filter(|&(_, due_ns)| due_ns < end_ns) {
+            self.run_node(node, from_ns, end_ns.min(due_ns.saturating_add(ahead_ns)));
+        }
+        for &node in part {
+            self.schedule.set(node, None);
+        }
+    }
+
+    /// Runs what a node has to do before `end_ns`.
+    fn run_node(&mut self, node: usize, from_ns: u64, end_ns: u64) {
+        loop {
+            let Some(Node { turns, incoming, .. }) = self.nodes.get_mut(node) else { return };
+            let Some((turn, due_ns)) = turns.next() else { break };
+            if due_ns >= end_ns {
+                break;
+            }
+            self.now = Instant::from_nanos(due_ns.max(from_ns));
+            self.counters.events += 1;
+            match turn.checked_sub(OWN + 1).and_then(|at| incoming.get(at)) {
+                Some(&path) => self.on_arrival(path),
+                None => self.after_node(node),
+            }
+        }
+        self.await_node(node);
+    }
+
+    fn on_arrival(&mut self, path: usize) {
+        let now_ns = self.now.as_nanos();
+        let Some((frame, to)) = self.paths.get_mut(path).and_then(|path| Some((path.arrive(now_ns)?, path.to))) else {
+            return;
+        };
+        self.counters.frames += 1;
+        self.captures.record(to, Direction::In, now_ns, &frame);
+        self.await_path(path);
+        let Self { nodes, now, pool, outbox, directory, .. } = self;
+        match nodes.get_mut(to.node).map(|node| &mut node.kind) {
+            Some(Kind::Host(host)) => host.on_frame(to.port, frame, *now, pool, outbox),
+            Some(Kind::Router(router)) => router.on_frame(to.port, frame, *now, directory, pool, outbox),
+            Some(Kind::Switch(switch)) => {
+                let forward = switch.on_frame(to.port, frame.bytes());
+                return self.switch_frame(to, forward, frame);
+            }
+            None => {}
+        }
+        self.after_node(to.node);
+    }
+
+    fn switch_frame(&mut self, at: Port, forward: Forward, frame: SimBuffer) {
+        match forward {
+            Forward::To(port) => return self.send(at.node, port, frame),
+            Forward::Flood => {
+                let ports = self.nodes.get(at.node).map_or(0, |node| node.ports.len());
+                for port in (0..ports).filter(|&port| port != at.port) {
+                    if let Some(copy) = self.pool.copy(&frame) {
+                        self.send(at.node, port, copy);
+                    }
+                }
+            }
+            Forward::Nowhere => {}
+        }
+        self.pool.give(frame);
+    }
+
+    /// Lets a node do what is due, sends what it has sent, and notes when it is to be woken.
+    pub(crate) fn after_node(&mut self, node: usize) {
+        let Self { nodes, now, pool, outbox, .. } = self;
+        let Some(Node { kind, turns, .. }) = nodes.get_mut(node) else { return };
+        let due = match kind {
+            Kind::Host(host) => host.settle(*now, pool, outbox),
+            Kind::Router(router) => router.settle(*now, pool, outbox),
+            Kind::Switch(_) => None,
+        };
+        turns.set(OWN, due.map(Instant::as_nanos));
+        self.send_outbox(node);
+    }
+
+    /// Lets a node have its turn before time passes.
+    pub(crate) fn wake(&mut self, node: usize) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.turns.set(OWN, Some(self.now.as_nanos()));
+        }
+    }
+
+    pub(crate) fn send_outbox(&mut self, node: usize) {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        for (interface, frame) in outbox.drain(..) {
+            self.send(node, interface.0 as usize, frame);
+        }
+        self.outbox = outbox;
+    }
+
+    fn send(&mut self, node: usize, port: usize, frame: SimBuffer) {
+        let Some(&path_number) = self.nodes.get(node).and_then(|node| node.ports.get(port)) else {
+            return self.pool.give(frame);
+        };
+        let now_ns = self.now.as_nanos();
+        self.captures.record(Port { node, port }, Direction::Out, now_ns, &frame);
+        if let Some(path) = self.paths.get_mut(path_number) {
+            path.offer(frame, now_ns, &mut self.pool);
+            let to = path.to.node;
+            if self.await_path(path_number) {
+                self.await_node(to);
+            }
+        }
+    }
+
+    /// Notes when the next frame arrives; whether that is another time than before.
+    fn await_path(&mut self, path: usize) -> bool {
+        let Some(path) = self.paths.get(path) else { return false };
+        let Some(node) = self.nodes.get_mut(path.to.node) else { return false };
+        node.turns.set(path.turn, path.next_due_ns())
+    }
+
+    /// Notes when a node's next turn is.
+    fn await_node(&mut self, node: usize) {
+        let due_ns = self.nodes.get(node).and_then(|node| node.turns.next()).map(|(_, due_ns)| due_ns);
+        self.schedule.set(node, due_ns);
+    }
+}
