@@ -333,7 +333,11 @@ impl Region {
             let from = self.untouched.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
             magazine.len = (end - from).min(MAGAZINE_MAX as u32) as usize;
             // The lowest number leaves a pool first.
-            magazine.chunks.iter_mut().zip((from..from + magazine.len as u32).rev()).for_each(|(to, chunk)| *to = chunk);
+            magazine
+                .chunks
+                .iter_mut()
+                .zip((from..from + magazine.len as u32).rev())
+                .for_each(|(to, chunk)| *to = chunk);
         }
         Some(magazine)
     }
