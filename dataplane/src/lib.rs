@@ -13,6 +13,7 @@
 //! | [`timer_wheel`] | what is due when, in constant time |
 //! | [`forwarding`] | the kernel's routes and neighbours as lock-free tables |
 //! | [`service`] | applications inside the workers, and the host that they run on |
+//! | [`socket`] | sockets for threads outside the workers |
 //! | [`surroundings`] | what blocks may know of the process around them |
 //! | [`worker`] | the run-to-completion loop of one core |
 //! | [`runtime`] | interfaces opened, workers started, all of it stopped |
@@ -31,6 +32,7 @@ pub mod port;
 pub mod ring;
 pub mod runtime;
 pub mod service;
+pub mod socket;
 pub mod surroundings;
 pub mod timer_wheel;
 pub mod trace;

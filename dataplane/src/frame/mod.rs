@@ -478,6 +478,12 @@ impl Frame {
         }
     }
 
+    /// Brings the frame home where no pool is at hand, by a lock. Packets go home by the pool of a worker.
+    pub(crate) fn send_home(self) {
+        Region::adopt(&self, false);
+        std::mem::forget(self);
+    }
+
     pub(crate) fn owner(&self) -> u16 {
         self.header().owner
     }

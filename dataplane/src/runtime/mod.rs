@@ -28,7 +28,7 @@ use crate::live::{Change, ChangeError, EventLog, Live, Transaction};
 use crate::port::{Port, PortError, Vacant};
 use crate::surroundings::Surroundings;
 use crate::trace::{Trace, TraceConfig, TraceError, Tracer};
-use crate::worker::{Control, DEPARTED, Running, Worker, WorkerConfig, WorkerReport};
+use crate::worker::{Control, DEPARTED, Running, Wakers, Worker, WorkerConfig, WorkerReport};
 use interface::Interface;
 use members::Attendance;
 
@@ -174,13 +174,16 @@ impl Runtime {
         let mut services = services.clone();
         services.insert(Arc::new(PortNames(names.clone())));
         services.insert(Arc::new(Surroundings { place: config.place, shared: shared.clone() }));
+        let wakers = Wakers::new(workers).map_err(|error| RuntimeError::System { what: "creating a waker", error })?;
+        let wakers = Arc::new(wakers);
+        services.insert(Arc::clone(&wakers));
         let mut ready = Vec::new();
-        for (number, (ports, pool)) in ends.into_iter().zip(pools).enumerate() {
+        for (number, ((ports, pool), waker)) in ends.into_iter().zip(pools).zip(wakers.iter()).enumerate() {
             let mut services = services.clone();
             services.worker = number;
             let graph = Graph::build(&spec, registry, &services, &names)?;
             let worker = WorkerConfig { number, core: cores.get(number).copied(), idle: config.idle };
-            let worker = Worker::new(worker, ports, graph, pool);
+            let worker = Worker::with_waker(worker, ports, graph, pool, Arc::clone(waker));
             ready.push(worker.map_err(|error| RuntimeError::System { what: "creating a worker", error })?);
         }
         let controls = ready.iter().map(|worker| Arc::clone(worker.control())).collect();

@@ -8,16 +8,19 @@ use tailwater_stack::tcp::{Listen, TcpEvent};
 use tailwater_stack::wire::{arp, ethernet, icmpv6, ipv6, protocol};
 use tailwater_stack::{Event, Instant, InterfaceId, Route, Stack, Verdict};
 
+use super::around::Around;
 use super::census::CensusPage;
 use super::entropy::Entropy;
 use super::env::{DrainEnv, WorkerEnv};
 use super::flows::Flows;
 use super::listener::{Listener, Transport};
 use super::mailbox::{Mailbox, Questions, Update};
+use super::ports::Ports;
 use super::{After, Io, Service};
 use crate::block::{Block, BuildError, Context, ImportError, Kind, PacketType, Pin, Services, State};
 use crate::frame::{Batch, Frame};
 use crate::surroundings::Surroundings;
+use crate::worker::Wakers;
 
 pub(crate) const KIND: Kind = Kind {
     name: "stack",
@@ -32,12 +35,6 @@ pub(crate) const KIND: Kind = Kind {
     },
     ..Kind::PLAIN
 };
-
-/// How often a worker looks for answers while packets wait for them, in ns. Its mailbox cannot wake it.
-const ANSWER_POLL_NS: u64 = 1_000_000;
-
-/// How often a worker looks whether the program knows of it by now, in ns.
-const START_POLL_NS: u64 = 1_000_000;
 
 type BuildBlock = dyn Fn(&Services) -> Result<Box<dyn Block>, BuildError> + Send + Sync;
 
@@ -104,10 +101,9 @@ struct StackBlock<S> {
     begun: Arc<AtomicBool>,
     /// The service was told.
     started: bool,
-    flows: Flows,
+    around: Around,
     entropy: Entropy,
     booked: Booked,
-    now_ns: u64,
     /// Changes that the stack had no room for: addresses, routes, neighbours.
     updates_refused: u64,
     /// Answers that found another worker's mailbox full.
@@ -121,6 +117,10 @@ impl<S: Service> StackBlock<S> {
         let mtu = parts.interfaces.iter().map(|interface| interface.mtu).max().unwrap_or_default();
         let Parts { stack: config, interfaces, listeners, taken, begun, mailboxes, questions } = parts;
         let worker = services.worker;
+        let waker = Wakers::among(services);
+        if let Some(mailbox) = mailboxes.get(worker) {
+            mailbox.belongs_to(waker.clone());
+        }
         let shared = Surroundings::of(services).and_then(|around| around.shared.clone());
         let mut entropy = Entropy::new();
         let mut stack = Stack::new(config, entropy.next());
@@ -137,13 +137,12 @@ impl<S: Service> StackBlock<S> {
             worker,
             mtu,
             mailboxes,
+            around: Around { flows: Flows::new(worker, shared, taken), ports: Ports::new(questions.clone()), waker },
             questions,
             begun,
             started: false,
-            flows: Flows::new(worker, shared, taken),
             entropy,
             booked: Booked::default(),
-            now_ns: 0,
             updates_refused: 0,
             answers_lost: 0,
             census: None,
@@ -153,7 +152,7 @@ impl<S: Service> StackBlock<S> {
     /// One received frame: through the stack, and to the service what is the service's.
     #[inline]
     fn ingest(&mut self, interface: InterfaceId, frame: Frame, context: &mut Context<'_>) {
-        let mut io = Io::new(&mut self.stack, context, &mut self.entropy, &self.flows);
+        let mut io = Io::new(&mut self.stack, context, &mut self.entropy, &self.around);
         let (stack, env) = io.parts();
         match stack.ingest(interface, frame, env) {
             Verdict::Datagram(mut datagram) => match self.service.on_datagram(&mut datagram, &mut io) {
@@ -163,6 +162,7 @@ impl<S: Service> StackBlock<S> {
                     let _ = stack.udp_reply(datagram, env);
                 }
                 After::Release => context.pool.release(datagram.into_buffer()),
+                After::Keep => self.service.keep_datagram(datagram, &mut io),
             },
             Verdict::EchoReply(reply) => {
                 self.service.on_echo_reply(&reply, &mut io);
@@ -180,7 +180,7 @@ impl<S: Service> StackBlock<S> {
         let region = context.pool.region();
         let chunks = region.chunks() / 2 / self.mailboxes.len().max(1);
         self.stack.tcp_bound_buffers(chunks / self.mtu.div_ceil(region.segment_max()).max(1), self.mtu);
-        self.service.on_start(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.flows));
+        self.service.on_start(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around));
     }
 
     /// Gives the other workers copies of what only this one received.
@@ -192,12 +192,13 @@ impl<S: Service> StackBlock<S> {
                 context.pool.release(copy);
                 self.answers_lost += 1;
             }
+            mailbox.wake();
         }
     }
 
     fn take_mail(&mut self, context: &mut Context<'_>) {
         let Some(mailbox) = self.mailboxes.get(self.worker) else { return };
-        if mailbox.updates.is_empty() && mailbox.answers.is_empty() {
+        if mailbox.is_empty() {
             return;
         }
         let mailboxes = Arc::clone(&self.mailboxes);
@@ -216,10 +217,10 @@ impl<S: Service> StackBlock<S> {
 
     /// Goes on with the list that somebody waits for.
     #[inline]
-    fn take_census(&mut self) {
+    fn take_census(&mut self, now_ns: u64) {
         let Some(mailbox) = self.mailboxes.get(self.worker) else { return };
         let Some(mut page) = self.census.take().or_else(|| mailbox.census.take()) else { return };
-        match page.fill(&self.stack, Instant::from_nanos(self.now_ns)) {
+        match page.fill(&self.stack, Instant::from_nanos(now_ns)) {
             true => mailbox.census.give_back(page),
             false => self.census = Some(page),
         }
@@ -260,7 +261,7 @@ impl<S: Service> StackBlock<S> {
     /// What happened to a connection, to the service.
     #[inline]
     fn tell(&mut self, event: TcpEvent, context: &mut Context<'_>) {
-        let io = &mut Io::new(&mut self.stack, context, &mut self.entropy, &self.flows);
+        let io = &mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around);
         let service = &mut self.service;
         match event {
             TcpEvent::Accepted { connection, remote, .. } => service.on_accepted(connection, remote, io),
@@ -279,7 +280,7 @@ impl<S: Service> StackBlock<S> {
             match (event, &self.questions) {
                 (Event::ResolveNeeded { interface, address }, Some(questions)) => questions.ask(interface, address),
                 _ => {
-                    let mut io = Io::new(&mut self.stack, context, &mut self.entropy, &self.flows);
+                    let mut io = Io::new(&mut self.stack, context, &mut self.entropy, &self.around);
                     self.service.on_event(&event, &mut io);
                 }
             }
@@ -298,7 +299,6 @@ impl<S: Service> StackBlock<S> {
 
 impl<S: Service + 'static> Block for StackBlock<S> {
     fn process(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
-        self.now_ns = context.now_ns;
         if !self.started {
             self.start(context);
         }
@@ -312,14 +312,13 @@ impl<S: Service + 'static> Block for StackBlock<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) {
-        self.now_ns = context.now_ns;
         self.take_mail(context);
-        self.take_census();
+        self.take_census(context.now_ns);
         if !self.started && self.begun.load(Ordering::Acquire) {
             self.start(context);
         }
         if self.service.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= context.now_ns) {
-            self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.flows));
+            self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around));
         }
         let now = Instant::from_nanos(context.now_ns);
         if self.stack.poll_timeout().is_some_and(|due| due <= now) {
@@ -330,11 +329,10 @@ impl<S: Service + 'static> Block for StackBlock<S> {
 
     fn deadline_ns(&self) -> Option<u64> {
         let stack = self.stack.poll_timeout().map(Instant::as_nanos);
-        let expects_mail = self.questions.is_some() || self.mailboxes.len() > 1;
-        let start = (!self.started).then(|| self.now_ns + START_POLL_NS);
-        let mail = (expects_mail && self.stack.held() > 0).then(|| self.now_ns + ANSWER_POLL_NS);
-        let census = self.census.is_some().then_some(self.now_ns);
-        [stack, mail, start, census, self.service.deadline_ns()].into_iter().flatten().min()
+        let has_mail = self.mailboxes.get(self.worker).is_some_and(|mailbox| !mailbox.is_empty());
+        let may_start = !self.started && self.begun.load(Ordering::Acquire);
+        let at_once = (has_mail || may_start || self.census.is_some()).then_some(0);
+        [stack, at_once, self.service.deadline_ns()].into_iter().flatten().min()
     }
 
     fn held(&self) -> usize {

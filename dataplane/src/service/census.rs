@@ -178,6 +178,11 @@ impl Pages {
         Self { blank: ArrayQueue::new(1), full: ArrayQueue::new(4) }
     }
 
+    /// Whether no page waits to be filled.
+    pub(super) fn is_empty(&self) -> bool {
+        self.blank.is_empty()
+    }
+
     /// In the worker: a page to be filled.
     pub(super) fn take(&self) -> Option<Box<CensusPage>> {
         self.blank.pop()

@@ -3,6 +3,8 @@
 //!
 //! A thread of its own, which sleeps until the kernel or a worker has something to say.
 
+mod grant;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -18,6 +20,7 @@ use tailwater_xdp::Shared;
 
 use super::listener::Listener;
 use super::mailbox::{Mailbox, Questions, Update};
+use super::reservation::Reservation;
 use crate::runtime::PortChange;
 
 /// Changes that wait for a worker whose mailbox is full. A worker that takes nothing for so long hangs; later changes
@@ -52,6 +55,10 @@ pub(super) struct Follower {
     shared: Option<Shared>,
     /// Addresses that listeners at the unspecified address are registered for.
     registered: BTreeSet<IpAddr>,
+    /// Ports that were asked for since the start.
+    reservations: Vec<(Listener, Reservation)>,
+    /// Of these, such as nobody wants any more, and when they go.
+    leaving: VecDeque<(Instant, Listener)>,
 }
 
 impl Follower {
@@ -77,6 +84,8 @@ impl Follower {
             listeners,
             shared: None,
             registered: BTreeSet::new(),
+            reservations: Vec::new(),
+            leaving: VecDeque::new(),
         };
         while let Some(event) = follower.mirror.try_next()? {
             if event == Event::Resynchronised {
@@ -121,6 +130,7 @@ impl Follower {
                 }
             }
             self.take_up_ports();
+            self.grant_ports();
             self.answer();
             if self.keep_at <= Instant::now() {
                 self.keep_at = Instant::now() + KEEP;
@@ -353,12 +363,16 @@ impl Follower {
     fn deliver(&mut self) -> bool {
         let mut all = true;
         for (backlog, mailbox) in self.backlog.iter_mut().zip(self.mailboxes.iter()) {
+            let any = !backlog.is_empty();
             while let Some(update) = backlog.pop_front() {
                 if let Err(update) = mailbox.updates.push(update) {
                     backlog.push_front(update);
                     all = false;
                     break;
                 }
+            }
+            if any {
+                mailbox.wake();
             }
         }
         all

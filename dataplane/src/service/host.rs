@@ -178,13 +178,13 @@ impl<S: Service + 'static> Host<S> {
             listeners: self.listeners,
             taken: taken.into(),
             begun: Arc::clone(&begun),
-            mailboxes,
+            mailboxes: Arc::clone(&mailboxes),
             questions: follower.as_ref().map(|(_, questions)| Arc::clone(questions)).filter(|_| shares_kernel),
         };
         let mut services = Services::default();
         services.insert(Arc::new(Assembly::new(parts, self.service)));
         services.insert(Arc::new(census));
-        Ok(Prepared { services, follower, presence, addresses: self.addresses, mode: config.mode, workers, begun })
+        Ok(Prepared { services, follower, presence, addresses: self.addresses, mode: config.mode, mailboxes, begun })
     }
 
     /// A host with addresses of its own on a port that is no interface of the kernel's (memory, pcap): what the `stack`
@@ -232,7 +232,7 @@ pub struct Prepared {
     presence: Presence,
     addresses: Addresses,
     mode: Mode,
-    workers: usize,
+    mailboxes: Arc<[Mailbox]>,
     begun: Arc<AtomicBool>,
 }
 
@@ -254,10 +254,10 @@ impl Prepared {
 
     /// The last step, once the workers run: tells the XDP program what is ours, and follows the kernel from here on.
     pub fn begin(self, runtime: &Runtime) -> Result<Presence, HostError> {
-        let Self { follower, mut presence, addresses, mode, workers, begun, .. } = self;
+        let Self { follower, mut presence, addresses, mode, mailboxes, begun, .. } = self;
         let mut follower = follower;
         if let Some(shared) = runtime.shared() {
-            shared.set_indirection(&Indirection::even(u8::try_from(workers).unwrap_or(u8::MAX)));
+            shared.set_indirection(&Indirection::even(u8::try_from(mailboxes.len()).unwrap_or(u8::MAX)));
             match (&addresses, &mut follower) {
                 _ if mode != Mode::Shared => {}
                 (Addresses::Own { addresses, .. }, _) => {
@@ -275,6 +275,7 @@ impl Prepared {
             presence.follower = Some((questions, thread));
         }
         begun.store(true, Ordering::Release);
+        mailboxes.iter().for_each(Mailbox::wake);
         Ok(presence)
     }
 }

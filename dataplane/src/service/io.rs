@@ -1,25 +1,30 @@
 //! What a service may do while it is called.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use tailwater_stack::tcp::congestion::Control;
-use tailwater_stack::tcp::{Connect, ConnectError, ConnectionId, TcpError, TcpSnapshot};
+use tailwater_stack::tcp::{
+    Connect, ConnectError, ConnectionId, Listen, ListenError, ListenerId, TcpError, TcpSnapshot,
+};
 use tailwater_stack::udp::BindError;
 use tailwater_stack::{DropReason, EchoRequest, Instant, Sent, SocketId, Stack};
 
+use super::around::Around;
 use super::entropy::Entropy;
 use super::env::WorkerEnv;
-use super::flows::Flows;
 use super::listener::Transport;
+use super::ports::Ports;
 use crate::block::Context;
 use crate::frame::Frame;
 use crate::ledger;
+use crate::worker::Waker;
 
 /// The worker and its stack, lent to a service for one call.
 pub struct Io<'a, 'c> {
     stack: &'a mut Stack<Frame>,
     env: WorkerEnv<'a, 'c>,
-    flows: &'a Flows,
+    around: &'a Around,
 }
 
 impl<'a, 'c> Io<'a, 'c> {
@@ -27,9 +32,9 @@ impl<'a, 'c> Io<'a, 'c> {
         stack: &'a mut Stack<Frame>,
         context: &'a mut Context<'c>,
         entropy: &'a mut Entropy,
-        flows: &'a Flows,
+        around: &'a Around,
     ) -> Self {
-        Self { stack, env: WorkerEnv { context, entropy }, flows }
+        Self { stack, env: WorkerEnv { context, entropy }, around }
     }
 
     pub(super) fn parts(&mut self) -> (&mut Stack<Frame>, &mut WorkerEnv<'a, 'c>) {
@@ -43,7 +48,16 @@ impl<'a, 'c> Io<'a, 'c> {
 
     /// Number of the worker that the service runs in.
     pub fn worker(&self) -> usize {
-        self.flows.worker()
+        self.around.flows.worker()
+    }
+
+    /// Wakes this worker from other threads; `None` where it is turned by hand.
+    pub fn waker(&self) -> Option<Arc<Waker>> {
+        self.around.waker.clone()
+    }
+
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.around.ports
     }
 
     /// 64 bits that nobody can guess.
@@ -56,7 +70,7 @@ impl<'a, 'c> Io<'a, 'c> {
     pub fn open_udp(&mut self, remote: SocketAddr) -> Result<SocketId, BindError> {
         let unspecified = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let local = self.stack.source_for(remote).unwrap_or(unspecified);
-        let (flows, random) = (self.flows, self.env.entropy.next());
+        let (flows, random) = (&self.around.flows, self.env.entropy.next());
         let comes_back = |port| flows.come_back(Transport::Udp, SocketAddr::new(local, port), remote);
         self.stack.udp_bind_ephemeral(local, Some(remote), random, comes_back)
     }
@@ -71,9 +85,20 @@ impl<'a, 'c> Io<'a, 'c> {
         self.stack.udp_bind(local, remote)
     }
 
+    /// The socket that is open at exactly this address: of the host's listeners, for instance.
+    pub fn udp_at(&self, local: SocketAddr) -> Option<SocketId> {
+        let mut sockets = self.stack.udp_sockets();
+        sockets.find(|(_, at, remote)| *at == local && remote.is_none()).map(|(socket, ..)| socket)
+    }
+
     /// Where a socket is bound.
     pub fn udp_local(&self, socket: SocketId) -> Option<SocketAddr> {
         self.stack.udp_local(socket)
+    }
+
+    /// Sends a datagram whose payload lies in a frame of [`allocate`](Self::allocate).
+    pub fn send_udp_frame(&mut self, socket: SocketId, to: SocketAddr, payload: Frame) -> Result<Sent, DropReason> {
+        self.stack.udp_send(socket, to, payload, &mut self.env)
     }
 
     /// Sends a datagram of `len` bytes, written by `write` straight into the frame(s) it leaves in: `write` is called
@@ -94,7 +119,7 @@ impl<'a, 'c> Io<'a, 'c> {
     /// come back to this worker, unless it is given. In shared mode with the kernel's addresses the host needs
     /// [`local_ports`](super::Host::local_ports) for that: what comes to others is the kernel's.
     pub fn connect(&mut self, connect: Connect<Frame>) -> Result<ConnectionId, ConnectError> {
-        let (flows, remote) = (self.flows, connect.remote);
+        let (flows, remote) = (&self.around.flows, connect.remote);
         let comes_back = |local| flows.come_back(Transport::Tcp, local, remote);
         self.stack.tcp_connect(connect, comes_back, &mut self.env)
     }
@@ -120,6 +145,25 @@ impl<'a, 'c> Io<'a, 'c> {
         self.stack.tcp_send_buffer(connection, text, &mut self.env)
     }
 
+    /// Sends the frames that `next` gives, which leave together, while there is room; returns how many.
+    pub fn send_frames(
+        &mut self,
+        connection: ConnectionId,
+        next: impl FnMut() -> Option<Frame>,
+    ) -> Result<usize, TcpError> {
+        self.stack.tcp_send_buffers(connection, next, &mut self.env)
+    }
+
+    /// Bytes of payload in a full segment: as many fit a frame that is to be sent without being cut.
+    pub fn segment_len(&self, connection: ConnectionId) -> Option<usize> {
+        self.stack.tcp_segment_len(connection)
+    }
+
+    /// The connection's own address, and the peer's.
+    pub fn addresses(&self, connection: ConnectionId) -> Option<(SocketAddr, SocketAddr)> {
+        self.stack.tcp_addresses(connection)
+    }
+
     /// Bytes that [`send`](Self::send) would take; after a 0, [`on_writable`](super::Service::on_writable) follows.
     pub fn send_room(&mut self, connection: ConnectionId) -> usize {
         self.stack.tcp_send_room(connection)
@@ -134,6 +178,11 @@ impl<'a, 'c> Io<'a, 'c> {
     /// Copies what has arrived; returns how many bytes.
     pub fn read(&mut self, connection: ConnectionId, to: &mut [u8]) -> Result<usize, TcpError> {
         self.stack.tcp_read(connection, to, &mut self.env)
+    }
+
+    /// An empty frame, to be filled and sent, or released. `None`: all are in use.
+    pub fn allocate(&mut self) -> Option<Frame> {
+        self.env.context.pool.allocate()
     }
 
     /// Takes a received frame back.
@@ -173,6 +222,35 @@ impl<'a, 'c> Io<'a, 'c> {
         control: &'static Control,
     ) -> Result<(), TcpError> {
         self.stack.tcp_set_congestion_control(connection, control, &mut self.env)
+    }
+
+    /// Listens in this worker only; of what comes, the XDP program must know.
+    pub fn listen_tcp(&mut self, at: SocketAddr, backlog_max: usize) -> Result<ListenerId, ListenError> {
+        self.stack.tcp_listen(at, Listen { backlog_max, ..Listen::default() })
+    }
+
+    /// The listener at exactly this address: of the host's, for instance.
+    pub fn listener_at(&self, at: SocketAddr) -> Option<ListenerId> {
+        self.stack.tcp_listeners().find(|(_, known, ..)| *known == at).map(|(listener, ..)| listener)
+    }
+
+    /// Refuses connections at a listener from now on, or takes them again. Whether there is such a listener.
+    pub fn refuse(&mut self, listener: ListenerId, refuses: bool) -> bool {
+        self.stack.tcp_refuse(listener, refuses)
+    }
+
+    /// Ends a listener. Whether there was one.
+    pub fn unlisten(&mut self, listener: ListenerId) -> bool {
+        self.stack.tcp_unlisten(listener, &mut self.env)
+    }
+
+    /// Has every listener refuse for now, and names them.
+    pub(crate) fn refuse_all(&mut self) -> Vec<ListenerId> {
+        let listeners: Vec<ListenerId> = self.stack.tcp_listeners().map(|(listener, ..)| listener).collect();
+        for &listener in &listeners {
+            self.stack.tcp_refuse(listener, true);
+        }
+        listeners
     }
 
     /// Everything about a connection.

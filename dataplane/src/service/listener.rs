@@ -3,14 +3,14 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-pub(super) use tailwater_xdp::Transport;
+pub(crate) use tailwater_xdp::Transport;
 
 /// A port of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Listener {
-    pub(super) transport: Transport,
+pub(crate) struct Listener {
+    pub(crate) transport: Transport,
     /// `0.0.0.0` and `[::]` stand for all addresses of their family.
-    pub(super) at: SocketAddr,
+    pub(crate) at: SocketAddr,
 }
 
 impl Listener {

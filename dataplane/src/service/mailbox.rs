@@ -8,10 +8,13 @@
 //!
 //!   worker 0  ----- copies of ARP and ND answers, which only it gets from the XDP program ---->  the other workers
 //! ```
+//!
+//! Whoever has put something into a mailbox wakes its worker.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
@@ -19,8 +22,10 @@ use tailwater_netlink::Link;
 use tailwater_stack::{Cidr, InterfaceConfig, InterfaceId, MacAddress, Route};
 
 use super::census::Pages;
+use super::ports::Wish;
 use crate::frame::Frame;
 use crate::runtime::{PortChange, PortChanges, PortListener};
+use crate::worker::Waker;
 
 /// Changes that wait for one worker; further ones wait with the follower.
 pub(super) const UPDATES_MAX: usize = 8_192;
@@ -28,6 +33,9 @@ pub(super) const UPDATES_MAX: usize = 8_192;
 const ANSWERS_MAX: usize = 256;
 /// Questions on their way to the kernel; more are dropped, and put again after a second.
 const QUESTIONS_MAX: usize = 1_024;
+
+/// Threads that wait for a port at the same time; further ones are refused.
+const WISHES_MAX: usize = 256;
 
 /// A change of the host's state on one of its interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +67,37 @@ pub(super) struct Mailbox {
     pub(super) answers: ArrayQueue<Frame>,
     /// Lists of connections to be filled.
     pub(super) census: Pages,
+    waker: OnceLock<Arc<Waker>>,
 }
 
 impl Mailbox {
     pub(super) fn new() -> Self {
-        Self { updates: ArrayQueue::new(UPDATES_MAX), answers: ArrayQueue::new(ANSWERS_MAX), census: Pages::new() }
+        Self {
+            updates: ArrayQueue::new(UPDATES_MAX),
+            answers: ArrayQueue::new(ANSWERS_MAX),
+            census: Pages::new(),
+            waker: OnceLock::new(),
+        }
+    }
+
+    /// The worker is woken so; it has not slept yet.
+    pub(super) fn belongs_to(&self, waker: Option<Arc<Waker>>) {
+        if let Some(waker) = waker {
+            // Set already, if this block takes over from another one.
+            let _ = self.waker.set(waker);
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.updates.is_empty() && self.answers.is_empty() && self.census.is_empty()
+    }
+
+    /// Has the worker look here.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
     }
 }
 
@@ -72,6 +106,8 @@ pub(super) struct Questions {
     queue: ArrayQueue<(InterfaceId, IpAddr)>,
     /// Ports that join and leave; these come from the thread that tends the runtime.
     changes: PortChanges,
+    /// Ports (of transport protocols) that sockets want.
+    wishes: ArrayQueue<Wish>,
     wake: OwnedFd,
     stopping: AtomicBool,
 }
@@ -81,6 +117,7 @@ impl Questions {
         Ok(Self {
             queue: ArrayQueue::new(QUESTIONS_MAX),
             changes: PortChanges::default(),
+            wishes: ArrayQueue::new(WISHES_MAX),
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             stopping: AtomicBool::new(false),
         })
@@ -99,6 +136,20 @@ impl Questions {
 
     pub(super) fn next_change(&self) -> Option<PortChange> {
         self.changes.next()
+    }
+
+    /// Asks for a port. It comes back if nobody will answer.
+    pub(super) fn wish(&self, wish: Wish) -> Result<(), Wish> {
+        if self.stopping() {
+            return Err(wish);
+        }
+        self.wishes.push(wish)?;
+        self.wake();
+        Ok(())
+    }
+
+    pub(super) fn next_wish(&self) -> Option<Wish> {
+        self.wishes.pop()
     }
 
     /// The last change has been passed on.

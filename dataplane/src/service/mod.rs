@@ -42,6 +42,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod around;
 mod block;
 mod census;
 mod claim;
@@ -53,6 +54,7 @@ mod host;
 mod io;
 mod listener;
 mod mailbox;
+mod ports;
 mod presence;
 mod reservation;
 
@@ -61,6 +63,8 @@ pub use census::{CENSUS_PAGE_MAX, Census, CensusError, CensusFilter, CensusListe
 pub use claim::LOCAL_PORTS_MAX;
 pub use host::{Addresses, Host, HostError, Prepared, graph, graph_of_group};
 pub use io::Io;
+pub(crate) use listener::{Listener, Transport};
+pub(crate) use ports::Ports;
 pub use presence::Presence;
 
 use std::net::SocketAddr;
@@ -80,6 +84,8 @@ pub enum After {
     Reply,
     /// The service is done with it.
     Release,
+    /// The service wants it whole: [`Service::keep_datagram`] follows.
+    Keep,
 }
 
 /// An application inside a worker. All calls happen in the worker's turn and must not block: what a call takes is added
@@ -99,6 +105,12 @@ pub trait Service: Send {
     fn on_datagram(&mut self, datagram: &mut Datagram, io: &mut Io<'_, '_>) -> After {
         let _ = (datagram, io);
         After::Release
+    }
+
+    /// The datagram of which [`on_datagram`](Self::on_datagram) said [`After::Keep`]: give its frame back by
+    /// [`Io::release`] some time.
+    fn keep_datagram(&mut self, datagram: Datagram, io: &mut Io<'_, '_>) {
+        io.release(datagram.into_buffer());
     }
 
     /// A peer has connected to a TCP port that the service listens at.
@@ -137,7 +149,8 @@ pub trait Service: Send {
         let _ = (event, io);
     }
 
-    /// When [`on_deadline`](Self::on_deadline) is to be called, in ns of [`Io::now_ns`]'s clock.
+    /// When [`on_deadline`](Self::on_deadline) is to be called, in ns of [`Io::now_ns`]'s clock; 0 for at once. Asked each
+    /// turn, and last before the worker sleeps: who wakes it by [`Io::waker`] does so after this has changed.
     fn deadline_ns(&self) -> Option<u64> {
         None
     }

@@ -18,7 +18,7 @@ const QUEUE_BYTES: usize = 1;
 /// A port of the kernel's, held until dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
-    _socket: OwnedFd,
+    socket: OwnedFd,
 }
 
 impl Reservation {
@@ -50,13 +50,19 @@ impl Reservation {
         }
     }
 
+    /// The port, where any was asked for.
+    pub(super) fn port(&self) -> rustix::io::Result<u16> {
+        let at: SocketAddr = rustix::net::getsockname(&self.socket)?.try_into()?;
+        Ok(at.port())
+    }
+
     fn bind(socket: OwnedFd, at: SocketAddr) -> rustix::io::Result<Self> {
         sockopt::set_socket_recv_buffer_size(&socket, QUEUE_BYTES)?;
         // Past connections in TIME-WAIT are no obstacle; whoever comes later is refused, also with this option.
         sockopt::set_socket_reuseaddr(&socket, true)?;
         bind(&socket, &at)?;
         sockopt::set_socket_reuseaddr(&socket, false)?;
-        Ok(Self { _socket: socket })
+        Ok(Self { socket })
     }
 }
 

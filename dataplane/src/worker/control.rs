@@ -1,14 +1,13 @@
 //! Talking to a running worker: requests go through a lock-free queue, the worker looks at one flag per turn.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use rustix::event::{EventfdFlags, eventfd};
 
 use super::report::WorkerReport;
+use super::waker::Waker;
 use crate::graph::Plan;
 use crate::trace::Probe;
 
@@ -36,7 +35,7 @@ pub struct Gone;
 pub struct Control {
     requests: ArrayQueue<Request>,
     pending: AtomicBool,
-    wake: OwnedFd,
+    waker: Arc<Waker>,
     /// A change to be made. Who put it in can take it out again as long as the worker has not.
     inbox: ArrayQueue<Box<Plan>>,
     /// A change that was made or refused, for its maker to free.
@@ -51,11 +50,11 @@ pub struct Control {
 }
 
 impl Control {
-    pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(waker: Arc<Waker>) -> Self {
+        Self {
             requests: ArrayQueue::new(REQUESTS_MAX),
             pending: AtomicBool::new(false),
-            wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+            waker,
             inbox: ArrayQueue::new(1),
             outbox: ArrayQueue::new(1),
             probe: ArrayQueue::new(1),
@@ -63,13 +62,13 @@ impl Control {
             traced: ArrayQueue::new(1),
             report: Mutex::default(),
             reported: Condvar::new(),
-        })
+        }
     }
 
     fn ask(&self, request: Request) -> Result<(), Gone> {
         self.requests.push(request).map_err(|_| Gone)?;
         self.pending.store(true, Ordering::Release);
-        self.wake();
+        self.waker.wake();
         Ok(())
     }
 
@@ -78,6 +77,7 @@ impl Control {
         if self.ask(Request::Stop).is_err() {
             self.requests.force_push(Request::Stop);
             self.pending.store(true, Ordering::Release);
+            self.waker.wake();
         }
     }
 
@@ -202,16 +202,10 @@ impl Control {
 
     /// Wakes the worker, for whoever has left something where it looks in each turn.
     pub fn wake(&self) {
-        // A full counter means that the worker is being woken already.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        self.waker.wake();
     }
 
-    pub(super) fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
-    }
-
-    /// Forgets wake-ups that have been noticed.
-    pub(super) fn woken(&self) {
-        let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
     }
 }

@@ -11,10 +11,12 @@ mod places;
 mod report;
 mod slice;
 mod waiting;
+mod waker;
 
 pub use control::{Control, Gone};
 pub use idle::Idle;
 pub use report::{DEPARTED, NodeReport, PortReport, WorkerReport};
+pub use waker::{Waker, Wakers};
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -111,20 +113,26 @@ impl Running {
 impl Worker {
     /// Puts a worker together. `graph` was built for the names of `ports`, in this order; where a port may join later there
     /// is a [`Vacant`](crate::port::Vacant) one. The ports get their first frames to receive into.
-    pub fn new(
+    pub fn new(config: WorkerConfig, ports: Vec<Box<dyn Port>>, graph: Graph, pool: Pool) -> std::io::Result<Self> {
+        Self::with_waker(config, ports, graph, pool, Arc::new(Waker::new()?))
+    }
+
+    /// The same, where the graph's blocks know already who wakes the worker ([`Wakers`]).
+    pub fn with_waker(
         config: WorkerConfig,
         mut ports: Vec<Box<dyn Port>>,
         graph: Graph,
         mut pool: Pool,
+        waker: Arc<Waker>,
     ) -> std::io::Result<Self> {
         for (at, port) in ports.iter_mut().enumerate() {
             port.set_number(at as u16);
             port.flush(&mut pool);
         }
-        let control = Arc::new(Control::new()?);
+        let control = Arc::new(Control::new(waker));
         Ok(Self {
             occupied: places::occupied(&ports),
-            waiting: Waiting::new(&ports, &control)?,
+            waiting: Waiting::new(&ports, control.waker())?,
             bounds: ports.iter().map(|_| BatchBound::default()).collect(),
             ladder: Ladder::new(config.idle),
             control,
@@ -278,13 +286,23 @@ impl Worker {
                     self.ladder.no_busy_poll();
                 }
             }
-            Step::Sleep { until_ns } => {
-                self.tally.sleeps += 1;
-                let unsent = self.ports.iter_mut().any(|port| port.tx_pending() > 0);
-                self.waiting.sleep(&self.ports[..self.occupied], &self.control, now_ns, until_ns, unsent);
-            }
+            Step::Sleep { until_ns } => self.sleep(now_ns, until_ns),
         }
         clock::now_ns()
+    }
+
+    /// Sleeps, unless something has come while this was announced.
+    fn sleep(&mut self, now_ns: u64, until_ns: u64) {
+        let Self { ports, occupied, waiting, graph, control, tally, .. } = self;
+        let waker = control.waker();
+        waker.announce();
+        let due = graph.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= now_ns);
+        if !due && !control.pending() {
+            tally.sleeps += 1;
+            let unsent = ports.iter_mut().any(|port| port.tx_pending() > 0);
+            waiting.sleep(&ports[..*occupied], waker, now_ns, until_ns, unsent);
+        }
+        waker.awake();
     }
 
     /// Answers requests; returns whether to stop.

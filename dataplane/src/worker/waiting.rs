@@ -1,4 +1,4 @@
-//! Sleeping until a port has packets, a request comes, or it is time.
+//! Sleeping until a port has packets, somebody wakes the worker, or it is time.
 //!
 //! A few ports are named to `poll` anew each time, which is the fastest way to wait for them. A crowd is kept in an epoll
 //! set, so that a sleep costs the same however many there are.
@@ -7,33 +7,33 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
-use super::control::Control;
 use super::idle::SLEEP_MAX_NS;
+use super::waker::Waker;
 use crate::port::Port;
 
 /// Sleep while packets wait in a transmit ring that the kernel refused to empty.
 const UNSENT_NS: u64 = 200_000;
 /// Sleep while a port that cannot be waited on is open.
 const POLLED_PORT_NS: u64 = 50_000;
-/// Descriptors that one `poll` waits on: the request's and those of fewer ports.
+/// Descriptors that one `poll` waits on: the waker's and those of fewer ports.
 const FEW_MAX: usize = 64;
 
 /// How a worker waits.
 pub(super) enum Waiting {
     /// Each port by itself.
     Few,
-    /// All in one set, the request's descriptor among them.
+    /// All in one set, the waker's descriptor among them.
     Crowd(OwnedFd),
 }
 
 impl Waiting {
     /// For as many ports as there are places.
-    pub(super) fn new(ports: &[Box<dyn Port>], control: &Control) -> std::io::Result<Self> {
+    pub(super) fn new(ports: &[Box<dyn Port>], waker: &Waker) -> std::io::Result<Self> {
         if ports.len() < FEW_MAX {
             return Ok(Self::Few);
         }
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        add(&set, control.wake_fd())?;
+        add(&set, waker.as_fd())?;
         for fd in ports.iter().filter_map(|port| port.pollable()) {
             add(&set, fd)?;
         }
@@ -53,17 +53,16 @@ impl Waiting {
     }
 
     /// Sleeps until there is something to do, `until_ns` at the latest. `ports` are those in use.
-    pub(super) fn sleep(&self, ports: &[Box<dyn Port>], control: &Control, now_ns: u64, until_ns: u64, unsent: bool) {
+    pub(super) fn sleep(&self, ports: &[Box<dyn Port>], waker: &Waker, now_ns: u64, until_ns: u64, unsent: bool) {
         let limit_ns = if unsent { UNSENT_NS } else { SLEEP_MAX_NS };
         let ns = until_ns.saturating_sub(now_ns).min(limit_ns);
         match self {
-            Self::Few => wait_for_few(ports, control.wake_fd(), ns),
+            Self::Few => wait_for_few(ports, waker.as_fd(), ns),
             Self::Crowd(set) => {
                 let polled = ports.iter().any(|port| port.pollable().is_none() && !port.name().is_empty());
                 wait(&mut [PollFd::new(set, PollFlags::IN)], if polled { ns.min(POLLED_PORT_NS) } else { ns });
             }
         }
-        control.woken();
     }
 }
 

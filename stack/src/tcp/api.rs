@@ -47,6 +47,12 @@ impl<B: Buffer> Stack<B> {
         self.tcp.extenders.push((listener, extend));
     }
 
+    /// Refuses connections from now on, as if nobody listened, or takes them again. Whether there is such
+    /// a listener.
+    pub fn tcp_refuse(&mut self, listener: ListenerId, refuses: bool) -> bool {
+        self.tcp.listeners.refuse(listener, refuses)
+    }
+
     /// Takes no more; connections that were not accepted are reset. Whether there was one.
     pub fn tcp_unlisten<E: Env<Buffer = B>>(&mut self, listener: ListenerId, env: &mut E) -> bool {
         let closed = self.tcp.listeners.close(listener);
@@ -102,6 +108,30 @@ impl<B: Buffer> Stack<B> {
             None => Ok(()),
         });
         sent.unwrap_or_else(|| Err((TcpError::Unknown, given)))
+    }
+
+    /// Sends what lies in the buffers that `next` gives, each as
+    /// [`tcp_send_buffer`](Self::tcp_send_buffer) does, while there is room; returns how many. They
+    /// leave together. If room is what ended it, [`TcpEvent::Writable`] follows.
+    pub fn tcp_send_buffers<E: Env<Buffer = B>>(
+        &mut self,
+        id: ConnectionId,
+        mut next: impl FnMut() -> Option<B>,
+        env: &mut E,
+    ) -> Result<usize, TcpError> {
+        self.with_id(id, env, |tcb, cx| tcb.write_buffers(&mut next, cx)).unwrap_or(Err(TcpError::Unknown))
+    }
+
+    /// Bytes of payload in a full segment, as it is now.
+    pub fn tcp_segment_len(&self, id: ConnectionId) -> Option<usize> {
+        self.tcp.table.get(id).map(|tcb| tcb.smss as usize)
+    }
+
+    /// The connection's own address and the peer's.
+    pub fn tcp_addresses(&self, id: ConnectionId) -> Option<(SocketAddr, SocketAddr)> {
+        let flow = self.tcp.table.get(id)?.flow;
+        let scope = flow.zone.map_or(0, |zone| self.scope_of(zone));
+        Some((flow.local_addr(scope), flow.remote_addr(scope)))
     }
 
     /// Bytes that [`tcp_send`](Self::tcp_send) would take; after a 0, [`TcpEvent::Writable`] follows

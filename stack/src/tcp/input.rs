@@ -151,6 +151,10 @@ impl<B: Buffer> Tcb<B> {
         if !(seg.ack.after(self.snd_una) && seg.ack.at_or_before(self.snd_nxt)) {
             return Err(Refusal::with(DropReason::TcpAckUnacceptable, Answer::Reset));
         }
+        if self.listener.is_some_and(|listener| cx.stack.tcp.listeners.refuses(listener)) {
+            self.fail(CloseReason::Refused, cx);
+            return Err(Refusal::with(DropReason::TcpPortClosed, Answer::Reset));
+        }
         if !self.has_place_to_go(cx) {
             return Err(Refusal::silent(DropReason::TcpAcceptQueueFull));
         }

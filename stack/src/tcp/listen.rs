@@ -70,6 +70,8 @@ pub(super) struct Listener {
     connection: Option<Arc<ConnectionOptions>>,
     half_open: usize,
     waiting: usize,
+    /// Nobody is to connect for now.
+    refuses: bool,
 }
 
 #[derive(Debug)]
@@ -116,7 +118,16 @@ impl Listeners {
         let id = ListenerId { index: index as u32, generation: slot.generation };
         let Listen { backlog_max, syn_backlog_max, connection } = how;
         let connection = connection.map(Arc::new);
-        slot.listener = Some(Listener { id, at, backlog_max, syn_backlog_max, connection, half_open: 0, waiting: 0 });
+        slot.listener = Some(Listener {
+            id,
+            at,
+            backlog_max,
+            syn_backlog_max,
+            connection,
+            half_open: 0,
+            waiting: 0,
+            refuses: false,
+        });
         self.by_port.entry(at.port()).or_default().push(id.index);
         Ok(id)
     }
@@ -169,6 +180,17 @@ impl Listeners {
         };
         let candidates = at_port.iter().filter_map(|&index| self.peek(index));
         candidates.filter(|listener| rank(listener).is_some()).max_by_key(rank).map(|listener| listener.id)
+    }
+
+    pub(super) fn refuse(&mut self, id: ListenerId, refuses: bool) -> bool {
+        let Some(listener) = self.get_mut(id) else { return false };
+        listener.refuses = refuses;
+        true
+    }
+
+    /// Whether nobody is to connect.
+    pub(super) fn refuses(&self, id: ListenerId) -> bool {
+        self.get(id).is_some_and(|listener| listener.refuses)
     }
 
     /// Whether another connection may wait to be accepted.
@@ -239,6 +261,9 @@ impl<B: Buffer> Stack<B> {
             return self.drop_packet(buffer, DropReason::TcpReset, env);
         }
         // Second, check for an ACK: one of our cookies comes back, or it is out of place.
+        if seg.acks() && self.tcp.listeners.refuses(listener) {
+            return self.reset_in_answer(seg, buffer, DropReason::TcpPortClosed, env);
+        }
         if seg.acks() {
             return self.on_ack_of_cookie(listener, seg, buffer, env);
         }
@@ -258,6 +283,9 @@ impl<B: Buffer> Stack<B> {
         buffer: B,
         env: &mut E,
     ) -> Verdict<B> {
+        if self.tcp.listeners.refuses(listener) {
+            return self.reset_in_answer(seg, buffer, DropReason::TcpPortClosed, env);
+        }
         if !self.tcp.listeners.has_place(listener) {
             return self.drop_packet(buffer, DropReason::TcpAcceptQueueFull, env);
         }

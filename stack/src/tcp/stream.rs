@@ -8,6 +8,9 @@ use crate::buffer::Buffer;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 
+/// Text up to this long is added to a segment that waits: small writes would go out as small segments.
+const JOIN_MAX: usize = 512;
+
 impl<B: Buffer> Tcb<B> {
     fn may_write(&self) -> Result<(), TcpError> {
         if self.state.may_send() && !self.queue.has_fin() { Ok(()) } else { Err(TcpError::Shutdown) }
@@ -72,22 +75,65 @@ impl<B: Buffer> Tcb<B> {
         if let Err(error) = self.may_write() {
             return Err((error, Some(text)));
         }
-        let full = self.queue.bytes() >= self.options.send_buffer_max || !cx.may_hold(self.queue.len());
-        self.write_blocked |= full;
-        if full {
+        if !self.has_room(cx) {
             return Err((TcpError::Blocked, Some(text)));
         }
+        self.enqueue(text, cx);
+        self.queue.mark_push();
+        self.output(cx);
+        Ok(())
+    }
+
+    pub(super) fn write_buffers<E: Env<Buffer = B>>(
+        &mut self,
+        next: &mut impl FnMut() -> Option<B>,
+        cx: &mut Cx<'_, B, E>,
+    ) -> Result<usize, TcpError> {
+        self.may_write()?;
+        let mut count = 0;
+        while self.has_room(cx) {
+            let Some(text) = next() else { break };
+            self.enqueue(text, cx);
+            count += 1;
+        }
+        if count > 0 {
+            self.queue.mark_push();
+            self.output(cx);
+        }
+        Ok(count)
+    }
+
+    /// Whether another buffer may be queued. If not, it is told when there is room again.
+    fn has_room<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) -> bool {
+        let full = self.queue.bytes() >= self.options.send_buffer_max || !cx.may_hold(self.queue.len());
+        self.write_blocked |= full;
+        !full
+    }
+
+    fn enqueue<E: Env<Buffer = B>>(&mut self, text: B, cx: &mut Cx<'_, B, E>) {
         cx.stack.ledger.originated += 1;
-        if text.is_empty() {
+        if text.is_empty() || self.join_last(&text, cx) {
             cx.stack.ledger.release(cx.env, text);
-            return Ok(());
+            return;
         }
         // What is longer than a segment is cut as it leaves.
         cx.hold();
         self.queue.push(text);
-        self.queue.mark_push();
-        self.output(cx);
-        Ok(())
+    }
+
+    /// Adds short text to the last segment, if all of it fits there and that was not sent.
+    fn join_last<E: Env<Buffer = B>>(&mut self, text: &B, cx: &mut Cx<'_, B, E>) -> bool {
+        let (n, smss) = (text.len(), self.smss);
+        let Some(last) = self.queue.growing().filter(|_| n <= JOIN_MAX) else { return false };
+        let fits = smss.saturating_sub(last.len) as usize >= n;
+        let Some(payload) = last.payload.as_mut().filter(|payload| fits && payload.tailroom() >= n) else {
+            return false;
+        };
+        if cx.env.is_shared(payload) || !payload.append(n).is_ok_and(|room| text.read_at(0, room).is_ok()) {
+            return false;
+        }
+        self.queue.grew(n as u32);
+        true
     }
 
     pub(super) fn nothing_to_read<T>(&mut self) -> Result<Option<T>, TcpError> {

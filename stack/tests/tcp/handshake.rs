@@ -470,6 +470,27 @@ fn a_full_accept_queue_drops_the_last_step_so_that_the_peer_repeats_it() {
 }
 
 #[test]
+fn a_listener_that_refuses_answers_with_resets_until_it_takes_connections_again() {
+    let mut host = Host::new();
+    let listener = host.listen();
+    host.get(&seg(SYN, 1_000, 0).via(1));
+    let begun = host.expect();
+    assert!(host.stack.tcp_refuse(listener, true));
+    host.get(&seg(SYN, 2_000, 0).via(2));
+    let refusal = host.expect();
+    assert_eq!((refusal.flags, refusal.ack), (RST | ACK, 2_001));
+    // The handshake that had begun does not end well either, and nothing of it is left.
+    host.get(&seg(ACK, 1_001, begun.seq + 1).via(1));
+    let refusal = host.expect();
+    assert_eq!((refusal.flags, refusal.seq), (RST, begun.seq + 1));
+    let half_open: Vec<_> = host.stack.tcp_listeners().map(|(_, _, half_open, _)| half_open).collect();
+    assert_eq!((half_open, host.events.len()), (vec![0], 0));
+    assert!(host.stack.tcp_refuse(listener, false));
+    host.get(&seg(SYN, 3_000, 0).via(3));
+    assert_eq!(host.expect().flags & (SYN | ACK | RST), SYN | ACK);
+}
+
+#[test]
 fn connections_are_bounded_and_counted() {
     let mut host = with_tcp(|tcp| (tcp.connections_max, tcp.syn_cookies) = (1, SynCookies::Never));
     host.connect();

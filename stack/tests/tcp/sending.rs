@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tailwater_stack::Config;
 use tailwater_stack::tcp::congestion::control;
 use tailwater_stack::tcp::{CloseReason, ConnectionOptions, KeepAlive, TcpError, TcpEvent};
+use tailwater_stack::testing::VecBuffer;
+use tailwater_stack::{Buffer, Config, Env};
 
 use crate::script::*;
 
@@ -157,6 +158,50 @@ fn a_received_buffer_is_sent_back_without_a_copy() {
     assert_eq!((echo.text.as_slice(), echo.ack), (&b"echo"[..], 1_005));
     assert_eq!(host.env.allocated - allocated, 1, "one more handle, no copy");
     host.get(&seg(ACK, 1_005, first + 4));
+}
+
+/// Buffers with these bytes, cut into pieces.
+fn buffers(host: &mut Host, text: &[u8], piece: usize) -> Vec<VecBuffer> {
+    let mut fill = |text: &[u8]| {
+        let mut buffer = host.env.allocate().unwrap();
+        buffer.append(text.len()).unwrap().copy_from_slice(text);
+        buffer
+    };
+    text.chunks(piece).map(&mut fill).collect()
+}
+
+#[test]
+fn buffers_leave_together_and_short_text_joins_a_segment_that_waits() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.send(id, b"small");
+    assert_eq!(host.expect().text, b"small");
+    // These wait for its acknowledgement (Nagle), in one segment.
+    let text = bytes(5, 600);
+    let mut short = buffers(&mut host, &text, 200).into_iter();
+    assert_eq!(host.stack.tcp_send_buffers(id, || short.next(), &mut host.env), Ok(3));
+    host.expect_nothing();
+    host.get(&seg(ACK, 1_001, first + 5));
+    assert_eq!(host.expect().text, text);
+    host.get(&seg(ACK, 1_001, first + 605));
+    // Long text stays in its buffers; only the last pushes.
+    let text = bytes(605, 2_400);
+    let mut long = buffers(&mut host, &text, 1_000).into_iter();
+    assert_eq!(host.stack.tcp_send_buffers(id, || long.next(), &mut host.env), Ok(3));
+    let sent = host.all();
+    let shapes: Vec<_> = sent.iter().map(|s| (s.text.len(), s.has(PSH))).collect();
+    assert_eq!(shapes, [(1_000, false), (1_000, false), (400, true)]);
+    assert_eq!(sent.concat_text(), text);
+}
+
+#[test]
+fn buffers_that_find_no_room_stay_where_they_are() {
+    let mut host = with(|options| options.send_buffer_max = 1_500);
+    let (id, _) = host.accept();
+    let mut texts = buffers(&mut host, &bytes(0, 5_000), 1_000).into_iter();
+    assert_eq!(host.stack.tcp_send_buffers(id, || texts.next(), &mut host.env), Ok(2));
+    assert_eq!(texts.len(), 3);
+    texts.for_each(|text| host.env.release(text));
 }
 
 #[test]

@@ -1,0 +1,35 @@
+//! Bounds of the sockets of one host.
+
+use std::time::Duration;
+
+/// How many sockets there may be, and how much each may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketConfig {
+    /// Sockets that one worker serves at the same time, 1 to 1,048,576; further ones are refused with `ENFILE`.
+    pub sockets_max: usize,
+    /// Connections of one listener that wait in one worker to be accepted; further ones are reset.
+    pub backlog_max: usize,
+    /// Received frames that wait for a socket's reader, at least 2. Behind them the stack's receive buffer fills, and
+    /// when that is full the peer's window is closed.
+    pub inbox_max: usize,
+    /// Written frames that wait for the worker, at least 2. Behind them lies the stack's send buffer.
+    pub outbox_max: usize,
+    /// Blank frames that each worker keeps ready for writers.
+    pub blanks_max: usize,
+    /// How long a blocking call spins before it sleeps. Zero suits threads that share cores; a few tens of microseconds
+    /// save the wake-up of a thread that has a core of its own.
+    pub spin: Duration,
+}
+
+impl Default for SocketConfig {
+    fn default() -> Self {
+        Self {
+            sockets_max: 65_536,
+            backlog_max: 1_024,
+            inbox_max: 256,
+            outbox_max: 256,
+            blanks_max: 512,
+            spin: Duration::ZERO,
+        }
+    }
+}

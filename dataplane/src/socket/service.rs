@@ -1,0 +1,499 @@
+//! The worker's side: does what the sockets ask for, and tells them what has come.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tailwater_stack::tcp::congestion::CONTROLS;
+use tailwater_stack::tcp::{CloseReason, Connect, ConnectionId, ListenerId};
+use tailwater_stack::{Event, SocketId, Undelivered};
+
+use super::connection::{Connection, ask};
+use super::error;
+use super::lane::{Errand, Lane};
+use super::listener::{self, Acceptor, Arrival};
+use super::pump;
+use super::shared::Shared;
+use super::table::Table;
+use super::udp::{self, Endpoint, Received};
+use crate::service::{After, Datagram, Io, Service};
+
+/// Longest that a connection lasts whose application has closed it and whose peer does not take what was written, in ns:
+/// as long as the stack waits for one whose own queue is empty.
+const LINGER_NS: u64 = 60_000_000_000;
+/// Pause between two looks for free frames, in ns.
+const HUNGER_NS: u64 = 1_000_000;
+
+/// What is due some time.
+enum Alarm {
+    /// The application closed the connection long ago.
+    Abort(Arc<Connection>),
+    /// Nobody has listened here for long.
+    Unlisten(SocketAddr),
+}
+
+/// What did not go as it should.
+#[derive(Default)]
+struct Counters {
+    accepted: u64,
+    backlog_max_hit: u64,
+    inbox_max_hit: u64,
+    starved: u64,
+    lingered: u64,
+}
+
+/// Serves the sockets of one worker.
+pub struct SocketService {
+    shared: Arc<Shared>,
+    lane: Arc<Lane>,
+    started: bool,
+    table: Table,
+    acceptors: Vec<Arc<Acceptor>>,
+    /// Listeners that the host was given: they stay, and refuse while nobody listens.
+    kept: Vec<ListenerId>,
+    endpoints: BTreeMap<SocketId, Arc<Endpoint>>,
+    /// Sockets whose writers wait for blank frames, of which there are none.
+    hungry: Vec<Errand>,
+    /// Somebody writes: blank frames are kept ready.
+    feeds: bool,
+    /// When blank frames are looked for again.
+    feed_at_ns: u64,
+    /// All set for the same time ahead.
+    alarms: VecDeque<(u64, Alarm)>,
+    counters: Counters,
+}
+
+impl SocketService {
+    pub(super) fn new(shared: &Arc<Shared>, worker: usize) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            lane: shared.lane(worker),
+            started: false,
+            table: Table::default(),
+            acceptors: Vec::new(),
+            kept: Vec::new(),
+            endpoints: BTreeMap::new(),
+            hungry: Vec::new(),
+            feeds: false,
+            feed_at_ns: 0,
+            alarms: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    // ---- errands ----------------------------------------------------------------------------
+
+    fn run(&mut self, errand: Errand, io: &mut Io<'_, '_>) {
+        match errand {
+            Errand::Stream(connection) => self.serve(connection, io),
+            Errand::Listen(acceptor) => self.listen(acceptor, io),
+            Errand::Datagram(endpoint) => self.serve_datagrams(endpoint, io),
+        }
+    }
+
+    /// What a connection wants, in the order in which it makes sense.
+    fn serve(&mut self, connection: Arc<Connection>, io: &mut Io<'_, '_>) {
+        let asks = connection.take_asks();
+        if asks & ask::CONNECT != 0 {
+            self.connect(&connection, io);
+        }
+        if asks & ask::ADOPT != 0 {
+            self.adopt(&connection, io);
+        }
+        let Some(id) = connection.id().filter(|_| !connection.is_over()) else {
+            connection.answer(|| None);
+            return self.dismiss(asks, connection);
+        };
+        if asks & ask::OPTIONS != 0 {
+            apply_options(&connection, id, io);
+        }
+        if asks & ask::BLANKS != 0 {
+            self.feed(Errand::Stream(Arc::clone(&connection)), io);
+        }
+        if asks & ask::SHUTDOWN != 0
+            && let Some(held) = self.table.find(id)
+        {
+            held.shutting = true;
+        }
+        if asks & (ask::SEND | ask::SHUTDOWN) != 0 {
+            self.send(id, io);
+        }
+        if asks & ask::RECEIVE != 0 {
+            pump::receive(&connection, id, io);
+        }
+        if asks & ask::SNAPSHOT != 0 {
+            connection.answer(|| io.snapshot(id));
+        }
+        if asks & ask::CLOSE != 0 {
+            self.close(connection, id, io);
+        }
+    }
+
+    fn connect(&mut self, connection: &Arc<Connection>, io: &mut Io<'_, '_>) {
+        match io.connect(Connect::to(connection.remote)) {
+            Ok(id) => {
+                connection.introduce(id);
+                self.table.insert(id, Arc::clone(connection));
+            }
+            Err(error) => connection.end(error::of_connect(error)),
+        }
+    }
+
+    /// From now on what arrives goes into its inbox.
+    fn adopt(&mut self, connection: &Arc<Connection>, io: &mut Io<'_, '_>) {
+        let Some(id) = connection.id() else { return };
+        self.table.insert(id, Arc::clone(connection));
+        let (Some((local, _)), Some(segment_len)) = (io.addresses(id), io.segment_len(id)) else {
+            // The peer has reset it meanwhile.
+            return connection.end(libc::ECONNRESET);
+        };
+        connection.open(local, segment_len);
+        pump::receive(connection, id, io);
+    }
+
+    /// One that is over, or never came to be: nothing but its end is left to be done.
+    fn dismiss(&mut self, asks: u32, connection: Arc<Connection>) {
+        if asks & ask::CLOSE != 0 {
+            self.table.remove(&connection);
+            connection.clear();
+            self.lane.spend(connection);
+        }
+    }
+
+    fn send(&mut self, id: ConnectionId, io: &mut Io<'_, '_>) {
+        let Some(held) = self.table.find(id) else { return };
+        if pump::send(held, id, io) == pump::Sent::All && held.closing {
+            let connection = Arc::clone(&held.connection);
+            self.part(connection, id, io);
+        }
+    }
+
+    /// The application has let go of a connection that is not over.
+    fn close(&mut self, connection: Arc<Connection>, id: ConnectionId, io: &mut Io<'_, '_>) {
+        // RFC 2525 §2.17: what was sent and is not read is told by a reset. Nobody takes any more from here on.
+        if connection.has_unread() || connection.is_opening() {
+            let _ = io.abort(id);
+            connection.end(0);
+            return self.dismiss(ask::CLOSE, connection);
+        }
+        let Some(held) = self.table.find(id) else { return };
+        held.closing = true;
+        match pump::send(held, id, io) {
+            pump::Sent::All => self.part(connection, id, io),
+            pump::Sent::Some => self.alarms.push_back((io.now_ns() + LINGER_NS, Alarm::Abort(connection))),
+        }
+    }
+
+    /// Everything that was written is the stack's by now.
+    fn part(&mut self, connection: Arc<Connection>, id: ConnectionId, io: &mut Io<'_, '_>) {
+        let _ = io.close(id);
+        connection.end(0);
+        self.dismiss(ask::CLOSE, connection);
+    }
+
+    /// Nobody will read what arrives, and the peer should know (RFC 2525 §2.17); an end alone does no harm.
+    fn refuse_text(&mut self, id: ConnectionId, io: &mut Io<'_, '_>) {
+        let Ok(Some(text)) = io.receive(id) else { return };
+        io.release(text);
+        let Some(held) = self.table.find(id) else { return };
+        let connection = Arc::clone(&held.connection);
+        let _ = io.abort(id);
+        connection.end(0);
+        self.dismiss(ask::CLOSE, connection);
+    }
+
+    /// Fills up the blank frames, for a socket that found none.
+    fn feed(&mut self, errand: Errand, io: &mut Io<'_, '_>) {
+        self.feeds = true;
+        self.counters.starved += 1;
+        self.hungry.push(errand);
+        self.feed_all(io);
+    }
+
+    fn feed_all(&mut self, io: &mut Io<'_, '_>) {
+        if !self.lane.fill_blanks(|| io.allocate()) {
+            self.feed_at_ns = io.now_ns() + HUNGER_NS;
+            return;
+        }
+        for errand in self.hungry.drain(..) {
+            match errand {
+                Errand::Stream(connection) => connection.feed(),
+                Errand::Datagram(endpoint) => endpoint.feed(),
+                Errand::Listen(_) => {}
+            }
+        }
+    }
+
+    // ---- listeners --------------------------------------------------------------------------
+
+    fn listen(&mut self, acceptor: Arc<Acceptor>, io: &mut Io<'_, '_>) {
+        let asks = acceptor.take_asks(self.lane.worker);
+        if asks & listener::ask::OPEN != 0 {
+            let opened = self.open_listener(&acceptor, io);
+            acceptor.opening.answer(opened.err().unwrap_or(0));
+        }
+        if asks & listener::ask::CLOSE != 0 {
+            self.close_listener(&acceptor, io);
+        }
+    }
+
+    fn open_listener(&mut self, acceptor: &Arc<Acceptor>, io: &mut Io<'_, '_>) -> Result<(), i32> {
+        match io.listener_at(acceptor.at) {
+            Some(listener) => {
+                io.refuse(listener, false);
+            }
+            None => {
+                io.listen_tcp(acceptor.at, acceptor.backlog_max).map_err(error::of_listen)?;
+            }
+        }
+        self.acceptors.push(Arc::clone(acceptor));
+        Ok(())
+    }
+
+    fn close_listener(&mut self, acceptor: &Arc<Acceptor>, io: &mut Io<'_, '_>) {
+        self.acceptors.retain(|other| !Arc::ptr_eq(other, acceptor));
+        while let Some(arrival) = acceptor.next_arrival(self.lane.worker) {
+            let _ = io.abort(arrival.id);
+        }
+        let Some(listener) = io.listener_at(acceptor.at).filter(|_| !self.has_acceptor(acceptor.at)) else { return };
+        io.refuse(listener, true);
+        if !self.kept.contains(&listener) {
+            self.alarms.push_back((io.now_ns() + LINGER_NS, Alarm::Unlisten(acceptor.at)));
+        }
+    }
+
+    fn has_acceptor(&self, at: SocketAddr) -> bool {
+        self.acceptors.iter().any(|acceptor| acceptor.at == at)
+    }
+
+    /// Whose a connection is that came to `local`: the listener's at this very address, before that of all addresses.
+    fn acceptor_for(&self, local: SocketAddr) -> Option<&Arc<Acceptor>> {
+        let any = |at: SocketAddr| at.ip().is_unspecified() && at.is_ipv4() == local.is_ipv4();
+        let fits = |at: SocketAddr| at.port() == local.port() && (at.ip() == local.ip() || any(at));
+        self.acceptors.iter().filter(|acceptor| fits(acceptor.at)).max_by_key(|acceptor| acceptor.at.ip() == local.ip())
+    }
+
+    // ---- datagrams --------------------------------------------------------------------------
+
+    fn serve_datagrams(&mut self, endpoint: Arc<Endpoint>, io: &mut Io<'_, '_>) {
+        let asks = endpoint.take_asks(self.lane.worker);
+        if asks & udp::ask::OPEN != 0 {
+            let opened = self.open_endpoint(&endpoint, io);
+            endpoint.opening.answer(opened.err().unwrap_or(0));
+        }
+        if asks & udp::ask::BLANKS != 0 {
+            self.feed(Errand::Datagram(Arc::clone(&endpoint)), io);
+        }
+        if asks & (udp::ask::SEND | udp::ask::CLOSE) != 0
+            && let Some(socket) = self.socket_of(&endpoint)
+        {
+            pump::send_datagrams(&endpoint, socket, io);
+        }
+        if asks & udp::ask::CLOSE != 0 {
+            self.close_endpoint(&endpoint, io);
+        }
+    }
+
+    fn open_endpoint(&mut self, endpoint: &Arc<Endpoint>, io: &mut Io<'_, '_>) -> Result<(), i32> {
+        let socket = match (endpoint.opened_to, endpoint.local.get()) {
+            (Some(peer), _) => io.open_udp(peer),
+            (None, Some(&local)) => io.udp_at(local).map_or_else(|| io.bind_udp(local, None), Ok),
+            (None, None) => return Err(libc::EINVAL),
+        };
+        let socket = socket.map_err(error::of_bind)?;
+        if let Some(local) = io.udp_local(socket) {
+            let _ = endpoint.local.set(local);
+        }
+        self.endpoints.insert(socket, Arc::clone(endpoint));
+        Ok(())
+    }
+
+    fn socket_of(&self, endpoint: &Arc<Endpoint>) -> Option<SocketId> {
+        self.endpoints.iter().find(|(_, other)| Arc::ptr_eq(other, endpoint)).map(|(&socket, _)| socket)
+    }
+
+    fn close_endpoint(&mut self, endpoint: &Arc<Endpoint>, io: &mut Io<'_, '_>) {
+        if let Some(socket) = self.socket_of(endpoint) {
+            self.endpoints.remove(&socket);
+            io.close_udp(socket);
+        }
+        endpoint.leave();
+    }
+
+    // ---- time -------------------------------------------------------------------------------
+
+    fn ring(&mut self, io: &mut Io<'_, '_>) {
+        while let Some((_, alarm)) = self.alarms.pop_front_if(|(at_ns, _)| *at_ns <= io.now_ns()) {
+            match alarm {
+                Alarm::Abort(connection) => {
+                    let Some(id) = connection.id().filter(|_| !connection.is_over()) else { continue };
+                    self.counters.lingered += 1;
+                    let _ = io.abort(id);
+                    connection.end(0);
+                    self.dismiss(ask::CLOSE, connection);
+                }
+                Alarm::Unlisten(at) if !self.has_acceptor(at) => {
+                    io.listener_at(at).map(|listener| io.unlisten(listener));
+                }
+                Alarm::Unlisten(_) => {}
+            }
+        }
+    }
+
+    /// Frames that have been read go into the worker's pool.
+    fn collect(&self, io: &mut Io<'_, '_>) {
+        // No more than there were at first, so that a turn ends.
+        for _ in 0..self.lane.returned_len() {
+            let Some(frame) = self.lane.next_returned() else { break };
+            io.release(frame);
+        }
+    }
+}
+
+fn apply_options(connection: &Connection, id: ConnectionId, io: &mut Io<'_, '_>) {
+    let _ = io.set_nagle(id, !connection.options.nodelay.load(Ordering::Relaxed));
+    let control = connection.options.congestion_control.swap(0, Ordering::Relaxed);
+    if let Some(control) = usize::from(control).checked_sub(1).and_then(|at| CONTROLS.get(at)) {
+        let _ = io.set_congestion_control(id, control);
+    }
+}
+
+impl Service for SocketService {
+    fn on_start(&mut self, io: &mut Io<'_, '_>) {
+        self.started = true;
+        self.kept = io.refuse_all();
+        self.lane.begin(io.waker());
+        self.shared.start(io.ports());
+    }
+
+    fn on_accepted(&mut self, connection: ConnectionId, remote: SocketAddr, io: &mut Io<'_, '_>) {
+        let Some((local, _)) = io.addresses(connection) else { return };
+        let arrival = Arrival { id: connection, local, remote };
+        let placed = self.acceptor_for(local).map(|acceptor| acceptor.arrive(self.lane.worker, arrival));
+        match placed {
+            Some(Ok(())) => self.counters.accepted += 1,
+            Some(Err(_)) | None => {
+                self.counters.backlog_max_hit += 1;
+                let _ = io.abort(connection);
+            }
+        }
+    }
+
+    fn on_connected(&mut self, id: ConnectionId, io: &mut Io<'_, '_>) {
+        let Some(held) = self.table.find(id) else { return };
+        if let (Some((local, _)), Some(segment_len)) = (io.addresses(id), io.segment_len(id)) {
+            held.connection.open(local, segment_len);
+            apply_options(&held.connection, id, io);
+        }
+    }
+
+    fn on_readable(&mut self, id: ConnectionId, io: &mut Io<'_, '_>) {
+        if self.lane.returned_len() > 0 {
+            self.collect(io);
+        }
+        let Some(held) = self.table.find(id) else { return };
+        if held.closing {
+            return self.refuse_text(id, io);
+        }
+        if pump::receive(&held.connection, id, io) == pump::Received::Some {
+            self.counters.inbox_max_hit += 1;
+        }
+    }
+
+    fn on_writable(&mut self, id: ConnectionId, io: &mut Io<'_, '_>) {
+        self.send(id, io);
+    }
+
+    fn on_closed(&mut self, id: ConnectionId, reason: CloseReason, _io: &mut Io<'_, '_>) {
+        let Some(held) = self.table.find(id) else { return };
+        let (connection, closing) = (Arc::clone(&held.connection), held.closing);
+        connection.end(error::of_close(reason));
+        if closing {
+            self.dismiss(ask::CLOSE, connection);
+        }
+    }
+
+    fn on_datagram(&mut self, datagram: &mut Datagram, _io: &mut Io<'_, '_>) -> After {
+        if self.endpoints.contains_key(&datagram.socket) { After::Keep } else { After::Release }
+    }
+
+    fn keep_datagram(&mut self, datagram: Datagram, io: &mut Io<'_, '_>) {
+        let (socket, source) = (datagram.socket, datagram.source);
+        let received = Received { frame: datagram.into_payload(), source };
+        let kept = match self.endpoints.get(&socket) {
+            Some(endpoint) => endpoint.arrive(received),
+            None => Err(received),
+        };
+        if let Err(received) = kept {
+            self.counters.inbox_max_hit += 1;
+            io.release(received.frame);
+        }
+    }
+
+    fn on_event(&mut self, event: &Event, _io: &mut Io<'_, '_>) {
+        if let Event::UdpUndelivered { socket, remote, why: Undelivered::PortUnreachable, .. } = event
+            && let Some(endpoint) = self.endpoints.get(socket)
+            && endpoint.is_to(*remote)
+        {
+            endpoint.fail(libc::ECONNREFUSED);
+        }
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        if !self.started {
+            return None;
+        }
+        if self.lane.is_busy() {
+            return Some(0);
+        }
+        let feed = (!self.hungry.is_empty()).then_some(self.feed_at_ns);
+        [feed, self.alarms.front().map(|(at_ns, _)| *at_ns)].into_iter().flatten().min()
+    }
+
+    fn on_deadline(&mut self, io: &mut Io<'_, '_>) {
+        self.collect(io);
+        // Likewise.
+        for _ in 0..self.lane.errands_len() {
+            let Some(errand) = self.lane.next_errand() else { break };
+            self.run(errand, io);
+        }
+        if self.feeds && self.lane.lacks_blanks() {
+            self.lane.fill_blanks(|| io.allocate());
+        }
+        if !self.hungry.is_empty() && self.feed_at_ns <= io.now_ns() {
+            self.feed_all(io);
+        }
+        self.ring(io);
+    }
+
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        let Counters { accepted, backlog_max_hit, inbox_max_hit, starved, lingered } = self.counters;
+        let lane = &self.lane.counters;
+        report("sockets_accepted", accepted);
+        report("sockets_backlog_max_hit", backlog_max_hit);
+        report("sockets_inbox_max_hit", inbox_max_hit);
+        report("sockets_starved", starved);
+        report("sockets_lingered", lingered);
+        report("sockets_max_hit", lane.sockets_max_hit.load(Ordering::Relaxed));
+        report("sockets_returned_max_hit", lane.returned_max_hit.load(Ordering::Relaxed));
+        report("sockets_blanks_missed", lane.blanks_missed.load(Ordering::Relaxed));
+    }
+}
+
+impl Drop for SocketService {
+    /// The worker has ended, in order or not: every call on its sockets returns, and their frames come home. A service that
+    /// was made and never started only gave its place to another.
+    fn drop(&mut self) {
+        if !self.started {
+            return;
+        }
+        self.lane.leave();
+        self.table.drain().for_each(|connection| Errand::Stream(connection).abandon());
+        std::mem::take(&mut self.endpoints).into_values().for_each(|endpoint| Errand::Datagram(endpoint).abandon());
+        self.acceptors.drain(..).for_each(|acceptor| Errand::Listen(acceptor).abandon());
+        self.hungry.drain(..).for_each(Errand::abandon);
+        std::iter::from_fn(|| self.lane.next_errand()).for_each(Errand::abandon);
+        self.lane.clear();
+    }
+}

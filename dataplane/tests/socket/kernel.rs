@@ -1,0 +1,214 @@
+//! Kernel sockets connect to ours:
+//!
+//! ```text
+//!   client namespace: kernel sockets  c0 ---- d0  dut: shared mode, the kernel's addresses, two workers on two queues
+//! ```
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
+
+use tailwater_dataplane::runtime::{InterfaceConfig, Report, Runtime, RuntimeConfig};
+use tailwater_dataplane::service::{Host, Presence};
+use tailwater_dataplane::socket::{SocketConfig, Sockets, TcpStream};
+use tailwater_dataplane::worker::Idle;
+use tailwater_lab::Lab;
+
+use crate::traffic::{PATIENCE, echo, expect, send};
+
+/// A host of ours in the namespace of the device under test.
+pub(crate) struct Ours {
+    pub(crate) lab: Lab,
+    pub(crate) sockets: Sockets,
+    runtime: Runtime,
+    _presence: Presence,
+}
+
+impl Ours {
+    pub(crate) fn start(workers: usize, idle: Idle) -> Self {
+        let lab = Lab::pair(workers as u16, 1500).unwrap();
+        let (sockets, service) = Sockets::new(SocketConfig::default());
+        let config = RuntimeConfig {
+            interfaces: vec![InterfaceConfig::named("d0")],
+            cores: (0..workers).collect(),
+            idle,
+            ..RuntimeConfig::default()
+        };
+        let host = || Host::new(service).local_ports(64).start(&config);
+        let (runtime, presence) = lab.dut().enter(host).unwrap().unwrap();
+        Self { lab, sockets, runtime, _presence: presence }
+    }
+
+    /// A kernel socket of the client's, connected.
+    pub(crate) fn kernel_connects(&self, to: &str) -> std::io::Result<std::net::TcpStream> {
+        let to: SocketAddr = to.parse().unwrap();
+        let stream = self.lab.client().enter(|| std::net::TcpStream::connect_timeout(&to, PATIENCE)).unwrap()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    /// Stops the host while whatever sockets there are stay open; nothing may be missing.
+    pub(crate) fn stop(self) -> Report {
+        let report = self.runtime.stop().unwrap();
+        assert_eq!((report.frames_missing, report.frames_strayed), (Some(0), 0));
+        assert!(report.workers.iter().all(|worker| worker.imbalance() == 0), "{report:#?}");
+        report
+    }
+}
+
+/// A counter of each worker's stack block.
+pub(crate) fn counters(report: &Report, name: &str) -> Vec<u64> {
+    let of_worker = |worker: &tailwater_dataplane::worker::WorkerReport| {
+        let all = worker.blocks.iter().flat_map(|block| &block.counters);
+        all.filter(|(known, _)| *known == name).map(|(_, n)| *n).sum()
+    };
+    report.workers.iter().map(of_worker).collect()
+}
+
+#[test]
+fn streams_of_the_kernels_come_back_whole_over_both_families() {
+    let ours = Ours::start(1, Idle::Adaptive);
+    for at in ["10.1.0.1:7000", "[fd00:1::1]:7000"] {
+        let listener = ours.sockets.listen_tcp(at).unwrap();
+        for len in [0, 1, 100_000, 10_000_000] {
+            let kernel = ours.kernel_connects(at).unwrap();
+            let stream = listener.accept().unwrap().0;
+            assert_eq!(stream.peer_addr().unwrap(), kernel.local_addr().unwrap());
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    echo(&stream).unwrap();
+                    stream.shutdown(Shutdown::Write).unwrap();
+                });
+                scope.spawn(|| {
+                    send(&kernel, len, len);
+                    kernel.shutdown(Shutdown::Write).unwrap();
+                });
+                expect(&kernel, len, len);
+            });
+        }
+    }
+    ours.stop();
+}
+
+#[test]
+fn two_workers_share_a_port_that_is_listened_at_after_the_start() {
+    const CONNECTIONS: usize = 64;
+    let ours = Ours::start(2, Idle::Adaptive);
+    // The kernel's own sockets and ours exclude each other.
+    let held = ours.lab.dut().enter(|| std::net::TcpListener::bind("10.1.0.1:7001").unwrap()).unwrap();
+    assert_eq!(ours.sockets.listen_tcp("0.0.0.0:7001").err().unwrap().kind(), ErrorKind::AddrInUse);
+    let listener = ours.sockets.listen_tcp("0.0.0.0:7000").unwrap();
+    let refused = ours.lab.dut().enter(|| std::net::TcpListener::bind("0.0.0.0:7000").unwrap_err().kind()).unwrap();
+    assert_eq!(refused, ErrorKind::AddrInUse);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::scope(|serving| {
+                listener.incoming().take(CONNECTIONS).for_each(|stream| {
+                    serving.spawn(move || {
+                        echo(&stream).unwrap();
+                        stream.shutdown(Shutdown::Write).unwrap();
+                    });
+                });
+            });
+        });
+        for number in 0..CONNECTIONS as u64 {
+            let kernel = ours.kernel_connects("10.1.0.1:7000").unwrap();
+            scope.spawn(move || {
+                send(&kernel, number, 20_000);
+                kernel.shutdown(Shutdown::Write).unwrap();
+                expect(&kernel, number, 20_000);
+            });
+        }
+    });
+    drop((listener, held));
+    let accepted = counters(&ours.stop(), "sockets_accepted");
+    assert!(accepted.iter().sum::<u64>() == CONNECTIONS as u64 && accepted.iter().all(|&n| n > 0), "{accepted:?}");
+}
+
+#[test]
+fn a_closed_listener_refuses_the_kernels_connections_and_can_be_opened_again() {
+    let ours = Ours::start(1, Idle::Adaptive);
+    let listener = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
+    let kernel = ours.kernel_connects("10.1.0.1:7000").unwrap();
+    let mut stream = listener.accept().unwrap().0;
+    drop(listener);
+    assert_eq!(ours.kernel_connects("10.1.0.1:7000").unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    // The connection that it took goes on.
+    (&kernel).write_all(b"still here").unwrap();
+    let mut room = [0; 10];
+    stream.read_exact(&mut room).unwrap();
+    let again = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
+    let second = ours.kernel_connects("10.1.0.1:7000").unwrap();
+    again.accept().unwrap();
+    drop((second, kernel, stream));
+    ours.stop();
+}
+
+#[test]
+fn a_kernel_peer_that_resets_is_noticed() {
+    let ours = Ours::start(1, Idle::Adaptive);
+    let listener = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
+    let kernel = ours.kernel_connects("10.1.0.1:7000").unwrap();
+    let stream = listener.accept().unwrap().0;
+    (&stream).write_all(b"never read").unwrap();
+    let mut came = [0; 1];
+    (&kernel).read_exact(&mut came).unwrap();
+    // With the rest unread.
+    drop(kernel);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!((&stream).read(&mut came).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    ours.stop();
+}
+
+/// A lost wake-up costs the second after which a worker looks by itself.
+#[test]
+fn a_worker_that_sleeps_is_woken_by_what_a_thread_writes() {
+    const ROUNDS: u32 = 60;
+    let ours = Ours::start(1, Idle::Sleep);
+    let listener = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
+    let kernel = ours.kernel_connects("10.1.0.1:7000").unwrap();
+    let stream: TcpStream = listener.accept().unwrap().0;
+    let begun = Instant::now();
+    for round in 0..ROUNDS {
+        // Long enough to fall asleep.
+        std::thread::sleep(Duration::from_millis(3));
+        (&stream).write_all(&round.to_be_bytes()).unwrap();
+        let mut got = [0; 4];
+        (&kernel).read_exact(&mut got).unwrap();
+        assert_eq!(u32::from_be_bytes(got), round);
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(1) * ROUNDS / 2, "{took:?} for {ROUNDS} wake-ups");
+    drop((kernel, stream));
+    let report = ours.stop();
+    assert!(report.workers[0].sleeps >= ROUNDS.into(), "{} sleeps", report.workers[0].sleeps);
+}
+
+#[test]
+fn the_host_stops_with_sockets_open_and_misses_no_frame() {
+    let ours = Ours::start(2, Idle::Adaptive);
+    let listener = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
+    let kernels: Vec<_> = (0..8).map(|_| ours.kernel_connects("10.1.0.1:7000").unwrap()).collect();
+    let streams: Vec<_> = listener.incoming().take(6).collect();
+    for kernel in &kernels {
+        kernel.set_nonblocking(true).unwrap();
+        while (&*kernel).write(&[1; 50_000]).is_ok() {}
+    }
+    let reading = streams[0].try_clone().unwrap();
+    let mut some = [0; 100];
+    (&reading).read_exact(&mut some).unwrap();
+    let waiting = std::thread::spawn(move || {
+        loop {
+            if let Err(error) = listener.accept() {
+                return error.kind();
+            }
+        }
+    });
+    ours.stop();
+    assert_eq!(waiting.join().unwrap(), ErrorKind::NetworkDown);
+    for stream in &streams {
+        let mut all = Vec::new();
+        assert_eq!((&*stream).read_to_end(&mut all).unwrap_err().kind(), ErrorKind::NetworkDown);
+    }
+}
