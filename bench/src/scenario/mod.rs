@@ -7,6 +7,7 @@ mod groups;
 mod impaired;
 mod l3fwd;
 mod memory;
+mod tcp_bulk;
 mod tcp_requests;
 mod udp_rtt;
 
@@ -33,6 +34,8 @@ pub(crate) enum Scenario {
     ExecModels,
     /// UDP round trips against the kernel's sockets and DPDK, who polls and who blocks.
     UdpRtt,
+    /// TCP one way against the kernel, by iperf3's protocol: sending, receiving, both; frames of 1500 and 9000 bytes.
+    TcpBulk,
     /// Requests and responses over TCP against the kernel's sockets: one connection, many, and connect and close.
     TcpRequests,
     /// TCP over loss and reordering, and beside another flow, ours and the kernel's in turn.
@@ -61,6 +64,7 @@ impl Scenario {
             Self::L3fwd => forwarding::names(crate::contender::L3FWD),
             Self::ExecModels => forwarding::names(crate::contender::EXEC_MODELS),
             Self::UdpRtt => udp_rtt::names(),
+            Self::TcpBulk => tcp_bulk::names(),
             Self::TcpRequests => tcp_requests::names(),
             Self::Impaired => impaired::names(),
             Self::Fib => fib::names(),
@@ -75,6 +79,7 @@ impl Scenario {
             Self::L3fwd => l3fwd::run(&mut session),
             Self::ExecModels => exec_models::run(&mut session),
             Self::UdpRtt => udp_rtt::run(&mut session),
+            Self::TcpBulk => tcp_bulk::run(&mut session),
             Self::TcpRequests => tcp_requests::run(&mut session),
             Self::Impaired => impaired::run(&mut session),
             Self::Fib => fib::run(&mut session),
