@@ -1,9 +1,10 @@
 //! Requests and responses over TCP, client on CPU 1 with the kernel's sockets, server on CPU 0, over one veth pair.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use tailwater_lab::{CpuTimes, Lab, LabConfig, Process, Topology};
+use serde_json::Value;
+use tailwater_lab::{CpuTimes, Lab, LabConfig, Namespace, Process, Program, Topology};
 
 use crate::contender::{Device, Idle};
 use crate::forwarder::Binaries;
@@ -82,21 +83,29 @@ const CONTENDERS: &[Contender] = &[
     },
 ];
 
-/// What the client does.
+/// What the client does, and whose it is.
 struct Column {
     name: &'static str,
     kind: Kind,
     connections: usize,
+    ours: bool,
 }
 
 const ONE: &str = "1 connection";
 const BUSY: &str = "64 connections";
 const CONNECT: &str = "64, connect and close";
-const COLUMNS: [Column; 3] = [
-    Column { name: ONE, kind: Kind::Rr, connections: 1 },
-    Column { name: BUSY, kind: Kind::Rr, connections: MANY },
-    Column { name: CONNECT, kind: Kind::Crr, connections: MANY },
+const OUR_BUSY: &str = "64 connections, our client";
+const OUR_CONNECT: &str = "64, connect and close, our client";
+const COLUMNS: [Column; 5] = [
+    Column { name: ONE, kind: Kind::Rr, connections: 1, ours: false },
+    Column { name: BUSY, kind: Kind::Rr, connections: MANY, ours: false },
+    Column { name: CONNECT, kind: Kind::Crr, connections: MANY, ours: false },
+    Column { name: OUR_BUSY, kind: Kind::Rr, connections: MANY, ours: true },
+    Column { name: OUR_CONNECT, kind: Kind::Crr, connections: MANY, ours: true },
 ];
+
+/// With as many transactions at a time as keep a server busy.
+const SEVERAL: [&str; 4] = [BUSY, CONNECT, OUR_BUSY, OUR_CONNECT];
 
 pub(super) fn names() -> Vec<(String, String)> {
     CONTENDERS.iter().map(|contender| (contender.name.to_owned(), contender.about.to_owned())).collect()
@@ -147,7 +156,7 @@ fn measures(session: &mut Session<'_>) {
     let (lower, higher) = (Better::Lower, Better::Higher);
     measure("p50", "Round trip of 64 bytes, median", "us", lower, &[ONE, BUSY, CONNECT], "p50_us");
     measure("p999", "Round trip of 64 bytes, 99.9th percentile", "us", lower, &[ONE, BUSY, CONNECT], "p999_us");
-    measure("rate", "Transactions a second", "k/s", higher, &[BUSY, CONNECT], "k_per_second");
+    measure("rate", "Transactions a second", "k/s", higher, &SEVERAL, "k_per_second");
     measure(
         "server",
         "Transactions for a second of the server's CPU",
@@ -156,13 +165,13 @@ fn measures(session: &mut Session<'_>) {
         &[BUSY, CONNECT],
         "k_per_server_cpu",
     );
-    measure("cpu", "Time of both CPUs for a transaction", "us", lower, &[BUSY, CONNECT], "both_cpus_us");
+    measure("cpu", "Time of both CPUs for a transaction", "us", lower, &SEVERAL, "both_cpus_us");
 }
 
 fn notes(session: &mut Session<'_>) {
     let notes = [
-        "Client on CPU 1: one thread, kernel sockets, epoll without sleeping; the same for every row. Server on CPU 0. Every \
-         response is compared with its request.",
+        "Client on CPU 1, the same for every row: one thread, kernel sockets, epoll without sleeping, and every response is \
+         compared with its request; in the columns that say so `tailwater perf`, which costs less. Server on CPU 0.",
         "In the last column each transaction opens a connection, sends, receives and closes; the client closes first, and \
          uses ports in TIME-WAIT again (tcp_tw_reuse).",
         "On a veth, receiving is paid by whoever sends unless a NAPI thread does it: compare within one placement. A server \
@@ -184,16 +193,22 @@ fn turn(session: &mut Session<'_>, contender: &Contender, run: u32) -> Result<()
     if contender.napi_thread {
         lab.dut().napi_thread("d0", ROUTER_CPU)?;
     }
-    for Column { name, kind, connections } in COLUMNS {
+    for Column { name, kind, connections, ours } in COLUMNS {
         let secs = session.options.secs;
-        let client = tools::load(lab.client(), LISTEN, kind, connections, SIZE, secs)?.cpu(GENERATOR_CPU);
-        let before = [CpuTimes::read(ROUTER_CPU)?, CpuTimes::read(GENERATOR_CPU)?];
-        let found = client.run(Duration::from_secs_f64(secs) + START)?;
-        let after = [CpuTimes::read(ROUTER_CPU)?, CpuTimes::read(GENERATOR_CPU)?];
+        let client = if ours {
+            our_client(session, lab.client(), kind, connections)
+        } else {
+            tools::load(lab.client(), LISTEN, kind, connections, SIZE, secs)?
+        };
+        let (before, began) = ([CpuTimes::read(ROUTER_CPU)?, CpuTimes::read(GENERATOR_CPU)?], Instant::now());
+        let found = client.cpu(GENERATOR_CPU).run(Duration::from_secs_f64(secs) + START)?;
+        let (after, elapsed) = ([CpuTimes::read(ROUTER_CPU)?, CpuTimes::read(GENERATOR_CPU)?], began.elapsed());
         interrupt::check()?;
-        let found: Transactions = serde_json::from_str(found.trim()).context("reading what the client printed")?;
-        let server = after[0].busy_since(before[0]).max(0.001);
-        let client = after[1].busy_since(before[1]);
+        let found = if ours { ours_found(&found)? } else { serde_json::from_str(found.trim())? };
+        // Our client takes a while to start, in which nothing happens.
+        let share = if ours { elapsed.as_secs_f64() / secs } else { 1.0 };
+        let server = (after[0].busy_since(before[0]) * share).max(0.001);
+        let client = after[1].busy_since(before[1]) * share;
         let values = [
             ("p50_us", found.p50_us),
             ("p99_us", found.p99_us),
@@ -216,6 +231,32 @@ fn turn(session: &mut Session<'_>, contender: &Contender, run: u32) -> Result<()
         ));
     }
     Ok(())
+}
+
+fn our_client(session: &Session<'_>, client: &Namespace, kind: Kind, connections: usize) -> Program {
+    let (cores, connections, secs) =
+        (GENERATOR_CPU.to_string(), connections.to_string(), session.options.secs.to_string());
+    let mode = if kind == Kind::Rr { "--rr" } else { "--crr" };
+    let program = client.program(&session.options.binaries.tailwater);
+    let program = program.args(["perf", "-c", "10.1.0.1", "-p", "7777", "-i", "c0", "--cores", &cores, "--idle", "spin"]);
+    let size = SIZE.to_string();
+    program.args([mode, &size, "--peer", "echo", "-P", &connections, "-t", &secs, "--interval", "0", "-J"])
+}
+
+fn ours_found(printed: &str) -> Result<Transactions> {
+    let document: Value = serde_json::from_str(printed).context("reading what our client printed")?;
+    let number = |path: &str| {
+        let value = document.pointer(&format!("/end/transactions/{path}")).and_then(Value::as_f64);
+        value.with_context(|| format!("our client printed no {path}"))
+    };
+    Ok(Transactions {
+        count: number("count")? as u64,
+        per_second: number("per_second")?,
+        p50_us: number("latency_us/p50")?,
+        p99_us: number("latency_us/p99")?,
+        p999_us: number("latency_us/p99.9")?,
+        max_us: number("latency_us/max")?,
+    })
 }
 
 /// Frames as on a wire, and as many connections as the ports of one client allow.
