@@ -46,7 +46,7 @@ const NEVER: Duration = Duration::from_secs(100_000_000);
 /// Options of `http get`.
 #[derive(ClapArgs, Debug)]
 pub(super) struct Args {
-    /// What to download: http://HOST[:PORT]/PATH
+    /// What to download: `http://HOST:PORT/PATH`, the port 80 unless given
     #[arg(value_parser = Url::parse)]
     url: Url,
     /// Write the body, of several the first, to this file

@@ -52,7 +52,8 @@ fn server_of_a_killed_kernel_client_closes_with_a_reset_and_counts_it() {
     let report = stop(server);
     assert_eq!(counter(&report, "http_connections_failed"), 1, "{report:#}");
     assert_eq!(counter(&report, "http_answers_cut_short"), 1);
-    assert_eq!(report["dropped"]["tcp_reset"].as_u64(), Some(1), "{report:#}");
+    // One ended the connection; what was still on its way met further ones.
+    assert!(report["dropped"]["tcp_reset"].as_u64() >= Some(1), "{report:#}");
 }
 
 #[test]
