@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use serde_json::{Map, Value, json};
 
 use super::book::{Row, Side, Total};
-use super::conversation::{system, timestamp};
 use super::cpu::CpuUse;
 use super::desk::{Met, Opened};
+use super::origin::{system, timestamp};
 use super::protocol::{Cookie, Results, stream_id};
 use super::rr::{Beat, Measured};
 use super::settings::{Direction, End, Settings, Transport, VERSION, shown};

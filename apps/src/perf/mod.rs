@@ -10,7 +10,7 @@
 //! | `worker`, `newcomer`, `control`, `part` | the service: who comes, the control connection, a worker's part in a test |
 //! | `stream`, `udp`, `meter` | the bulk path, and what is counted there |
 //! | `transact`, `rr` | requests and responses, and what is measured of them |
-//! | `book`, `document`, `report` | intervals and totals; as iperf3's JSON; as text |
+//! | `book`, `document`, `report` | intervals and totals; as iperf3's JSON; as text (`cpu`, `origin`: what else these say) |
 //! | `sweep` | many sizes, and the kernel in turn: runs this command and iperf3 |
 
 mod book;
@@ -23,6 +23,7 @@ mod document;
 mod meter;
 mod newcomer;
 mod options;
+mod origin;
 mod part;
 mod protocol;
 mod report;
@@ -37,7 +38,9 @@ mod udp;
 mod worker;
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -53,7 +56,7 @@ use crate::hosting::explain;
 use crate::session::{Part, Plan};
 use crate::snapshot::Snapshot;
 use client::Client;
-use desk::Desk;
+use desk::{Desk, Event};
 pub(crate) use options::{AFTER_HELP, Args};
 use protocol::Cookie;
 use report::{Reporter, Style};
@@ -75,30 +78,24 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
         return sweep::run(&args);
     }
     let mut config = common.runtime_config(args.hosting.mode(), Place::User, &Grouping::default())?;
+    config.frames_kept = FRAMES_KEPT;
     let end = if args.server { End::Server } else { End::Client };
     let (desk, events) = Desk::new(end, config.cores.len(), args.interval_ns());
     let reporter = Reporter::new(style(&args, &common));
     let own_stdout = !common.json && (args.iperf_json || end == End::Client);
     let theirs = Arc::clone(&desk);
-    let host = Host::new(move |_worker| Worker::new(Arc::clone(&theirs))).addresses(args.hosting.addresses());
-    config.frames_kept = FRAMES_KEPT;
-    let host = host.stack_config(bounded());
+    let host = Host::new(move |_worker| Worker::new(Arc::clone(&theirs)));
+    let host = host.addresses(args.hosting.addresses()).stack_config(bounded());
     let (host, director): (_, Director) = match &args.client {
         None => {
             let listeners = args.listeners();
-            let listener = listeners.first().copied().unwrap_or(([0, 0, 0, 0], args.port()).into());
-            let server = Server { desk: Arc::clone(&desk), events, listener, one_off: args.serving.one_off, reporter };
+            let server = server(&args, &listeners, &desk, events, reporter);
             let host = listeners.into_iter().fold(host, |host, at| host.listen_tcp(at).listen_udp(at));
             (host, Box::new(move || server.run()))
         }
         Some(name) => {
-            let remote = args.remote(name)?;
-            let headers = if remote.is_ipv4() { HEADERS_LEN.0 } else { HEADERS_LEN.1 };
-            let settings = args.settings(mtu(&config)?.saturating_sub(headers))?;
-            let connections = local_ports(&settings);
-            let cookie = Cookie::new(random()?);
-            let client = Client { desk: Arc::clone(&desk), events, remote, settings, cookie, reporter };
-            (host.local_ports(connections), Box::new(move || client.run()))
+            let client = client(&args, name, mtu(&config)?, &desk, events, reporter)?;
+            (host.local_ports(local_ports(&client.settings)), Box::new(move || client.run()))
         }
     };
     let prepared = host.prepare(&config).map_err(explain)?;
@@ -116,6 +113,32 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
         let thread = std::thread::Builder::new().name("tailwater/perf".into()).spawn(director)?;
         Ok(Conducting { _presence: presence, desk, thread: Some(thread), own_stdout })
     })
+}
+
+fn server(
+    args: &Args,
+    listeners: &[SocketAddr],
+    desk: &Arc<Desk>,
+    events: Receiver<Event>,
+    reporter: Reporter,
+) -> Server {
+    let listener = listeners.first().copied().unwrap_or(([0, 0, 0, 0], args.port()).into());
+    Server { desk: Arc::clone(desk), events, listener, one_off: args.serving.one_off, reporter }
+}
+
+fn client(
+    args: &Args,
+    name: &str,
+    mtu: usize,
+    desk: &Arc<Desk>,
+    events: Receiver<Event>,
+    reporter: Reporter,
+) -> anyhow::Result<Client> {
+    let remote = args.remote(name)?;
+    let headers = if remote.is_ipv4() { HEADERS_LEN.0 } else { HEADERS_LEN.1 };
+    let settings = args.settings(mtu.saturating_sub(headers))?;
+    let cookie = Cookie::new(random()?);
+    Ok(Client { desk: Arc::clone(desk), events, remote, settings, cookie, reporter })
 }
 
 type Director = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;

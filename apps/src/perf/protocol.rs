@@ -239,7 +239,7 @@ pub(super) struct Transactions {
     pub(super) request: u32,
     /// Bytes of its response, 1 or more.
     pub(super) response: u32,
-    /// One request per connection, which the server closes behind its response.
+    /// One request per connection, which the client closes behind the response.
     pub(super) close: bool,
 }
 

@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::conversation::{system, timestamp};
 use super::options::Args;
+use super::origin::{system, timestamp};
 use super::report::bits;
 use crate::chart::{Chart, Curve};
 use crate::failure::Failure;
