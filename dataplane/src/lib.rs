@@ -34,6 +34,7 @@ pub mod runtime;
 pub mod service;
 pub mod socket;
 pub mod surroundings;
+mod sync;
 pub mod timer_wheel;
 pub mod trace;
 pub mod worker;

@@ -1,15 +1,17 @@
 //! What poll(2) and epoll see of a socket: an eventfd whose level follows the socket's readiness.
 //!
 //! ```text
-//!   worker: something came  --->  raise: watched and not raised yet? write(2)
-//!   thread: took something  --->  settle: still ready? nothing. Else read(2), and look again
+//!                      not ready                 ready
+//!            LOW  <-- read -- CHANGING      CHANGING -- write -->  HIGH
 //! ```
-//! Until somebody has asked for the descriptor nothing is ever written to it, and while the level stays neither.
+//! Threads and worker change it by the same steps: whoever finds the level wrong takes it to CHANGING, makes the system
+//! call, and looks again when it is done. A worker that finds it CHANGING leaves it to that; a thread waits for the end of
+//! the call, so that the level is right when it goes on (`tests/wake_model.rs`). Until somebody has asked for the
+//! descriptor nothing is ever written to it, and while the level is right neither.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::event::{EventfdFlags, eventfd};
+use crate::sync::{AtomicBool, AtomicU8, EventFd, Ordering, fence, yield_now};
 
 /// What a socket is ready for, or is to be watched for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,35 +35,43 @@ impl Readiness {
     }
 }
 
-/// The descriptor, and what was last written to it.
-pub(super) struct Event {
-    fd: OwnedFd,
+const LOW: u8 = 0;
+const CHANGING: u8 = 1;
+const HIGH: u8 = 2;
+
+/// The descriptor, and its level.
+pub(crate) struct Event {
+    fd: EventFd,
     /// Somebody has asked for the descriptor.
     watched: AtomicBool,
-    /// The descriptor is readable, or is about to be.
-    raised: AtomicBool,
+    level: AtomicU8,
     interest: AtomicU8,
 }
 
 impl Event {
-    pub(super) fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self {
-            fd: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+            fd: EventFd::new()?,
             watched: AtomicBool::new(false),
-            raised: AtomicBool::new(false),
+            level: AtomicU8::new(LOW),
             interest: AtomicU8::new(Readiness::READABLE.bits()),
         })
     }
 
-    /// From now on the descriptor's level follows.
-    pub(super) fn watch(&self, readiness: impl Fn() -> Readiness) -> BorrowedFd<'_> {
+    #[cfg(test)]
+    pub(crate) fn fd(&self) -> &EventFd {
+        &self.fd
+    }
+
+    /// From now on the level follows.
+    pub(crate) fn watch(&self, readiness: impl Fn() -> Readiness) -> BorrowedFd<'_> {
         if !self.watched.swap(true, Ordering::SeqCst) {
-            self.settle(readiness);
+            self.follow(readiness, true);
         }
         self.fd.as_fd()
     }
 
-    pub(super) fn set_interest(&self, interest: Readiness, readiness: impl Fn() -> Readiness) {
+    pub(crate) fn set_interest(&self, interest: Readiness, readiness: impl Fn() -> Readiness) {
         self.interest.store(interest.bits(), Ordering::SeqCst);
         self.settle(readiness);
     }
@@ -70,76 +80,45 @@ impl Event {
         readiness.bits() & self.interest.load(Ordering::Relaxed) != 0
     }
 
-    #[inline]
-    fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::Relaxed)
-    }
-
     /// The socket is ready for more than it was. That is in place, and a `SeqCst` fence lies behind it.
     #[inline]
-    pub(super) fn raise(&self, readiness: impl Fn() -> Readiness) {
-        if self.is_watched() && !self.raised.load(Ordering::Relaxed) && self.concerns(readiness()) {
-            self.write();
+    pub(crate) fn raise(&self, readiness: impl Fn() -> Readiness) {
+        if self.watched.load(Ordering::Relaxed) && self.level.load(Ordering::Relaxed) != HIGH {
+            self.follow(readiness, false);
         }
     }
 
-    #[cold]
-    fn write(&self) {
-        if !self.raised.swap(true, Ordering::SeqCst) {
-            let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
-        }
-    }
-
-    /// The socket may be ready for less than it was, or the interest is another.
+    /// The socket may be ready for less than it was. For threads: it may wait for a system call of another's.
     #[inline]
-    pub(super) fn settle(&self, readiness: impl Fn() -> Readiness) {
-        if self.is_watched() {
-            self.follow(readiness);
+    pub(crate) fn settle(&self, readiness: impl Fn() -> Readiness) {
+        if self.watched.load(Ordering::Relaxed) {
+            self.follow(readiness, true);
         }
     }
 
     #[cold]
-    fn follow(&self, readiness: impl Fn() -> Readiness) {
-        fence(Ordering::SeqCst);
-        if self.raised.load(Ordering::Relaxed) && !self.concerns(readiness()) {
-            // The mark goes after the level: whoever raises in between has nothing to write, and is seen below.
-            let _ = rustix::io::read(&self.fd, &mut [0u8; 8]);
-            self.raised.store(false, Ordering::SeqCst);
+    fn follow(&self, readiness: impl Fn() -> Readiness, waits: bool) {
+        // Each pass ends with a level that was right when it began; another follows if that has changed since.
+        loop {
             fence(Ordering::SeqCst);
+            let (from, to) = match (self.level.load(Ordering::Relaxed), self.concerns(readiness())) {
+                (LOW, true) => (LOW, HIGH),
+                (HIGH, false) => (HIGH, LOW),
+                (CHANGING, _) if waits => {
+                    yield_now();
+                    continue;
+                }
+                _ => return,
+            };
+            if self.level.compare_exchange(from, CHANGING, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                continue;
+            }
+            if to == HIGH {
+                self.fd.raise();
+            } else {
+                self.fd.lower();
+            }
+            self.level.store(to, Ordering::Release);
         }
-        if self.concerns(readiness()) {
-            self.write();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-    fn level(event: &Event) -> bool {
-        let mut set = [PollFd::new(&event.fd, PollFlags::IN)];
-        poll(&mut set, Some(&Timespec::default())).unwrap() == 1
-    }
-
-    #[test]
-    fn the_level_follows_what_is_watched_for_and_nothing_is_written_while_nobody_watches() {
-        let event = Event::new().unwrap();
-        event.raise(|| Readiness::BOTH);
-        assert!(!level(&event), "nobody watches");
-        event.watch(|| Readiness::WRITABLE);
-        assert!(!level(&event), "watched for reading only");
-        event.raise(|| Readiness::READABLE);
-        event.raise(|| Readiness::READABLE);
-        assert!(level(&event));
-        event.settle(|| Readiness::BOTH);
-        assert!(level(&event));
-        event.settle(|| Readiness::WRITABLE);
-        assert!(!level(&event), "two raises, one write");
-        event.set_interest(Readiness::BOTH, || Readiness::WRITABLE);
-        assert!(level(&event));
-        event.settle(Readiness::default);
-        assert!(!level(&event));
     }
 }

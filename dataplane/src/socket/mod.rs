@@ -55,6 +55,9 @@ mod table;
 mod udp;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::SocketConfig;
 pub use event::Readiness;
 pub use listener::TcpListener;

@@ -143,11 +143,11 @@ impl SocketService {
     /// From now on what arrives goes into its inbox.
     fn adopt(&mut self, connection: &Arc<Connection>, io: &mut Io<'_, '_>) {
         let Some(id) = connection.id() else { return };
-        self.table.insert(id, Arc::clone(connection));
         let (Some((local, _)), Some(segment_len)) = (io.addresses(id), io.segment_len(id)) else {
-            // The peer has reset it meanwhile.
+            // The peer has reset it meanwhile, and another connection may have its place by now.
             return connection.end(libc::ECONNRESET);
         };
+        self.table.insert(id, Arc::clone(connection));
         connection.open(local, segment_len);
         pump::receive(connection, id, io);
     }

@@ -12,11 +12,13 @@ mod report;
 mod slice;
 mod waiting;
 mod waker;
+mod wakers;
 
 pub use control::{Control, Gone};
 pub use idle::Idle;
 pub use report::{DEPARTED, NodeReport, PortReport, WorkerReport};
-pub use waker::{Waker, Wakers};
+pub use waker::Waker;
+pub use wakers::Wakers;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

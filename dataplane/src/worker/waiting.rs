@@ -33,7 +33,7 @@ impl Waiting {
             return Ok(Self::Few);
         }
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        add(&set, waker.as_fd())?;
+        add(&set, waker.fd().as_fd())?;
         for fd in ports.iter().filter_map(|port| port.pollable()) {
             add(&set, fd)?;
         }
@@ -57,7 +57,7 @@ impl Waiting {
         let limit_ns = if unsent { UNSENT_NS } else { SLEEP_MAX_NS };
         let ns = until_ns.saturating_sub(now_ns).min(limit_ns);
         match self {
-            Self::Few => wait_for_few(ports, waker.as_fd(), ns),
+            Self::Few => wait_for_few(ports, waker.fd().as_fd(), ns),
             Self::Crowd(set) => {
                 let polled = ports.iter().any(|port| port.pollable().is_none() && !port.name().is_empty());
                 wait(&mut [PollFd::new(set, PollFlags::IN)], if polled { ns.min(POLLED_PORT_NS) } else { ns });

@@ -8,25 +8,18 @@
 //! ```
 //! Each side puts its word in place before it looks at the other's, so one of them sees the other.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-
-use rustix::event::{EventfdFlags, eventfd};
-
-use crate::block::Services;
+use crate::sync::{AtomicBool, EventFd, Ordering, fence};
 
 /// Wakes one worker.
 pub struct Waker {
     sleeping: AtomicBool,
-    wake: OwnedFd,
+    fd: EventFd,
 }
 
 impl Waker {
     /// For a worker that is yet to start.
     pub fn new() -> std::io::Result<Self> {
-        let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { sleeping: AtomicBool::new(false), wake })
+        Ok(Self { sleeping: AtomicBool::new(false), fd: EventFd::new()? })
     }
 
     /// Sees to it that the worker looks for what has just been put in place: one fence and one load while it is awake.
@@ -41,68 +34,24 @@ impl Waker {
     #[cold]
     fn rouse(&self) {
         if self.sleeping.swap(false, Ordering::AcqRel) {
-            // A full counter means that it is being woken already.
-            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+            self.fd.raise();
         }
     }
 
     /// The worker is about to sleep, and looks once more after this.
-    pub(super) fn announce(&self) {
+    pub(crate) fn announce(&self) {
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
+    /// Readable when the worker is to wake up.
+    pub(crate) fn fd(&self) -> &EventFd {
+        &self.fd
+    }
+
     /// The worker is awake, and forgets that it was woken.
-    pub(super) fn awake(&self) {
+    pub(crate) fn awake(&self) {
         self.sleeping.store(false, Ordering::Relaxed);
-        let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
-    }
-}
-
-impl AsFd for Waker {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
-    }
-}
-
-/// The wakers of all workers, by number; found among a block's [`Services`].
-pub struct Wakers(Vec<Arc<Waker>>);
-
-impl Wakers {
-    /// For so many workers.
-    pub fn new(workers: usize) -> std::io::Result<Self> {
-        Ok(Self((0..workers).map(|_| Waker::new().map(Arc::new)).collect::<Result<_, _>>()?))
-    }
-
-    /// By worker.
-    pub fn iter(&self) -> std::slice::Iter<'_, Arc<Waker>> {
-        self.0.iter()
-    }
-
-    /// That of the worker which a block is built for.
-    pub(crate) fn among(services: &Services) -> Option<Arc<Waker>> {
-        services.find::<Self>()?.0.get(services.worker).cloned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn is_written(waker: &Waker) -> bool {
-        let mut set = [rustix::event::PollFd::new(waker, rustix::event::PollFlags::IN)];
-        rustix::event::poll(&mut set, Some(&rustix::event::Timespec::default())).unwrap() == 1
-    }
-
-    #[test]
-    fn only_a_worker_that_sleeps_is_woken_and_only_once() {
-        let waker = Waker::new().unwrap();
-        waker.wake();
-        assert!(!is_written(&waker));
-        waker.announce();
-        waker.wake();
-        assert!(is_written(&waker) && !waker.sleeping.load(Ordering::Relaxed));
-        waker.awake();
-        assert!(!is_written(&waker));
+        self.fd.lower();
     }
 }
