@@ -139,23 +139,26 @@ impl Host {
         let mut context = HostContext { stack, env };
         for _ in 0..ROUNDS_MAX {
             tell_events(&mut context, workloads);
-            let due = next_due(context.stack, workloads)?;
+            let stack_due = context.stack.poll_timeout();
+            let due = earlier(stack_due, workloads)?;
             if due > now {
                 return Some(due);
             }
-            context.stack.on_timeout(context.env);
+            if stack_due.is_some_and(|due| due <= now) {
+                context.stack.on_timeout(context.env);
+            }
             for running in workloads.iter_mut().filter(|running| running.due.is_some_and(|due| due <= now)) {
                 running.call(|workload| workload.on_timeout(&mut context));
             }
         }
         // What is still due has had its rounds; it must wait for time to pass.
-        next_due(context.stack, workloads).map(|due| due.max(now + Duration::from_nanos(1)))
+        earlier(context.stack.poll_timeout(), workloads).map(|due| due.max(now + Duration::from_nanos(1)))
     }
 }
 
-fn next_due(stack: &Stack<SimBuffer>, workloads: &[Running]) -> Option<Instant> {
-    let own = workloads.iter().filter_map(|running| running.due).min();
-    [stack.poll_timeout(), own].into_iter().flatten().min()
+/// The first of the stack's deadline and the workloads'.
+fn earlier(stack_due: Option<Instant>, workloads: &[Running]) -> Option<Instant> {
+    workloads.iter().filter_map(|running| running.due).chain(stack_due).min()
 }
 
 fn tell_events(context: &mut HostContext<'_, '_>, workloads: &mut [Running]) {

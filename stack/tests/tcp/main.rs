@@ -5,6 +5,8 @@
 //! | `script` and its users | frames by etherparse, read by smoltcp | does one segment do what the RFC says |
 //! | `pair` and its users | another stack of ours, over a wire with faults | do bytes arrive, does recovery recover |
 //! | `smoltcp_peer` | smoltcp | does it work with somebody else's TCP |
+//!
+//! A name ends in the section that it shows; `features` has the list, and finds what nothing shows.
 
 // Helpers fail a test as asserts do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
@@ -15,6 +17,7 @@ mod script;
 mod acceptability;
 mod buffers;
 mod extension;
+mod features;
 mod handshake;
 mod mtu_search;
 mod receiving;
