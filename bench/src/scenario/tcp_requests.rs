@@ -238,7 +238,8 @@ fn our_client(session: &Session<'_>, client: &Namespace, kind: Kind, connections
         (GENERATOR_CPU.to_string(), connections.to_string(), session.options.secs.to_string());
     let mode = if kind == Kind::Rr { "--rr" } else { "--crr" };
     let program = client.program(&session.options.binaries.tailwater);
-    let program = program.args(["perf", "-c", "10.1.0.1", "-p", "7777", "-i", "c0", "--cores", &cores, "--idle", "spin"]);
+    let program =
+        program.args(["perf", "-c", "10.1.0.1", "-p", "7777", "-i", "c0", "--cores", &cores, "--idle", "spin"]);
     let size = SIZE.to_string();
     program.args([mode, &size, "--peer", "echo", "-P", &connections, "-t", &secs, "--interval", "0", "-J"])
 }
