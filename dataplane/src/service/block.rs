@@ -9,6 +9,7 @@ use tailwater_stack::wire::{arp, ethernet, icmpv6, ipv6, protocol};
 use tailwater_stack::{Event, Instant, InterfaceId, Route, Stack, Verdict};
 
 use super::around::Around;
+use super::boot_secret;
 use super::census::CensusPage;
 use super::entropy::Entropy;
 use super::env::{DrainEnv, WorkerEnv};
@@ -123,7 +124,7 @@ impl<S: Service> StackBlock<S> {
         }
         let shared = Surroundings::of(services).and_then(|around| around.shared.clone());
         let mut entropy = Entropy::new();
-        let mut stack = Stack::new(config, entropy.next());
+        let mut stack = Stack::new(config, boot_secret::seed(&mut entropy));
         for interface in interfaces {
             stack.add_interface(interface);
         }

@@ -44,6 +44,7 @@
 
 mod around;
 mod block;
+mod boot_secret;
 mod census;
 mod claim;
 mod entropy;

@@ -115,9 +115,12 @@ impl<B: Buffer> Tcb<B> {
             report.on_advance(self.rcv_nxt);
         }
         let len = self.rcv_nxt.since(before);
-        self.on_in_order(len, cx.now);
-        // RFC 5681 §4.2: at once when a gap is filled, all or in part.
-        self.ack_now |= filled_gap || self.peer_finished;
+        // In TIME-WAIT the FIN has been acknowledged already.
+        if !matches!(self.state, State::TimeWait | State::Closed) {
+            self.on_in_order(len, cx.now);
+            // RFC 5681 §4.2: at once when a gap is filled, all or in part.
+            self.ack_now |= filled_gap || self.peer_finished;
+        }
         cx.stack.tcp.counters.bytes_in += u64::from(len);
         Verdict::Held
     }
