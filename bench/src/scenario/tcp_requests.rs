@@ -206,7 +206,7 @@ fn turn(session: &mut Session<'_>, contender: &Contender, run: u32) -> Result<()
         interrupt::check()?;
         let found = if ours { ours_found(&found)? } else { serde_json::from_str(found.trim())? };
         // Our client takes a while to start, in which nothing happens.
-        let share = if ours { elapsed.as_secs_f64() / secs } else { 1.0 };
+        let share = if ours { elapsed.as_secs_f64() / secs.ceil() } else { 1.0 };
         let server = (after[0].busy_since(before[0]) * share).max(0.001);
         let client = after[1].busy_since(before[1]) * share;
         let values = [
@@ -235,7 +235,7 @@ fn turn(session: &mut Session<'_>, contender: &Contender, run: u32) -> Result<()
 
 fn our_client(session: &Session<'_>, client: &Namespace, kind: Kind, connections: usize) -> Program {
     let (cores, connections, secs) =
-        (GENERATOR_CPU.to_string(), connections.to_string(), session.options.secs.to_string());
+        (GENERATOR_CPU.to_string(), connections.to_string(), session.options.secs.ceil().to_string());
     let mode = if kind == Kind::Rr { "--rr" } else { "--crr" };
     let program = client.program(&session.options.binaries.tailwater);
     let program =
