@@ -122,7 +122,11 @@ fn every_long_running_command_serves_metrics() {
         ["echo --udp -i d0 --listen 10.1.0.1:7 --idle sleep".to_owned(), format!("capture -i d0 -w {}", file.display())]
     {
         let process = folder.start(lab.dut(), &format!("{words} -j --metrics {ADDRESS}"));
-        assert!(sum(&scrape(lab.dut()), "uptime_seconds") > 0.0, "{words}");
+        let page = scrape(lab.dut());
+        let commands: Vec<_> = page.keys().filter(|(name, _)| name == "tailwater_process_info").collect();
+        let command = words.split(' ').next().unwrap();
+        assert!(format!("{commands:?}").contains(&format!("{command:?}")), "{words}: {commands:?}");
+        assert!(sum(&page, "frames") > 0.0, "{words}: {page:?}");
         summary(process);
     }
     let _ = std::fs::remove_file(file);
