@@ -95,6 +95,9 @@ pub(crate) struct Common {
     /// Do not try huge pages for packet memory
     #[arg(long)]
     pub(crate) no_huge_pages: bool,
+    /// Hand TCP segments to the kernel one by one, even where it copies and could cut a larger packet (GSO)
+    #[arg(long)]
+    pub(crate) no_gso: bool,
     /// Let kernel threads on the workers' cores do the receive work (threaded NAPI) while we run
     #[arg(long)]
     pub(crate) napi_thread: bool,
@@ -165,6 +168,7 @@ impl Common {
             ring_size: self.ring_size.unwrap_or(grouping::ring_size(interfaces_max)),
             frames: self.frames,
             huge_pages: !self.no_huge_pages,
+            segmentation: !self.no_gso,
             ..RuntimeConfig::default()
         })
     }

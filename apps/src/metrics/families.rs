@@ -46,6 +46,7 @@ const PORT_HELP: &[(&str, &str)] = &[
     ("tx_packets", "Packets put into the transmit ring"),
     ("tx_bytes", "Bytes put into the transmit ring"),
     ("tx_kicks", "System calls to make the kernel transmit"),
+    ("tx_trains", "Calls that gave the kernel several TCP segments as one packet to cut"),
     ("rx_kicks", "System calls to make the kernel receive"),
     ("tx_refused", "Transmit calls that the kernel refused for now"),
     ("refill_starved", "Turns that found no free frame to receive into"),

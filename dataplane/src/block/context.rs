@@ -44,6 +44,13 @@ impl Context<'_> {
         self.pool.release(frame);
     }
 
+    /// The packet to be changed anywhere, not only in its headers: of one that the stack keeps for retransmission, a copy.
+    /// `None` (discarded as [`DropReason::NoFrame`]) when no frame is free for that.
+    #[inline]
+    pub fn unshare(&mut self, frame: Frame) -> Option<Frame> {
+        self.pool.unshare(frame).map_err(|frame| self.discard(frame, DropReason::NoFrame)).ok()
+    }
+
     /// Ends a packet that reached its destination inside the block.
     #[inline]
     pub fn deliver(&mut self, frame: Frame) {

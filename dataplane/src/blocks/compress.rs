@@ -150,12 +150,13 @@ fn write_header(frame: &mut Frame, at: usize, form: Form, flow_bits: u16, [conte
 impl Block for Compress {
     fn process(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
         self.outlet.refresh();
-        for mut frame in batch.drain() {
+        for frame in batch.drain() {
             if !self.outlet.takes(&frame) {
                 self.counted.passed += 1;
                 context.emit(OUT, frame);
                 continue;
             }
+            let Some(mut frame) = context.unshare(frame) else { continue };
             match self.wrap(&mut frame) {
                 Ok(()) => context.emit(OUT, frame),
                 Err(reason) => {

@@ -104,12 +104,13 @@ fn sealer(arguments: &Arguments) -> Result<Sealer, ParameterError> {
 impl Block for Encrypt {
     fn process(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
         self.outlet.refresh();
-        for mut frame in batch.drain() {
+        for frame in batch.drain() {
             if !self.outlet.takes(&frame) {
                 self.carried.counted.passed += 1;
                 context.emit(OUT, frame);
                 continue;
             }
+            let Some(mut frame) = context.unshare(frame) else { continue };
             match self.seal(&mut frame) {
                 Ok(()) => {
                     self.carried.counted.sealed += 1;

@@ -132,6 +132,8 @@ impl Impair {
         }
         let copy = if self.carried.random.chance(self.settings.duplicate) { context.duplicate(&frame) } else { None };
         if self.carried.random.chance(self.settings.corrupt) && !frame.is_empty() {
+            let Some(own) = context.unshare(frame) else { return };
+            frame = own;
             self.carried.counted.corrupted += 1;
             flip_bit(frame.bytes_mut(), &mut self.carried.random);
         }

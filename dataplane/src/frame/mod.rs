@@ -228,42 +228,41 @@ impl Frame {
         }
         let mut left = len - self.len();
         let mut link = self.next_chunk();
-        while let Some(mut chunk) = link {
-            // SAFETY: chunks of the chain are owned by this frame, reached through `&mut self`.
-            #[allow(unsafe_code)]
-            let header = unsafe { chunk.as_mut() };
-            if left <= header.len as usize {
-                header.len = left as u16;
+        while let Some(chunk) = link {
+            let part = self.part(chunk);
+            if left <= part.len {
+                // SAFETY: chunks of the chain are owned by this frame, reached through `&mut self`.
+                #[allow(unsafe_code)]
+                unsafe {
+                    (*chunk.as_ptr()).len = left as u16;
+                }
                 self.cut_chain_behind(chunk);
                 break;
             }
-            left -= header.len as usize;
-            link = self.sibling(header.next);
+            left -= part.len;
+            link = part.next;
         }
         self.header_mut().total_len = len as u32;
     }
 
     /// Ends the chain after the chunk `last` of it; the chunks behind go home.
-    fn cut_chain_behind(&mut self, mut last: NonNull<ChunkHeader>) {
+    fn cut_chain_behind(&mut self, last: NonNull<ChunkHeader>) {
         if !self.is_chained() {
             return;
         }
+        let mut link = self.part(last).next;
         // SAFETY: `last` is a chunk of this frame's chain.
         #[allow(unsafe_code)]
-        let mut link = unsafe { self.sibling(std::mem::take(&mut last.as_mut().next)) };
+        unsafe {
+            (*last.as_ptr()).next = 0;
+        }
         while let Some(chunk) = link {
-            // SAFETY: as above; head and len were in bounds when `append` stored them. The new frame takes the chunk
-            // over, which is no longer part of this one.
-            #[allow(unsafe_code)]
-            let part = unsafe {
-                let header = chunk.as_ref();
-                link = self.sibling(header.next);
-                let data = chunk.cast::<u8>().add(header.head as usize);
-                let flags = self.layout.flags() & !CHAINED;
-                Frame { data, layout: Layout::new(header.head.into(), header.len.into(), flags) }
-            };
-            Region::adopt(&part, false);
-            std::mem::forget(part);
+            let part = self.part(chunk);
+            link = part.next;
+            let flags = self.layout.flags() & !CHAINED;
+            let cut = Frame { data: part.data, layout: Layout::new(part.head, part.len, flags) };
+            Region::adopt(&cut, false);
+            std::mem::forget(cut);
         }
     }
 
@@ -300,18 +299,17 @@ impl Frame {
         }
         let mut skip = (offset + done).saturating_sub(first);
         let mut link = self.next_chunk();
-        while let Some(chunk) = link.filter(|_| done < bytes.len()) {
+        // Of a chain that is lent only the headers in front may be written.
+        let shared = self.is_shared() || self.is_lent();
+        while let Some(chunk) = link.filter(|_| done < bytes.len() && !shared) {
+            let part = self.part(chunk);
             // SAFETY: chunks of the chain are owned by this frame, reached through `&mut self`; head and len were in
             // bounds when `append` stored them.
             #[allow(unsafe_code)]
-            let (header, out) = unsafe {
-                let header = chunk.as_ref();
-                let start = chunk.cast::<u8>().add(header.head as usize);
-                (header, std::slice::from_raw_parts_mut(start.as_ptr(), header.len as usize))
-            };
-            link = self.sibling(header.next);
-            let out = &mut out[skip.min(header.len as usize)..];
-            skip = skip.saturating_sub(header.len as usize);
+            let out = unsafe { std::slice::from_raw_parts_mut(part.data.as_ptr(), part.len) };
+            link = part.next;
+            let out = &mut out[skip.min(part.len)..];
+            skip = skip.saturating_sub(part.len);
             let n = out.len().min(bytes.len() - done);
             out[..n].copy_from_slice(&bytes[done..done + n]);
             done += n;
@@ -366,22 +364,28 @@ impl Frame {
     }
 
     fn next_chunk(&self) -> Option<NonNull<ChunkHeader>> {
-        if !self.is_chained() {
-            return None;
-        }
-        self.sibling(self.header().next)
+        if self.is_chained() { self.part(self.chunk_start().cast()).next } else { None }
     }
 
-    /// The chunk that lies `next` chunks (signed) from this frame's first one; 0 ends the chain.
-    fn sibling(&self, next: u32) -> Option<NonNull<ChunkHeader>> {
-        let distance = next as i32;
-        if distance == 0 {
-            return None;
-        }
-        // SAFETY: `append` wrote the signed distance, in chunks, from this frame's first chunk to one which it owns.
+    /// The chunks of the chain but the first.
+    fn chunks_behind(&self) -> impl Iterator<Item = NonNull<ChunkHeader>> + '_ {
+        std::iter::successors(self.next_chunk(), |&chunk| self.part(chunk).next)
+    }
+
+    /// What the header of a chunk of this frame's chain says.
+    #[inline]
+    fn part(&self, chunk: NonNull<ChunkHeader>) -> Part {
+        let header = chunk.as_ptr();
+        // SAFETY: the chunk is in this frame's chain; `append` wrote head and length within it, and the signed distance, in
+        // chunks, to one which the frame owns too. Field by field, because the other handle on a shared chunk may hold a
+        // reference to the rest of the header.
         #[allow(unsafe_code)]
-        let chunk = unsafe { self.chunk_start().offset(distance as isize * self.chunk_len() as isize) };
-        Some(chunk.cast())
+        unsafe {
+            let (next, len, head) = ((*header).next as i32 as isize, (*header).len.into(), (*header).head.into());
+            let data = chunk.cast::<u8>().add(head);
+            let next = (next != 0).then(|| chunk.cast::<u8>().offset(next * self.chunk_len() as isize).cast());
+            Part { data, head, len, next }
+        }
     }
 
     /// Appends another frame's packet as further segments. Returns it back, with nothing changed, if the packet would
@@ -392,35 +396,22 @@ impl Frame {
 
     /// As [`append`](Self::append), with another bound.
     pub(crate) fn append_within(&mut self, segments_max: usize, other: Frame) -> Result<(), Frame> {
-        if self.segment_count() + other.segment_count() > segments_max || self.is_shared() || other.is_shared() {
+        let is_bound = |frame: &Self| frame.is_shared() || frame.is_lent() && frame.is_chained();
+        if self.segment_count() + other.segment_count() > segments_max || is_bound(self) || is_bound(&other) {
             return Err(other);
         }
         let total = self.total_len() + other.total_len();
-        let first = self.chunk_start().as_ptr() as isize;
-        let mut tail = self.last_link().unwrap_or(self.chunk_start().cast());
-        let mut part =
-            Some((other.chunk_start().cast::<ChunkHeader>(), other.len() as u16, other.layout.head() as u16));
-        let mut next = other.next_chunk();
-        while let Some((mut chunk, len, head)) = part {
-            let following = next.map(|following| {
-                // SAFETY: `other` owns the chunks of its chain; the link is read before it is overwritten below.
-                #[allow(unsafe_code)]
-                let header = unsafe { following.as_ref() };
-                (following, header.len, header.head, other.sibling(header.next))
-            });
-            let distance = (chunk.as_ptr() as isize - first) / self.chunk_len() as isize;
-            // SAFETY: `chunk` belongs to `other`, which this function takes over; `tail` to this frame's chain.
-            #[allow(unsafe_code)]
-            unsafe {
-                let header = chunk.as_mut();
-                (header.next, header.len, header.head) = (0, len, head);
-                tail.as_mut().next = distance as i32 as u32;
-            }
-            tail = chunk;
-            (part, next) = match following {
-                Some((chunk, len, head, next)) => (Some((chunk, len, head)), next),
-                None => (None, None),
-            };
+        let last = self.last_chunk();
+        let first_of_other = other.chunk_start().cast::<ChunkHeader>();
+        let distance = (first_of_other.as_ptr() as isize - last.as_ptr() as isize) / self.chunk_len() as isize;
+        let behind = other.next_chunk().map_or(0, |_| other.header().next);
+        // SAFETY: `last` belongs to this frame's chain, the other chunk to `other`, which this function takes over.
+        #[allow(unsafe_code)]
+        unsafe {
+            let header = first_of_other.as_ptr();
+            ((*header).len, (*header).head) = (other.len() as u16, other.layout.head() as u16);
+            (*header).next = behind;
+            (*last.as_ptr()).next = distance as i32 as u32;
         }
         std::mem::forget(other);
         self.layout.set_flags(self.layout.flags() | CHAINED);
@@ -428,17 +419,8 @@ impl Frame {
         Ok(())
     }
 
-    fn last_link(&self) -> Option<NonNull<ChunkHeader>> {
-        let mut last = None;
-        let mut link = self.next_chunk();
-        while let Some(chunk) = link {
-            last = Some(chunk);
-            // SAFETY: chunks of the chain are owned by this frame.
-            #[allow(unsafe_code)]
-            let next = unsafe { chunk.as_ref().next };
-            link = self.sibling(next);
-        }
-        last
+    fn last_chunk(&self) -> NonNull<ChunkHeader> {
+        self.chunks_behind().last().unwrap_or(self.chunk_start().cast())
     }
 
     pub(crate) fn segment_count(&self) -> usize {
@@ -454,11 +436,9 @@ impl Frame {
         if self.is_chained() {
             let mut link = self.next_chunk();
             while let Some(chunk) = link {
-                // SAFETY: chunks of the chain are owned by this frame.
-                #[allow(unsafe_code)]
-                let header = unsafe { chunk.as_ref() };
-                link = self.sibling(header.next);
-                f(offset(chunk.cast()) + u64::from(header.head), u32::from(header.len));
+                let part = self.part(chunk);
+                link = part.next;
+                f(offset(part.data), part.len as u32);
             }
         }
         std::mem::forget(self);
@@ -470,10 +450,8 @@ impl Frame {
         let mut link = self.next_chunk();
         f(index(self.chunk_start()));
         while let Some(chunk) = link {
-            // SAFETY: chunks of the chain are owned by this frame; the link is read before `f` may reuse the chunk.
-            #[allow(unsafe_code)]
-            let next = unsafe { chunk.as_ref().next };
-            link = self.sibling(next);
+            // The link is read before `f` may reuse the chunk.
+            link = self.part(chunk).next;
             f(index(chunk.cast()));
         }
     }
@@ -511,6 +489,14 @@ impl std::fmt::Debug for Frame {
     }
 }
 
+/// One chunk of a chain.
+struct Part {
+    data: NonNull<u8>,
+    head: usize,
+    len: usize,
+    next: Option<NonNull<ChunkHeader>>,
+}
+
 /// Iterator over the segments of a packet.
 pub struct Segments<'a> {
     first: Option<&'a [u8]>,
@@ -525,16 +511,12 @@ impl<'a> Iterator for Segments<'a> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
-        let chunk = self.next?;
+        let part = self.frame.part(self.next?);
         // SAFETY: the chain's chunks belong to `frame`, which is borrowed for 'a; head and len were in bounds when
         // `append` stored them.
         #[allow(unsafe_code)]
-        let (header, bytes) = unsafe {
-            let header = chunk.as_ref();
-            let start = chunk.cast::<u8>().add(header.head as usize);
-            (header, std::slice::from_raw_parts(start.as_ptr(), header.len as usize))
-        };
-        self.next = self.frame.sibling(header.next);
+        let bytes = unsafe { std::slice::from_raw_parts(part.data.as_ptr(), part.len) };
+        self.next = part.next;
         Some(bytes)
     }
 }

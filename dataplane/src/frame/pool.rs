@@ -113,10 +113,25 @@ impl Pool {
         }
     }
 
-    /// A second handle on a frame's packet, to be sent while `kept` stays. `None` if there is one already, or the packet
-    /// is in several chunks. While both live, only what is in front of the packet can be written, through the second.
+    /// A second handle on a frame's packet, to be sent while `kept` stays. `None` if there is one already, or no frame for
+    /// the headers of a packet in several chunks. While both live, only what is in front of the packet can be written,
+    /// through the second.
     pub fn share(&mut self, kept: &mut Frame) -> Option<Frame> {
-        kept.lend(&self.region)
+        kept.lend(self)
+    }
+
+    /// The packet to be changed anywhere: a copy, if another handle holds its payload. Gives it back when frames run out.
+    pub fn unshare(&mut self, frame: Frame) -> Result<Frame, Frame> {
+        if !frame.is_lent() {
+            return Ok(frame);
+        }
+        match self.duplicate(&frame) {
+            Some(copy) => {
+                self.release(frame);
+                Ok(copy)
+            }
+            None => Err(frame),
+        }
     }
 
     /// Gives ownership of a chunk to the pool; or one of two handles on it up.

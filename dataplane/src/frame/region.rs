@@ -99,7 +99,7 @@ pub(crate) struct Magazine {
 /// Our words at the start of a chunk. Only meaningful while the chunk is owned by a frame.
 #[repr(C)]
 pub(crate) struct ChunkHeader {
-    /// Signed distance, in chunks, from the packet's first chunk to that of the next segment; 0 ends the chain.
+    /// Signed distance, in chunks, from this chunk to that of the next segment; 0 ends the chain.
     pub(crate) next: u32,
     /// Bytes of this segment (kept here for every segment but the first).
     pub(crate) len: u16,

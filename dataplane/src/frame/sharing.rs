@@ -10,13 +10,19 @@
 //! last frees the chunk. Wherever a chunk would become free, [`Region::retire`] is asked first; a region in which nothing
 //! was ever shared, a forwarder's, answers without looking at the chunk.
 //!
-//! Only packets in one chunk are shared: a chain's lengths lie in the chunk's header, which both handles would write.
+//! The lent handle on a packet in several chunks starts with a chunk of its own, which takes the headers; all others are
+//! shared and read-only:
+//!
+//! ```text
+//!  kept:        | payload | --> | payload | --> | payload |       its chunks' links lead from chunk to chunk, so that
+//!  lent: |HHHH| ----^                                             they are good for both
+//! ```
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::layout::SHARED;
-use super::{Frame, Region, region};
+use super::layout::{CHAINED, LENT, SHARED};
+use super::{ChunkHeader, Frame, Pool, Region, region};
 
 /// Lies behind [`ChunkHeader`](super::ChunkHeader), and is only ever touched as atomics, by either handle.
 #[repr(C)]
@@ -49,10 +55,21 @@ impl Frame {
         }
     }
 
-    /// Whether another handle is on the chunk.
+    /// Whether another handle is on the chunk, or any of the chunks.
     #[inline]
     pub(crate) fn is_shared(&self) -> bool {
-        self.layout.flags() & SHARED != 0 && self.sharing().further.load(Ordering::Acquire) > 0
+        self.layout.flags() & SHARED != 0 && self.has_further_handle()
+    }
+
+    fn has_further_handle(&self) -> bool {
+        let is_shared = |chunk: NonNull<u8>| {
+            // SAFETY: a chunk of this frame; the region outlives its frames.
+            #[allow(unsafe_code)]
+            let sharing = unsafe { sharing(chunk) };
+            sharing.further.load(Ordering::Acquire) > 0
+        };
+        // Those of a chain may come home one by one.
+        is_shared(self.chunk_start()) || self.chunks_behind().any(|chunk| is_shared(chunk.cast()))
     }
 
     /// Bytes at the front that may be written.
@@ -78,25 +95,62 @@ impl Frame {
         if self.layout.flags() & SHARED != 0 && kept() { 0 } else { headroom }
     }
 
-    fn is_lent(&self) -> bool {
-        self.layout.flags() & super::layout::LENT != 0
+    /// Whether this is the handle that is sent, while another is kept by who made the packet.
+    #[inline]
+    pub(crate) fn is_lent(&self) -> bool {
+        self.layout.flags() & LENT != 0
     }
 
-    /// A second handle, to be sent while this one stays. `None` if there is one already, or the packet is in several
-    /// chunks.
-    pub(super) fn lend(&mut self, region: &Region) -> Option<Self> {
-        if self.is_chained() || self.is_shared() {
+    /// A second handle, to be sent while this one stays. `None` if there is one already, or no chunk for its headers where
+    /// the packet is in several.
+    pub(super) fn lend(&mut self, pool: &mut Pool) -> Option<Self> {
+        if self.is_shared() {
             return None;
         }
-        region.note_sharing();
+        let front = if self.is_chained() { Some(pool.allocate()?) } else { None };
+        pool.region().note_sharing();
+        let flags = self.layout.flags() & !LENT;
+        let lent = match front {
+            Some(front) => self.lend_chain(front),
+            None => self.lend_chunk(flags)?,
+        };
+        self.layout.set_flags(flags | SHARED);
+        Some(lent)
+    }
+
+    fn lend_chunk(&self, flags: u8) -> Option<Self> {
         let head = u16::try_from(self.layout.head()).ok()?;
         self.sharing().read_only_from.store(head, Ordering::Relaxed);
         self.sharing().further.store(1, Ordering::Release);
-        let flags = self.layout.flags() & !super::layout::LENT;
-        self.layout.set_flags(flags | SHARED);
         let mut lent = Self { data: self.data, layout: self.layout };
-        lent.layout.set_flags(flags | SHARED | super::layout::LENT);
+        lent.layout.set_flags(flags | SHARED | LENT);
         Some(lent)
+    }
+
+    /// `front` with this packet's chunks behind it.
+    fn lend_chain(&mut self, mut front: Frame) -> Self {
+        let first = self.chunk_start().cast::<ChunkHeader>();
+        let (head, len, total) = (self.layout.head(), self.len(), self.total_len());
+        // SAFETY: this frame's first chunk; its head and length lie in the layout, and here for the other handle.
+        #[allow(unsafe_code)]
+        unsafe {
+            ((*first.as_ptr()).len, (*first.as_ptr()).head) = (len as u16, head as u16);
+        }
+        for chunk in std::iter::once(first).chain(self.chunks_behind()) {
+            // SAFETY: a chunk of this frame's chain.
+            #[allow(unsafe_code)]
+            let sharing = unsafe { sharing(chunk.cast()) };
+            sharing.read_only_from.store(0, Ordering::Relaxed);
+            sharing.further.store(1, Ordering::Release);
+        }
+        let distance = (first.as_ptr() as isize - front.chunk_start().as_ptr() as isize) / self.chunk_len() as isize;
+        let total = front.len() + total;
+        let header = front.header_mut();
+        (header.next, header.total_len) = (distance as i32 as u32, total as u32);
+        front.layout.set_port(self.port());
+        front.mark_like(self);
+        front.layout.set_flags(front.layout.flags() | CHAINED | LENT);
+        front
     }
 }
 
@@ -181,11 +235,48 @@ mod tests {
     }
 
     #[test]
-    fn chains_are_not_shared() {
+    fn a_chain_is_lent_behind_headers_of_its_own_and_goes_home_whichever_handle_goes_first() {
+        for kept_goes_first in [false, true] {
+            let (region, mut pool) = pool();
+            let text: Vec<u8> = (0..5_000u32).map(|n| n as u8).collect();
+            let mut kept = pool.allocate_copy(&text).unwrap();
+            let chunks = kept.segment_count();
+            let mut lent = pool.share(&mut kept).unwrap();
+            assert!(pool.share(&mut kept).is_none(), "two handles, not three");
+            lent.prepend(54).unwrap();
+            lent.bytes_mut().fill(7);
+            let whole = |frame: &Frame| frame.segments().collect::<Vec<_>>().concat();
+            assert_eq!((lent.total_len(), lent.segment_count(), lent.len()), (5_054, chunks + 1, 54));
+            assert_eq!((&whole(&lent)[..54], &whole(&lent)[54..]), (&[7; 54][..], &text[..]));
+            assert_eq!(lent.write_at(50, &[9; 10]), 4, "the text is the other handle's");
+            assert!(kept.bytes_mut().is_empty() && kept.write_at(3_000, b"x") == 0);
+            let more = pool.allocate_copy(b"more").unwrap();
+            let more = lent.append(more).unwrap_err();
+            let more = kept.append(more).unwrap_err();
+            pool.release(more);
+            kept.trim_front(100).unwrap();
+            assert_eq!((kept.total_len(), &whole(&kept)[..]), (4_900, &text[100..]));
+            assert_eq!(&whole(&lent)[54..], &text[..], "what is on its way stays whole");
+            if kept_goes_first {
+                pool.release(kept);
+                assert_eq!(&whole(&lent)[54..], &text[..]);
+                pool.release(lent);
+            } else {
+                pool.release(lent);
+                assert!(!kept.is_shared() && pool.share(&mut kept).map(|lent| pool.release(lent)).is_some());
+                pool.release(kept);
+            }
+            home(&region, pool);
+        }
+    }
+
+    #[test]
+    fn a_chain_whose_headers_find_no_chunk_is_not_lent() {
         let (region, mut pool) = pool();
-        let mut long = pool.allocate_copy(&[7; 5_000]).unwrap();
-        assert!(pool.share(&mut long).is_none());
-        pool.release(long);
+        let mut kept = pool.allocate_copy(&[7; 5_000]).unwrap();
+        let others: Vec<Frame> = std::iter::from_fn(|| pool.allocate()).collect();
+        assert!(pool.share(&mut kept).is_none() && !kept.is_shared());
+        others.into_iter().chain([kept]).for_each(|frame| pool.release(frame));
         home(&region, pool);
     }
 }

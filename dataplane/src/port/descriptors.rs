@@ -11,13 +11,13 @@ pub(crate) struct Burst {
     pub(crate) bytes: u64,
 }
 
-/// Moves packets from the front of `batch` into the ring and publishes them, as many as find room.
+/// Moves at most `max` packets from the front of `batch` into the ring and publishes them, as many as find room.
 #[inline]
-pub(crate) fn put_burst(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch) -> Burst {
+pub(crate) fn put_burst(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch, max: usize) -> Burst {
     let mut burst = Burst::default();
-    ring.free(batch.len() as u32);
-    while !batch.is_empty() {
-        let run = put_run(ring, region, batch);
+    ring.free(batch.len().min(max) as u32);
+    while !batch.is_empty() && burst.packets < max {
+        let run = put_run(ring, region, batch, max - burst.packets);
         if run.packets == 0 && !put_other(ring, region, batch, &mut burst) {
             break;
         }
@@ -32,10 +32,10 @@ pub(crate) fn put_burst(ring: &mut Producer<Descriptor>, region: &Region, batch:
 
 /// Writes packets of one segment, up to the first other one, to the end of the ring's memory, or as long as there is room.
 #[inline]
-fn put_run(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch) -> Burst {
+fn put_run(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch, max: usize) -> Burst {
     let mut burst = Burst::default();
     let base = region.base().as_ptr() as u64;
-    for (slot, frame) in ring.room(batch.len() as u32).iter_mut().zip(batch.iter()) {
+    for (slot, frame) in ring.room(batch.len().min(max) as u32).iter_mut().zip(batch.iter()) {
         if frame.is_chained() {
             break;
         }

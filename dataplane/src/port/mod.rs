@@ -13,9 +13,11 @@
 pub mod af_xdp;
 mod descriptors;
 mod error;
+mod gso;
 pub mod memory;
 pub mod packet;
 pub mod pcap;
+mod raw;
 mod vacant;
 
 use std::os::fd::BorrowedFd;
@@ -43,6 +45,8 @@ pub struct Capabilities {
     pub multi_buffer: bool,
     /// Whether socket busy polling drives the device.
     pub busy_poll: bool,
+    /// Whether TCP segments may leave as one packet that the kernel cuts.
+    pub segmentation: bool,
     /// Most packets that the kernel takes from the transmit ring in one system call; 0 where there is no such call.
     pub tx_budget: u32,
 }
@@ -60,6 +64,8 @@ pub struct PortCounters {
     pub tx_bytes: u64,
     /// System calls to make the kernel transmit.
     pub tx_kicks: u64,
+    /// Calls that gave the kernel several TCP segments as one packet to cut; each is also counted in `tx_kicks`.
+    pub tx_trains: u64,
     /// System calls to make the kernel receive (fill ring wake-ups, busy polls).
     pub rx_kicks: u64,
     /// Transmit calls that the kernel refused for now (EAGAIN, ENOBUFS, EBUSY).
@@ -83,6 +89,7 @@ impl PortCounters {
             tx_packets,
             tx_bytes,
             tx_kicks,
+            tx_trains,
             rx_kicks,
             tx_refused,
             refill_starved,
@@ -96,6 +103,7 @@ impl PortCounters {
             (&mut self.tx_packets, tx_packets),
             (&mut self.tx_bytes, tx_bytes),
             (&mut self.tx_kicks, tx_kicks),
+            (&mut self.tx_trains, tx_trains),
             (&mut self.rx_kicks, rx_kicks),
             (&mut self.tx_refused, tx_refused),
             (&mut self.refill_starved, refill_starved),
@@ -115,6 +123,7 @@ impl PortCounters {
             tx_packets,
             tx_bytes,
             tx_kicks,
+            tx_trains,
             rx_kicks,
             tx_refused,
             refill_starved,
@@ -127,6 +136,7 @@ impl PortCounters {
         self.tx_packets += tx_packets;
         self.tx_bytes += tx_bytes;
         self.tx_kicks += tx_kicks;
+        self.tx_trains += tx_trains;
         self.rx_kicks += rx_kicks;
         self.tx_refused += tx_refused;
         self.refill_starved += refill_starved;

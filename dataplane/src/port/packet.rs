@@ -23,6 +23,9 @@
 mod offload;
 mod socket;
 
+#[cfg(test)]
+pub(super) use offload::segments_of;
+
 use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 
@@ -131,6 +134,7 @@ impl PacketPort {
                 queues: 1,
                 multi_buffer: true,
                 busy_poll: false,
+                segmentation: false,
                 tx_budget: slots,
             },
             counters: PortCounters::default(),

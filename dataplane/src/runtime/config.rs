@@ -89,6 +89,8 @@ pub struct RuntimeConfig {
     pub frames_kept: usize,
     /// Whether huge pages are tried.
     pub huge_pages: bool,
+    /// Whether TCP segments that leave together may do so as one packet, where the kernel copies: it then cuts them.
+    pub segmentation: bool,
     /// Whether tagged frames are steered like others.
     pub steer_vlan: bool,
     /// Maps that the interfaces' programs share, where others write to them, too; `None` makes new ones.
@@ -117,6 +119,7 @@ impl Default for RuntimeConfig {
             frames: None,
             frames_kept: 0,
             huge_pages: true,
+            segmentation: true,
             steer_vlan: true,
             shared: None,
         }

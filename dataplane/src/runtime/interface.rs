@@ -146,6 +146,7 @@ impl Interface {
                 ring_size: config.ring_size,
                 fill_target: fill_target(config, region, queues),
                 copy: wanted.copy,
+                segmentation: config.segmentation && config.frames_kept > 0,
             },
         )?;
         let entrances = opened.entrances(&steering)?;
@@ -157,6 +158,9 @@ impl Interface {
             link.mtu_bytes,
             opened.ports.first().map_or(0, |port| port.capabilities().tx_budget),
         );
+        if opened.ports.iter().any(|port| port.capabilities().segmentation) {
+            description.push_str("; the kernel copies, so it cuts what leaves as TCP (GSO)");
+        }
         if !opened.ports.iter().any(|port| port.capabilities().busy_poll) {
             description.push_str("; no busy polling (the driver gives sockets no NAPI id)");
         }

@@ -152,7 +152,12 @@ impl<S: Service> StackBlock<S> {
 
     /// One received frame: through the stack, and to the service what is the service's.
     #[inline]
-    fn ingest(&mut self, interface: InterfaceId, frame: Frame, context: &mut Context<'_>) {
+    fn ingest(&mut self, interface: InterfaceId, mut frame: Frame, context: &mut Context<'_>) {
+        // Straight from another stack, which keeps it and relies on how its chunks are linked.
+        if frame.is_chained() && frame.is_lent() {
+            let Some(own) = context.unshare(frame) else { return };
+            frame = own;
+        }
         let mut io = Io::new(&mut self.stack, context, &mut self.entropy, &self.around);
         let (stack, env) = io.parts();
         match stack.ingest(interface, frame, env) {

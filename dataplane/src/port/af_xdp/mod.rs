@@ -17,6 +17,9 @@
 //! its queues in each turn. It may be asleep while another worker receives, so that one does it, too, each time it has
 //! used a part of them: whoever finds the other at it goes on, nobody waits.
 //!
+//! TCP segments of one connection that leave together take another way where the kernel copies anyway: as one packet, which
+//! it cuts ([`gso`](super::gso)).
+//!
 //! System calls: `sendto` once per turn while the transmit ring asks for it (copy mode always does; up to 512 packets a
 //! call from Linux 6.17 on, 32 before), `recvfrom` when the fill ring asks or when busy polling works, `poll` when idle.
 
@@ -35,8 +38,9 @@ use socket::Socket;
 use tailwater_xdp::RingState;
 
 use super::descriptors::{Burst, put_burst, take_burst};
+use super::gso::{Refusal, Train, TrainSocket};
 use super::{Capabilities, Port, PortCounters, QueueCounters};
-use crate::frame::{Batch, DATA_OFFSET, Pool, Region};
+use crate::frame::{Batch, DATA_OFFSET, Frame, Pool, Region};
 use crate::ledger::Ledger;
 use crate::ring::{Consumer, Descriptor, Producer};
 
@@ -130,6 +134,10 @@ pub struct XdpPort {
     tx_queue: usize,
     /// Descriptors given to the kernel minus those whose completion this worker has seen.
     tx_in_flight: i64,
+    /// Where several TCP segments may leave as one packet.
+    trains: Option<TrainSocket>,
+    /// The ring holds segments of which later ones may be in a train.
+    text_in_ring: bool,
     epoll: Option<OwnedFd>,
     capabilities: Capabilities,
     counters: PortCounters,
@@ -164,21 +172,32 @@ impl Port for XdpPort {
         received
     }
 
-    fn transmit(&mut self, _pool: &mut Pool, batch: &mut Batch) -> usize {
-        let before = self.tx.position();
-        let burst = put_burst(&mut self.tx, &self.region, batch);
-        self.tx_in_flight += i64::from(self.tx.position().wrapping_sub(before));
-        self.counters.tx_packets += burst.packets as u64;
-        self.counters.tx_bytes += burst.bytes;
-        burst.packets
+    fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
+        let is_text = |frame: &Frame| frame.is_lent();
+        if self.trains.is_none() || !batch.iter().any(is_text) {
+            return self.put(batch, usize::MAX);
+        }
+        let mut taken = 0;
+        loop {
+            let frames = batch.iter().as_slice();
+            let train = (0..frames.len()).find_map(|at| Train::couple(&frames[at..]).map(|train| (at, train)));
+            let alone = train.as_ref().map_or(frames.len(), |&(at, _)| at);
+            self.text_in_ring |= frames[..alone].iter().any(is_text);
+            let put = self.put(batch, alone);
+            taken += put;
+            let Some((_, train)) = train.filter(|_| put == alone) else { return taken };
+            match self.send_train(&train, batch.iter().as_slice()) {
+                Ok(()) => batch.drain_front(train.frames).for_each(|frame| pool.release(frame)),
+                Err(Refusal::ForNow) => return taken,
+                // The ring knows what becomes of them.
+                Err(_) => return taken + self.put(batch, usize::MAX),
+            }
+            taken += train.frames;
+        }
     }
 
     fn flush(&mut self, pool: &mut Pool) {
-        let pending = self.tx.pending();
-        if pending > 0 {
-            self.accesses[self.tx_queue].used += pending;
-            self.kick(pending);
-        }
+        self.push_ring();
         for access in &mut self.accesses {
             let Some(mut rings) = access.due() else { continue };
             self.tx_in_flight -= complete(&mut rings, &self.region, pool);
@@ -263,6 +282,53 @@ impl Port for XdpPort {
 }
 
 impl XdpPort {
+    /// Moves at most `max` packets from the front of `batch` into the transmit ring.
+    #[inline]
+    fn put(&mut self, batch: &mut Batch, max: usize) -> usize {
+        let before = self.tx.position();
+        let burst = put_burst(&mut self.tx, &self.region, batch, max);
+        self.tx_in_flight += i64::from(self.tx.position().wrapping_sub(before));
+        self.counters.tx_packets += burst.packets as u64;
+        self.counters.tx_bytes += burst.bytes;
+        burst.packets
+    }
+
+    /// Has the kernel transmit what lies in the ring.
+    #[inline]
+    fn push_ring(&mut self) {
+        let pending = self.tx.pending();
+        if pending > 0 {
+            self.accesses[self.tx_queue].used += pending;
+            self.kick(pending);
+        }
+        self.text_in_ring = false;
+    }
+
+    /// Sends the first frames of `frames` as one packet, behind what lies in the ring.
+    fn send_train(&mut self, train: &Train, frames: &[Frame]) -> Result<(), Refusal> {
+        if self.text_in_ring {
+            self.push_ring();
+        }
+        let Some(socket) = &mut self.trains else { return Err(Refusal::ForGood) };
+        self.counters.tx_kicks += 1;
+        let sent = socket.send(train, frames);
+        match sent {
+            Ok(()) => {
+                self.counters.tx_trains += 1;
+                self.counters.tx_packets += train.frames as u64;
+                let bytes = frames.iter().take(train.frames).map(|frame| frame.total_len() as u64);
+                self.counters.tx_bytes += bytes.sum::<u64>();
+            }
+            Err(Refusal::ForNow) => self.counters.tx_refused += 1,
+            Err(Refusal::Down) => {}
+            Err(Refusal::ForGood) => {
+                tracing::warn!(interface = %self.name, "the kernel takes no segmented packets here: each goes alone");
+                (self.trains, self.capabilities.segmentation) = (None, false);
+            }
+        }
+        sent
+    }
+
     /// Makes the kernel transmit. It takes a bounded number per call and refuses while the device is busy.
     fn kick(&mut self, mut pending: u32) {
         for _ in 0..KICKS_MAX {

@@ -9,6 +9,7 @@ use xsk_rs::config::BindFlags;
 use super::socket::{Copy, Socket};
 use super::{Access, QueueRings, QueueRx, SHARE, XdpPort, epoll_over, rings};
 use crate::frame::Region;
+use crate::port::gso::TrainSocket;
 use crate::port::{Capabilities, PortCounters, PortError, QueueCounters};
 
 /// Largest Ethernet header that we expect in front of the MTU (two VLAN tags), in bytes.
@@ -35,6 +36,8 @@ pub struct OpenConfig {
     pub fill_target: u32,
     /// How to bind; `None` lets the kernel take zero-copy where the driver has it.
     pub copy: Option<Copy>,
+    /// Whether TCP segments may leave as one packet for the kernel to cut, where it copies.
+    pub segmentation: bool,
 }
 
 /// An open interface: an end for each worker, not yet reached by any packet.
@@ -161,6 +164,10 @@ fn worker_end(
     let tx_queue = (worker % config.queues) as usize;
     let tx_socket = Arc::clone(&sockets[tx_queue][worker as usize]);
     let tx = rings::tx(tx_socket.fd(), config.ring_size).map_err(failed("mapping a transmit ring"))?;
+    let trains = (config.segmentation && copy == Copy::Copy)
+        .then(|| TrainSocket::open(config.ifindex))
+        .transpose()
+        .map_err(failed("opening a socket for segmented packets"))?;
     let capabilities = Capabilities {
         backend: "af_xdp",
         mode: match copy {
@@ -172,6 +179,7 @@ fn worker_end(
         queues: config.queues,
         multi_buffer,
         busy_poll: tx_socket.busy_poll,
+        segmentation: trains.is_some(),
         tx_budget: tx_socket.tx_budget,
     };
     Ok(XdpPort {
@@ -186,6 +194,8 @@ fn worker_end(
         accesses,
         tx_queue,
         tx_in_flight: 0,
+        trains,
+        text_in_ring: false,
         capabilities,
         counters: PortCounters::default(),
     })

@@ -48,17 +48,6 @@ pub(super) fn xdp_option<T: Copy>(fd: BorrowedFd<'_>, option: libc::c_int) -> io
     }
 }
 
-/// Sets an integer socket option.
-pub(super) fn set_option(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: i32) -> io::Result<()> {
-    // SAFETY: passes a live integer and its size.
-    #[allow(unsafe_code)]
-    let result = unsafe {
-        let value = &raw const value;
-        libc::setsockopt(fd.as_raw_fd(), level, option, value.cast(), size_of::<i32>() as libc::socklen_t)
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// The four ring offsets of a socket.
 pub(super) fn offsets(fd: BorrowedFd<'_>) -> io::Result<libc::xdp_mmap_offsets> {
     xdp_option(fd, libc::XDP_MMAP_OFFSETS)

@@ -12,7 +12,7 @@ use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig}
 
 use super::rings;
 use crate::frame::Region;
-use crate::port::PortError;
+use crate::port::{PortError, raw};
 
 /// `XDP_MAX_TX_SKB_BUDGET` (Linux 6.17): descriptors that one system call may transmit in copy mode.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
@@ -129,9 +129,8 @@ impl Socket {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        let borrowed = std::os::fd::AsFd::as_fd(&fd);
-        rings::set_option(borrowed, libc::SOL_XDP, libc::XDP_RX_RING, ring_size as i32).map_err(refused)?;
-        rings::set_option(borrowed, libc::SOL_XDP, libc::XDP_TX_RING, ring_size as i32).map_err(refused)?;
+        raw::set(&fd, libc::SOL_XDP, libc::XDP_RX_RING, &ring_size).map_err(refused)?;
+        raw::set(&fd, libc::SOL_XDP, libc::XDP_TX_RING, &ring_size).map_err(refused)?;
         let address = libc::sockaddr_xdp {
             sxdp_family: libc::AF_XDP as u16,
             sxdp_flags: libc::XDP_SHARED_UMEM,
@@ -157,15 +156,15 @@ impl Socket {
         let fd = self.fd();
         // The kernel takes no budget beyond the ring's size.
         let wanted = TX_BUDGET.min(ring_size as i32);
-        let budget = rings::set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, wanted).is_ok();
-        if let Err(error) = rings::set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER_BYTES) {
+        let budget = raw::set(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &wanted).is_ok();
+        if let Err(error) = raw::set(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER_BYTES) {
             tracing::warn!(%error, "send buffer stays small: fewer packets in flight");
         }
-        let napi_id: i32 = napi_id(fd).unwrap_or(0);
+        let napi_id: i32 = raw::get(fd, libc::SOL_SOCKET, libc::SO_INCOMING_NAPI_ID, 0).unwrap_or(0);
         let busy_poll = napi_id > 0
-            && rings::set_option(fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, 1).is_ok()
-            && rings::set_option(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, BUSY_POLL_US).is_ok()
-            && rings::set_option(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, BUSY_POLL_BUDGET).is_ok();
+            && raw::set(fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, &1).is_ok()
+            && raw::set(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, &BUSY_POLL_US).is_ok()
+            && raw::set(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, &BUSY_POLL_BUDGET).is_ok();
         self.tx_budget = if budget { wanted as u32 } else { TX_BUDGET_DEFAULT };
         self.busy_poll = busy_poll;
         self
@@ -182,16 +181,4 @@ impl Socket {
     pub(super) fn statistics(&self) -> Option<libc::xdp_statistics> {
         rings::xdp_option(self.fd(), libc::XDP_STATISTICS).ok()
     }
-}
-
-fn napi_id(fd: BorrowedFd<'_>) -> io::Result<i32> {
-    let mut value = 0i32;
-    let mut len = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most four bytes into `value`.
-    #[allow(unsafe_code)]
-    let result = unsafe {
-        let value = (&raw mut value).cast();
-        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_INCOMING_NAPI_ID, value, &mut len)
-    };
-    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }

@@ -186,6 +186,18 @@ impl Layout {
     }
 }
 
+/// What the words make of a packet: the segments.
+#[cfg(test)]
+pub(in crate::port) fn segments_of(words: &[u8; OFFLOAD_LEN], packet: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let cut = Offload::parse(words).segments(packet, &mut Vec::new(), |segment| {
+        all.push(segment.to_vec());
+        Ok(())
+    });
+    assert_eq!(cut, Ok(()));
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -206,22 +218,10 @@ mod tests {
         packet
     }
 
-    fn cut(offload: Offload, packet: &[u8]) -> Vec<Vec<u8>> {
-        let mut all = Vec::new();
-        offload
-            .segments(packet, &mut Vec::new(), |segment| {
-                all.push(segment.to_vec());
-                Ok(())
-            })
-            .unwrap();
-        all
-    }
-
     #[test]
     fn tcp_segments_carry_on_numbers_and_keep_flags_where_they_belong() {
         let payload: Vec<u8> = (0..250).collect();
-        let offload = Offload::parse(&words(1, GSO_TCP4 | GSO_ECN, 100, 34, 16));
-        let segments = cut(offload, &tcp4(&payload));
+        let segments = segments_of(&words(1, GSO_TCP4 | GSO_ECN, 100, 34, 16), &tcp4(&payload));
         let sequences: Vec<u32> =
             segments.iter().map(|s| u32::from_be_bytes(*s[38..].first_chunk().unwrap())).collect();
         assert_eq!(sequences, [1000, 1100, 1200]);
@@ -244,7 +244,7 @@ mod tests {
         packet.extend([[0xfd; 16], [0xfe; 16]].concat());
         packet.extend([0, 80, 0, 81, 0, 0, 0, 0]);
         packet.extend([5; 250]);
-        let segments = cut(Offload::parse(&words(1, GSO_UDP, 100, 58, 6)), &packet);
+        let segments = segments_of(&words(1, GSO_UDP, 100, 58, 6), &packet);
         assert_eq!(segments.iter().map(|s| be16(s, 62).unwrap()).collect::<Vec<_>>(), [108, 108, 58], "UDP length");
         assert_eq!(segments.iter().map(|s| be16(s, 22).unwrap()).collect::<Vec<_>>(), [108, 108, 58], "IPv6 length");
         for segment in &segments {

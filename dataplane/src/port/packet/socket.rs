@@ -10,15 +10,16 @@
 //! Invariant: a slot's bytes are touched only while its status word, read with acquire, says that the slot is ours, and the
 //! word is written last, with release. Slots lie within the mapping: indices are checked, lengths bounded by the slot's.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{tpacket_req, tpacket2_hdr};
 
 use super::offload::OFFLOAD_LEN;
+use crate::port::raw::{bind_packet, get, packet_socket, set};
 
 /// `struct tpacket2_hdr`, aligned; packets to send start behind it.
 const TX_OFFSET: usize = (size_of::<tpacket2_hdr>()).next_multiple_of(16);
@@ -62,16 +63,7 @@ impl Socket {
     /// A socket with two rings of `slots` (a power of two) slots, each for packets of `packet_max` bytes.
     /// It receives nothing before `bind` and `let_in`.
     pub(super) fn open(packet_max: usize, slots: u32) -> io::Result<Self> {
-        // Protocol 0: nothing arrives before `bind`.
-        // SAFETY: no memory is passed.
-        #[allow(unsafe_code)]
-        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just returned it, and nobody else has it.
-        #[allow(unsafe_code)]
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let fd = packet_socket()?;
         let slot_len = (packet_max + RX_OFFSET_MAX).next_power_of_two().max(2048);
         let map_len = 2 * slot_len * slots as usize;
         refuse_everything(&fd)?;
@@ -117,17 +109,7 @@ impl Socket {
 
     /// Ties the socket to an interface.
     pub(super) fn bind(&self, ifindex: u32) -> io::Result<()> {
-        // SAFETY: all-zero bytes are a valid sockaddr_ll.
-        #[allow(unsafe_code)]
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-        address.sll_ifindex = ifindex as c_int;
-        let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        // SAFETY: the address is a live sockaddr_ll of that length.
-        #[allow(unsafe_code)]
-        let result = unsafe { libc::bind(self.fd.as_raw_fd(), (&raw const address).cast(), len) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        bind_packet(&self.fd, ifindex, libc::ETH_P_ALL as u16)
     }
 
     /// Makes a group of these sockets: each flow goes to one of them, the same one both ways.
@@ -307,22 +289,4 @@ fn refuse_everything(fd: &OwnedFd) -> io::Result<()> {
     let mut refuse = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
     let program = libc::sock_fprog { len: 1, filter: &raw mut refuse };
     set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
-}
-
-fn set<T>(fd: &OwnedFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
-    let len = size_of::<T>() as libc::socklen_t;
-    let value: *const c_void = (&raw const *value).cast();
-    // SAFETY: a live value and its length; the kernel copies it.
-    #[allow(unsafe_code)]
-    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value, len) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Reads an option of plain integers.
-fn get<T: Copy>(fd: &OwnedFd, level: c_int, option: c_int, mut value: T) -> io::Result<T> {
-    let mut len = size_of::<T>() as libc::socklen_t;
-    // SAFETY: a live value and its length, which the kernel does not exceed; every bit pattern of integers is valid.
-    #[allow(unsafe_code)]
-    let result = unsafe { libc::getsockopt(fd.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut len) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }

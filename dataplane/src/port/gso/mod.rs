@@ -1,0 +1,21 @@
+//! Several TCP segments in one system call and one socket buffer, which the kernel cuts below IP (GSO).
+//!
+//! ```text
+//!  frames of one connection, as the stack made them           what an AF_PACKET socket is given
+//!  | H | text | H | text | H | text | H | text |   couple     | words | H | text text text text |
+//! ```
+//!
+//! Where the kernel copies, an AF_XDP socket costs a socket buffer, a trip through the device's transmit function and a
+//! softirq for each frame. The kernel's own TCP hands down up to 64 KiB and has it cut behind the routing, and a packet
+//! socket may do the same: `PACKET_VNET_HDR` takes a `struct virtio_net_hdr` that says how to cut. A device with TSO cuts
+//! it itself, or not at all (veth).
+//!
+//! Only frames that the stack keeps for retransmission are coupled (they are lent to the port): of these, headers and text
+//! are known to be what the stack made, so that a checksum written anew by the kernel hides no damage. Everything else,
+//! forwarded packets above all, takes the ring.
+
+mod socket;
+mod train;
+
+pub(super) use socket::{Refusal, TrainSocket};
+pub(super) use train::Train;
