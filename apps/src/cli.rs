@@ -1,10 +1,12 @@
 //! The command line as a whole.
 
+use std::ffi::OsString;
+
 use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::common::Common;
-use crate::{capture, ctl, demo, doctor, echo, group, http, l3fwd, perf, ping, sim, ss, stats, top, trace};
+use crate::{capture, ctl, demo, doctor, echo, group, http, l3fwd, logging, perf, ping, sim, ss, stats, top, trace};
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -108,15 +110,24 @@ pub(crate) enum Command {
 
 impl Cli {
     /// The process's command line. `tailwater group` is started once for each change, in the place of `ip`: of the
-    /// other commands it builds no descriptions, which would be a third of its time.
+    /// other commands it builds no descriptions, which would be a third of its time, and of its own only if it must.
     pub(crate) fn of_process() -> Self {
-        match std::env::args_os().nth(1) {
-            Some(command) if command == "group" => {
+        let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+        let group = words.split_first().filter(|(command, _)| *command == "group");
+        match group.map(|(_, rest)| group::plain_args(rest)) {
+            None => Self::parse(),
+            Some(Some(args)) => Self { verbose: 0, command: Command::Group(args) },
+            Some(None) => {
                 let OnlyGroup { verbose, command: Only::Group(args) } = OnlyGroup::parse();
                 Self { verbose, command: Command::Group(args) }
             }
-            _ => Self::parse(),
         }
+    }
+
+    /// Whether anything is told on standard error: setting that up takes longer than changing a small group, which
+    /// tells nothing unless it is asked.
+    pub(crate) fn logs(&self) -> bool {
+        self.verbose > 0 || !matches!(self.command, Command::Group(_)) || logging::is_configured()
     }
 }
 
@@ -155,6 +166,49 @@ mod tests {
             whole.find_subcommand_mut("group").unwrap().render_long_help().to_string()
         };
         assert_eq!(of(OnlyGroup::command()), of(Cli::command()));
+    }
+
+    /// Words after `tailwater group`, as users and mistakes put them.
+    const GROUP_WORDS: [&str; 24] = [
+        "7 up",
+        "7 down",
+        "7 mtu 1400",
+        "7 mtu +1400",
+        "7 mtu 01400",
+        "7 mtu 68",
+        "7 mtu 67",
+        "7 mtu 4294967295",
+        "7 mtu 4294967296",
+        "7 mtu -1400",
+        "7 mtu 0x500",
+        "7 mtu",
+        "7 mtu 1400 1400",
+        "7 up --per-member",
+        "7 up -j",
+        "-j 7 up",
+        "uplinks up",
+        "up up",
+        "list up",
+        "help up",
+        "help mtu",
+        "-7 up",
+        "-- up",
+        "mtu mtu 1400",
+    ];
+
+    #[test]
+    fn plain_group_words_mean_what_they_mean_to_clap() {
+        let mut plain = 0;
+        for line in GROUP_WORDS {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let Some(args) = group::plain_args(&words) else { continue };
+            let by_clap =
+                OnlyGroup::try_parse_from(["tailwater", "group"].map(OsString::from).into_iter().chain(words));
+            let Only::Group(by_clap) = by_clap.unwrap_or_else(|error| panic!("{line}: {error}")).command;
+            assert_eq!(format!("{args:?}"), format!("{by_clap:?}"), "{line}");
+            plain += 1;
+        }
+        assert_eq!(plain, 8, "those of a number or name with up, down, or an MTU in range");
     }
 
     #[test]

@@ -2,6 +2,11 @@
 
 use tracing_subscriber::EnvFilter;
 
+/// Whether the environment asks for something.
+pub(crate) fn is_configured() -> bool {
+    std::env::var_os(EnvFilter::DEFAULT_ENV).is_some()
+}
+
 /// `RUST_LOG` decides; without it `verbose` does: warnings, then our information, then everything of ours.
 pub(crate) fn start(verbose: u8) {
     let level = match verbose {

@@ -58,7 +58,9 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::of_process();
-    logging::start(cli.verbose);
+    if cli.logs() {
+        logging::start(cli.verbose);
+    }
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error),

@@ -1,4 +1,4 @@
-//! Orders in which threads and a worker can meet at a socket, tried by loom: no thread misses what it waits for, and a
+//! Orders in which threads and a worker can meet while they wake each other, tried by loom: no wake-up is lost, and a
 //! descriptor's level is right at rest. The sources are those of the library, on loom's atomics.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a test, of parts of the library")]
 
@@ -6,6 +6,8 @@
 mod event;
 #[path = "../src/socket/gate.rs"]
 mod gate;
+#[path = "../src/worker/waker.rs"]
+mod waker;
 
 /// Stands for the library's `sync`.
 mod sync {
@@ -49,27 +51,39 @@ mod sync {
         }
     }
 
+    /// As the kernel has it: the count changes, and is waited for, under a lock.
     pub(crate) struct EventFd {
-        count: AtomicU32,
+        count: Mutex<u32>,
+        raised: Condvar,
         /// To have a descriptor to show.
         file: OwnedFd,
     }
 
     impl EventFd {
         pub(crate) fn new() -> std::io::Result<Self> {
-            Ok(Self { count: AtomicU32::new(0), file: std::fs::File::open("/dev/null")?.into() })
+            let file = std::fs::File::open("/dev/null")?.into();
+            Ok(Self { count: Mutex::new(0), raised: Condvar::new(), file })
         }
 
         pub(crate) fn raise(&self) {
-            self.count.fetch_add(1, Ordering::AcqRel);
+            *self.count.lock().unwrap() += 1;
+            self.raised.notify_all();
         }
 
         pub(crate) fn lower(&self) {
-            self.count.swap(0, Ordering::AcqRel);
+            *self.count.lock().unwrap() = 0;
         }
 
         pub(crate) fn level(&self) -> bool {
-            self.count.load(Ordering::Acquire) > 0
+            *self.count.lock().unwrap() > 0
+        }
+
+        /// Stands for poll(2). For ever, if nobody raises it: loom reports that.
+        pub(crate) fn poll(&self) {
+            let mut count = self.count.lock().unwrap();
+            while *count == 0 {
+                count = self.raised.wait(count).unwrap();
+            }
         }
     }
 
@@ -87,6 +101,7 @@ use gate::Gate;
 use loom::sync::Arc;
 use loom::thread;
 use sync::{AtomicBool, AtomicU32, Ordering, fence};
+use waker::Waker;
 
 /// With so few switches of threads against their will every fault known of this kind shows (loom's advice).
 fn model(check: impl Fn() + Sync + Send + 'static) {
@@ -109,6 +124,34 @@ fn a_thread_that_waits_never_misses_what_it_waits_for() {
         fence(Ordering::SeqCst);
         shared.0.open();
         waiting.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn a_worker_that_goes_to_sleep_never_misses_what_it_is_woken_for() {
+    model(|| {
+        let shared = Arc::new((Waker::new().unwrap(), AtomicU32::new(0)));
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    shared.1.fetch_add(1, Ordering::Release);
+                    shared.0.wake();
+                })
+            })
+            .collect();
+        // Two turns of a worker that sleeps whenever it finds nothing.
+        let (waker, work) = &*shared;
+        let mut done = 0;
+        while done < 2 {
+            waker.announce();
+            if work.load(Ordering::Acquire) == done {
+                waker.fd().poll();
+            }
+            waker.awake();
+            done = work.load(Ordering::Acquire);
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
 

@@ -3,6 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `plain` | the shortest command lines, read without clap |
 //! | `change` | up, down, MTU: the kernel's group request, or one request per member |
 //! | `address` | addresses on members |
 //! | `membership` | into the group, and out of it |
@@ -14,6 +15,7 @@ mod address;
 mod change;
 mod membership;
 mod outcome;
+mod plain;
 mod show;
 mod slow;
 
@@ -22,6 +24,8 @@ use tailwater_netlink::{Control, Error as NetlinkError, Group, Link, LinkChange,
 use tailwater_xdp::Host;
 
 use crate::failure::Failure;
+
+pub(crate) use plain::plain_args;
 
 pub(crate) const AFTER_HELP: &str = "\
 Examples:
@@ -36,6 +40,9 @@ Examples:
 A group reaches no further than this network namespace. Nothing is touched when a name is mistyped or the group is
 empty. Group 0 is every interface in no other group, loopback included: changing it needs --default-group. Members that
 refuse are named with the reason, the others are changed, and the exit code is 1.";
+
+/// An interface with less cannot carry IPv4 (RFC 791 §3.2).
+const MTU_BYTES_MIN: u32 = 68;
 
 /// Options of `group`.
 #[derive(ClapArgs, Debug)]
@@ -71,7 +78,7 @@ enum Action {
     /// Set the MTU of all members
     Mtu {
         /// Largest IP packet
-        #[arg(value_name = "BYTES", value_parser = clap::value_parser!(u32).range(68..))]
+        #[arg(value_name = "BYTES", value_parser = clap::value_parser!(u32).range(i64::from(MTU_BYTES_MIN)..))]
         bytes: u32,
         #[command(flatten)]
         options: ChangeOptions,
@@ -88,7 +95,7 @@ enum Action {
 }
 
 /// How to change all members.
-#[derive(ClapArgs, Clone, Copy, Debug)]
+#[derive(ClapArgs, Clone, Copy, Debug, Default)]
 struct ChangeOptions {
     /// One request for each member, many in a system call, instead of the kernel's own group request
     #[arg(long)]
@@ -98,7 +105,7 @@ struct ChangeOptions {
 }
 
 /// Options of every change of all members.
-#[derive(ClapArgs, Clone, Copy, Debug)]
+#[derive(ClapArgs, Clone, Copy, Debug, Default)]
 struct Caution {
     /// Only say what would be changed
     #[arg(long)]

@@ -115,7 +115,7 @@ pub(super) struct Testing {
     #[arg(short = 'O', long, value_name = "SECS", default_value_t = 0, conflicts_with = "server",
           value_parser = clap::value_parser!(u64).range(0..=OMIT_MAX_S))]
     pub(super) omit: u64,
-    /// Congestion control at both ends: cubic, reno, bbr
+    /// Congestion control at both ends: cubic, reno, bbr (version 1, as Linux has it), bbr3 (no kernel has it yet)
     #[arg(short = 'C', long, value_name = "NAME", conflicts_with = "server")]
     pub(super) congestion: Option<String>,
     /// Bytes of socket buffers

@@ -10,6 +10,7 @@
 //! ends stay down because the kernel takes up changes of carriers later, a hundred in a second, and disturbs what is
 //! measured then.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -133,8 +134,8 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
     session.note(
         "Columns are members of the group: ends of veth pairs whose other ends are down in another namespace; IPv6 is off. \
          Timed is the whole command with its process, on CPU 0, except for tailwater-library, which shows what starting a \
-         process costs. Each program was run once before, without being timed. After each command every member was looked \
-         at.",
+         process costs. Each program was run once before, without being timed; tailwater is a copy, as an installed one is. After each \
+         command every member was looked at.",
     );
     let binaries = &session.options.binaries;
     for contender in CONTENDERS.iter().filter(|contender| session.wants(contender.name)).collect::<Vec<_>>() {
@@ -165,7 +166,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
     let turns = present * sizes.len() + attached.len();
     session.plan((turns * session.options.runs as usize) as u64);
     for size in sizes {
-        let network = Network::build(size)?;
+        let network = Network::build(size, &session.options.binaries.tailwater)?;
         for run in 1..=session.options.runs {
             // Nobody always comes after the same other.
             let order = CONTENDERS.iter().cycle().skip(run as usize % CONTENDERS.len()).take(CONTENDERS.len());
@@ -180,7 +181,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
         }
     }
     for size in attached {
-        let network = Network::build(size)?;
+        let network = Network::build(size, &session.options.binaries.tailwater)?;
         network.lab.dut().ip(&format!("link set group {GROUP} up"))?;
         for run in 1..=session.options.runs {
             if session.is_present(ATTACH)
@@ -227,7 +228,7 @@ fn turn(session: &mut Session<'_>, network: &Network, contender: &Contender, run
         let took = if contender.way == Way::Library {
             network.time_library(operation)?
         } else {
-            let commands = network.commands(contender.way, operation, &session.options.binaries.tailwater)?;
+            let commands = network.commands(contender.way, operation)?;
             session.commands(contender.name, &[shown(&commands)]);
             network.time(&commands)?
         };
@@ -253,18 +254,25 @@ fn shown(commands: &[Vec<String>]) -> String {
 struct Network {
     lab: Lab,
     names: Vec<String>,
-    /// Files of `ip -batch`, removed with the network.
-    folder: std::path::PathBuf,
+    /// Files of `ip -batch` and our command, removed with the network.
+    folder: PathBuf,
+    /// A copy, as an installed one is. Of the file that the linker wrote the kernel keeps small pieces, and maps a page
+    /// at a time; what was copied, or read from the disk as `ip` was, it maps in large ones.
+    tailwater: PathBuf,
 }
 
 impl Network {
-    fn build(members: u32) -> Result<Self> {
+    fn build(members: u32, tailwater: &Path) -> Result<Self> {
         let config = LabConfig { ipv6: false, ..LabConfig::default() };
         let lab = Lab::build(Topology::Pair, &config)?;
         let names: Vec<String> = (0..members).map(|at| format!("v{at}")).collect();
         let folder = std::env::temp_dir().join(format!("tailwater-bench-groups-{}-{members}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
-        let network = Self { lab, names, folder };
+        let installed = folder.join("tailwater");
+        if tailwater.exists() {
+            std::fs::copy(tailwater, &installed).with_context(|| format!("copying {}", tailwater.display()))?;
+        }
+        let network = Self { lab, names, folder, tailwater: installed };
         let peers = network.lab.client().name();
         let pairs = (0..members)
             .map(|at| format!("link add v{at} group {GROUP} type veth peer name p{at} group {GROUP} netns {peers}\n"));
@@ -285,7 +293,7 @@ impl Network {
         self.check(|link| !link.up && link.mtu_bytes == MTUS[1])
     }
 
-    fn commands(&self, way: Way, operation: Operation, tailwater: &std::path::Path) -> Result<Vec<Vec<String>>> {
+    fn commands(&self, way: Way, operation: Operation) -> Result<Vec<Vec<String>>> {
         let command = |before: &[&str], words: Vec<String>| {
             before.iter().map(|word| (*word).to_owned()).chain(words).collect::<Vec<String>>()
         };
@@ -302,7 +310,7 @@ impl Network {
             }
             Way::Library => Vec::new(),
             Way::Ours { per_member } => {
-                let mut words = command(&[&tailwater.to_string_lossy(), "group", &group], operation.words());
+                let mut words = command(&[&self.tailwater.to_string_lossy(), "group", &group], operation.words());
                 words.extend(per_member.then(|| "--per-member".to_owned()));
                 vec![words]
             }

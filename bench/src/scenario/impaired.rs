@@ -33,9 +33,26 @@ const SHARING: f64 = 3.0;
 const KERNEL_AT: &str = "10.1.0.2:7001";
 const OURS_AT: &str = "10.1.0.2:7002";
 
-/// Congestion controls by the name that both know, and the measure that each fills.
-const CONTROLS: [(&str, &str); 3] = [("cubic", "cubic_mbps"), ("reno", "reno_mbps"), ("bbr", "bbr_mbps")];
+/// Congestion controls: ours, the kernel's it is measured against, and the measure that they fill.
+const CONTROLS: [Control; 4] = [
+    Control { name: "cubic", kernels: "cubic", value: "cubic_mbps" },
+    Control { name: "reno", kernels: "reno", value: "reno_mbps" },
+    Control { name: "bbr", kernels: "bbr", value: "bbr_mbps" },
+    Control { name: "bbr3", kernels: "bbr", value: "bbr3_mbps" },
+];
 const SHARE: &str = "share_mbps";
+
+struct Control {
+    name: &'static str,
+    kernels: &'static str,
+    value: &'static str,
+}
+
+impl Control {
+    fn of(&self, sender: Sender) -> &'static str {
+        if sender == Sender::Kernel { self.kernels } else { self.name }
+    }
+}
 
 /// What the path does besides.
 struct Impairment {
@@ -78,7 +95,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
     let both = CONTENDERS.iter().all(|(name, ..)| session.is_present(name));
     session.plan(u64::from(session.options.runs) * (CONTROLS.len() * CONTENDERS.len() + usize::from(both)) as u64);
     for run in 1..=session.options.runs {
-        for control in CONTROLS {
+        for control in &CONTROLS {
             for (name, _, sender) in CONTENDERS {
                 if session.is_present(name)
                     && let Err(error) = alone(session, name, sender, control, run)
@@ -107,11 +124,11 @@ fn measures(session: &mut Session<'_>) {
             value: value.into(),
         });
     };
-    for (control, value) in CONTROLS {
+    for Control { name, value, .. } in CONTROLS {
         let columns = IMPAIRMENTS.iter().map(|impairment| impairment.name.to_owned()).collect();
-        measure(control, format!("Goodput with {control}"), columns, value);
+        measure(name, format!("Goodput with {name}"), columns, value);
     }
-    let columns = CONTROLS.iter().map(|(control, _)| (*control).to_owned()).collect();
+    let columns = CONTROLS.iter().map(|control| control.name.to_owned()).collect();
     measure("share", "Shares of one bottleneck, one flow of each at the same time".into(), columns, SHARE);
 }
 
@@ -123,7 +140,8 @@ fn notes(session: &mut Session<'_>) {
         "The receiver is the same kernel socket for every row. The queue holds one bandwidth-delay product, tail drop.",
         "Shares: no loss, no reordering; the senders are two sockets of one host, kernel and ours, and the ratio is ours to the \
          kernel's in the same run.",
-        "The kernel's BBR is version 1, ours version 3, which yields to losses where version 1 does not.",
+        "The kernel's BBR is version 1, as ours is. `bbr3` is version 3 against the kernel's version 1, which does not yield to \
+         losses as version 3 is meant to.",
         "Offloads (TSO, GSO, GRO, checksums) are off at sender and receiver, as on a wire.",
     ];
     for note in notes {
@@ -132,18 +150,12 @@ fn notes(session: &mut Session<'_>) {
 }
 
 /// One control over each impairment, from one sender.
-fn alone(
-    session: &mut Session<'_>,
-    name: &str,
-    sender: Sender,
-    (control, value): (&str, &str),
-    run: u32,
-) -> Result<()> {
+fn alone(session: &mut Session<'_>, name: &str, sender: Sender, control: &Control, run: u32) -> Result<()> {
     let quiet = session.wait_until_quiet()?;
     let secs = session.options.secs;
     let stream = |impairment: &Impairment| {
         let path = Path::build(session, impairment.settings, run)?;
-        let (source, at) = path.source(sender, control)?;
+        let (source, at) = path.source(sender, control.of(sender))?;
         let received = path.drain(&[at], 0.0, secs)?;
         let commands = [path.commands, vec![source.command]].concat();
         received.first().map(|received| (received.mbps(), commands)).context("nothing was received")
@@ -152,10 +164,10 @@ fn alone(
     let mut told = Vec::new();
     for (impairment, (mbps, commands)) in IMPAIRMENTS.iter().zip(found) {
         session.commands(name, &commands);
-        session.sample(name, impairment.name, "", run, quiet, &[(value, mbps)]);
+        session.sample(name, impairment.name, "", run, quiet, &[(control.value, mbps)]);
         told.push(format!("{}: {mbps:.2}", impairment.name));
     }
-    session.step(&format!("run {run} {name} {control}, Mbit/s: {}", told.join(", ")));
+    session.step(&format!("run {run} {name} {}, Mbit/s: {}", control.name, told.join(", ")));
     Ok(())
 }
 
@@ -163,10 +175,10 @@ fn alone(
 fn beside(session: &mut Session<'_>, run: u32) -> Result<()> {
     let quiet = session.wait_until_quiet()?;
     let (skip, secs) = (session.options.secs, session.options.secs * SHARING);
-    let stream = |(control, _): &(&str, &str)| {
+    let stream = |control: &Control| {
         let path = Path::build(session, &[], run)?;
-        let (_kernel, kernel_at) = path.source(Sender::Kernel, control)?;
-        let (_ours, ours_at) = path.source(Sender::Ours, control)?;
+        let (_kernel, kernel_at) = path.source(Sender::Kernel, control.of(Sender::Kernel))?;
+        let (_ours, ours_at) = path.source(Sender::Ours, control.of(Sender::Ours))?;
         // Who comes first takes turns, too.
         let ours_first = run.is_multiple_of(2);
         let order = if ours_first { [ours_at, kernel_at] } else { [kernel_at, ours_at] };
@@ -178,7 +190,7 @@ fn beside(session: &mut Session<'_>, run: u32) -> Result<()> {
     };
     let found = side_by_side(&CONTROLS, stream)?;
     let mut told = Vec::new();
-    for ((control, _), received) in CONTROLS.iter().zip(found) {
+    for (Control { name: control, .. }, received) in CONTROLS.iter().zip(found) {
         for ((name, ..), received) in CONTENDERS.iter().zip(&received) {
             session.sample(name, control, "", run, quiet, &[(SHARE, received.mbps())]);
             told.push(format!("{control} {name} {:.1}", received.mbps()));

@@ -20,7 +20,9 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::link::{self, Link};
 use crate::request;
-use crate::socket::Dump;
+use crate::socket::{Dump, Message};
+
+const LOOKING: &str = "look for members";
 
 /// A group that commands may change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,11 +82,17 @@ impl Control {
     /// # Errors
     /// As [`Control::links`].
     pub fn has_members(&mut self, group: u32) -> Result<bool> {
-        let glance = |message: crate::socket::Message<'_>| match link::group_of(message.payload) {
+        let is_member = |message: Message<'_>| match link::group_of(message.payload) {
             Some(found) if found == group => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         };
-        Ok(self.glances.dump_until("look for members", request::links(false), glance)? == Dump::Enough)
+        // To leave out the statistics, the kernel first looks for the largest answer, at every link. Not asked to, it
+        // allots a page, and where a link with many names needs more, it ends the list there and says nothing.
+        let found = match self.glances.glance(LOOKING, request::links(true), is_member)? {
+            Dump::Enough => Dump::Enough,
+            _ => self.glances.dump_until(LOOKING, request::links(false), is_member)?,
+        };
+        Ok(found == Dump::Enough)
     }
 
     /// Changes all members of a group by the kernel's own group request. The kernel stops at the first member that

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     ErrorBuffer, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
@@ -13,12 +13,16 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv, sockopt};
+use rustix::param::page_size;
 
 use crate::error::{Error, Result};
 
 /// The kernel fills dump datagrams up to 32 KiB when the reader offers that much. A buffer of this size is mapped, not
 /// taken from the heap: pages that no answer reaches cost nothing.
 const DATAGRAM_BYTES_MAX: usize = 256 * 1024;
+/// The kernel fills the first datagram of a dump before it knows of any buffer: a page, or of large pages this much
+/// (`NLMSG_GOODSIZE`). The next one, which a glance may never read, it fills as large as the buffer for the one before.
+const FIRST_DATAGRAM_BYTES_MAX: usize = 8 * 1024;
 /// rtnetlink answers within the system call; this only guards against a hung kernel.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -73,6 +77,8 @@ pub(crate) enum Received {
 pub(crate) struct Netlink {
     socket: Socket,
     buffer: Vec<u8>,
+    /// The most that a read has offered: as large are the datagrams of every dump from then on.
+    offered: usize,
     sequence: u32,
 }
 
@@ -102,7 +108,7 @@ impl Netlink {
         for group in groups {
             socket.add_membership(*group).map_err(doing("subscribe to a group"))?;
         }
-        Ok(Self { socket, buffer: vec![0; DATAGRAM_BYTES_MAX], sequence: 0 })
+        Ok(Self { socket, buffer: vec![0; DATAGRAM_BYTES_MAX], offered: 0, sequence: 0 })
     }
 
     /// Bytes the kernel queues for this socket before it drops; it counts its own overhead too.
@@ -112,11 +118,19 @@ impl Netlink {
 
     /// Takes one datagram if one is there; its messages are in [`Self::messages`].
     pub(crate) fn receive(&mut self) -> Result<Received> {
+        self.receive_at_most(DATAGRAM_BYTES_MAX)
+    }
+
+    fn receive_at_most(&mut self, bytes_max: usize) -> Result<Received> {
         let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
-        match recv(&self.socket, &mut self.buffer[..], flags) {
+        let buffer = self.buffer.get_mut(..bytes_max).unwrap_or_default();
+        match recv(&self.socket, buffer, flags) {
             // A message larger than the buffer is as good as lost.
-            Ok((_, length)) if length > DATAGRAM_BYTES_MAX => Ok(Received::Overflow),
-            Ok((_, length)) => Ok(Received::Datagram(length)),
+            Ok((_, length)) if length > bytes_max => Ok(Received::Overflow),
+            Ok((_, length)) => {
+                self.offered = self.offered.max(bytes_max);
+                Ok(Received::Datagram(length))
+            }
             Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Empty),
             Err(Errno::NOBUFS) => Ok(Received::Overflow),
             Err(errno) => Err(Error::Socket { doing: "receive", source: errno.into() }),
@@ -160,7 +174,7 @@ impl Netlink {
         verdicts.resize_with(count, || None);
         let mut missing = count;
         while missing > 0 {
-            let length = self.answer(doing)?;
+            let length = self.answer(doing, DATAGRAM_BYTES_MAX)?;
             for message in self.messages(length) {
                 let index = message.sequence.wrapping_sub(first) as usize;
                 if message.kind == NLMSG_ERROR
@@ -193,6 +207,27 @@ impl Netlink {
         &mut self,
         doing: &'static str,
         request: M,
+        each: impl FnMut(Message<'_>) -> ControlFlow<()>,
+    ) -> Result<Dump> {
+        self.dump_offering(DATAGRAM_BYTES_MAX, doing, request, each)
+    }
+
+    /// [`dump_until`](Self::dump_until) for what is most likely among the first few, and a request of which the kernel does
+    /// not size the answers: more than a page for one entry and the list ends there, as if it were complete.
+    pub(crate) fn glance<M: NetlinkSerializable>(
+        &mut self,
+        doing: &'static str,
+        request: M,
+        each: impl FnMut(Message<'_>) -> ControlFlow<()>,
+    ) -> Result<Dump> {
+        self.dump_offering(page_size().min(FIRST_DATAGRAM_BYTES_MAX), doing, request, each)
+    }
+
+    fn dump_offering<M: NetlinkSerializable>(
+        &mut self,
+        first_bytes_max: usize,
+        doing: &'static str,
+        request: M,
         mut each: impl FnMut(Message<'_>) -> ControlFlow<()>,
     ) -> Result<Dump> {
         self.sequence = self.sequence.wrapping_add(1);
@@ -200,8 +235,10 @@ impl Netlink {
         append(&mut datagram, request, NLM_F_REQUEST | NLM_F_DUMP, self.sequence);
         self.send(doing, &datagram)?;
         let mut interrupted = false;
+        let mut bytes_max = first_bytes_max.max(self.offered);
         loop {
-            let length = self.answer(doing)?;
+            let length = self.answer(doing, bytes_max)?;
+            bytes_max = DATAGRAM_BYTES_MAX;
             for message in self.messages(length) {
                 if message.sequence != self.sequence {
                     continue;
@@ -235,18 +272,19 @@ impl Netlink {
         }
     }
 
-    fn answer(&mut self, doing: &'static str) -> Result<usize> {
+    fn answer(&mut self, doing: &'static str, bytes_max: usize) -> Result<usize> {
         let timeout_ms = ANSWER_TIMEOUT.as_millis() as u64;
-        let deadline = std::time::Instant::now() + ANSWER_TIMEOUT;
+        let mut deadline = None;
         loop {
-            match self.receive()? {
+            match self.receive_at_most(bytes_max)? {
                 Received::Datagram(length) => return Ok(length),
                 Received::Overflow => {
                     return Err(Error::Socket { doing, source: Errno::NOBUFS.into() });
                 }
                 Received::Empty => {}
             }
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let now = Instant::now();
+            let left = deadline.get_or_insert(now + ANSWER_TIMEOUT).saturating_duration_since(now);
             if left.is_zero() {
                 return Err(Error::NoAnswer { doing, timeout_ms });
             }

@@ -86,6 +86,27 @@ fn looking_for_a_member_stops_early_and_disturbs_nothing() {
 }
 
 #[test]
+fn a_member_is_found_behind_links_with_more_names_than_a_glance_holds() {
+    in_namespace(|| {
+        let names = |link: &str| {
+            let name = |at| format!("link property add dev {link} altname {link}-{at:0>120}\n");
+            (0..80).map(name).collect::<String>()
+        };
+        let mut control = Control::open().unwrap();
+        for link in ["lo", "large"] {
+            if link != "lo" {
+                ip(&format!("link add {link} type bridge"));
+            }
+            ip_batch(&names(link), "", false);
+            assert!(!control.has_members(7).unwrap(), "{link}");
+        }
+        ip("link add last group 7 type bridge");
+        assert!(control.has_members(7).unwrap());
+        assert_eq!(control.links_now().unwrap().len(), 3);
+    });
+}
+
+#[test]
 fn a_batch_larger_than_one_system_call_answers_for_each_link() {
     in_namespace(|| {
         let lines: String =

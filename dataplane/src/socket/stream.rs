@@ -121,7 +121,7 @@ impl TcpStream {
         Ok(self.connection().options.nodelay.load(Ordering::Relaxed))
     }
 
-    /// Exchanges the congestion control: `cubic`, `reno`, `bbr`. An unknown name is refused with
+    /// Exchanges the congestion control: `cubic`, `reno`, `bbr`, `bbr3`. An unknown name is refused with
     /// [`NotFound`](std::io::ErrorKind::NotFound).
     pub fn set_congestion_control(&self, name: &str) -> std::io::Result<()> {
         let found = CONTROLS.iter().position(|control| control.name == name);

@@ -31,9 +31,10 @@ impl Waker {
         }
     }
 
+    /// Of several, one writes. The others leave the mark alone: it may be that of the next sleep already.
     #[cold]
     fn rouse(&self) {
-        if self.sleeping.swap(false, Ordering::AcqRel) {
+        if self.sleeping.compare_exchange(true, false, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.fd.raise();
         }
     }

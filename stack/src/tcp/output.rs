@@ -47,6 +47,9 @@ impl<B: Buffer> Tcb<B> {
             let Some(len) = sent.or_else(|| self.send_next(cx)) else { break };
             self.pacer.on_send(cx.now, len);
             budget = budget.saturating_sub(len);
+            if budget == 0 && self.pacer.release_at() <= cx.now {
+                budget = self.pacer.quantum(self.smss);
+            }
         }
         if budget == 0 && self.pacer.release_at() > cx.now {
             self.timers.arm(Timer::Pace, self.pacer.release_at());

@@ -19,12 +19,14 @@ pub(super) struct Rack {
     xmit_ts: Instant,
     end_seq: SeqNum,
     rtt_ns: u64,
+    /// When that was learnt.
+    learnt_at: Instant,
     /// The highest sequence number that has arrived.
     fack: SeqNum,
     reordering_seen: bool,
     /// Quarters of the least round-trip time that reordering is given.
     reo_wnd_mult: u8,
-    /// By how much a segment came behind one sent later after it was given up, in microseconds; 0: by nothing.
+    /// By how much a segment came behind one sent later, in microseconds; 0: by nothing.
     lateness_us: u32,
     /// Recoveries for which both of these still hold.
     reo_wnd_persist: u8,
@@ -38,6 +40,7 @@ impl Rack {
             xmit_ts: Instant::ZERO,
             end_seq: iss,
             rtt_ns: 0,
+            learnt_at: Instant::ZERO,
             fack: iss,
             reordering_seen: false,
             reo_wnd_mult: 1,
@@ -67,6 +70,11 @@ impl Rack {
         self.detect_reordering(segment);
         let Some(stamp) = segment.stamp else { return };
         let rtt = now.since(stamp.sent_at);
+        let overtaken = sent_after(self.xmit_ts, self.end_seq, stamp.sent_at, segment.end());
+        // One acknowledgement tells of several in any order.
+        if overtaken && self.learnt_at < now && rtt > self.rtt() && !segment.ever_resent() {
+            self.on_late(rtt);
+        }
         // Step 2: which of its sendings has arrived? Not the last, if that is too short a time ago.
         if segment.ever_resent() && (echo_predates || min_rtt.is_some_and(|min| rtt < min)) {
             return;
@@ -75,6 +83,7 @@ impl Rack {
             self.rtt_ns = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
             self.xmit_ts = stamp.sent_at;
             self.end_seq = segment.end();
+            self.learnt_at = now;
         }
     }
 
@@ -86,8 +95,9 @@ impl Rack {
         }
     }
 
-    /// What was judged lost and sent again has arrived as it was sent first, `rtt` ago: as late is waited for from now on.
-    /// D-SACKs would tell as much only after needless retransmissions in several round trips.
+    /// A segment has arrived as it was sent first, `rtt` ago, behind one sent later: as late is waited for from now on.
+    /// D-SACKs would tell as much only after needless retransmissions in several round trips. Those that were not given up
+    /// count, too: a window that is wide enough must not be forgotten for lack of mistakes.
     pub(super) fn on_late(&mut self, rtt: Duration) {
         let lateness_us = u32::try_from(rtt.saturating_sub(self.rtt()).as_micros()).unwrap_or(u32::MAX);
         self.lateness_us = self.lateness_us.max(lateness_us);

@@ -23,8 +23,8 @@ fn a_successor_goes_on_with_window_and_threshold() {
     exchange(&mut current, control("cubic").unwrap(), &path);
     assert_eq!((current.name(), current.cwnd(), current.ssthresh()), ("cubic", 20 * SMSS, 20 * SMSS));
     assert_eq!(current.snapshot().phase, "congestion-avoidance");
-    exchange(&mut current, control("bbr").unwrap(), &path);
-    assert_eq!((current.name(), current.cwnd()), ("bbr", 20 * SMSS));
+    exchange(&mut current, control("bbr3").unwrap(), &path);
+    assert_eq!((current.name(), current.cwnd()), ("bbr3", 20 * SMSS));
     // 2.77 * 20000 bytes in 50 ms.
     assert_eq!(current.pacing_rate(), Some(1_108_000));
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, unreachable_pub)]
 
 mod bbr;
+mod bbr3;
 mod bounds;
 mod cubic;
 mod events;

@@ -20,12 +20,29 @@ fn a_second_of_pacing_sends_what_the_rate_says() {
 }
 
 #[test]
-fn idle_time_saves_up_no_credit() {
+fn idle_time_saves_up_two_milliseconds_and_no_more() {
     let mut pacer = Pacer::default();
     pacer.set_rate(1_000_000);
     pacer.on_send(at(0), 1_000);
-    pacer.on_send(at(5_000), 1_000);
-    assert_eq!(pacer.release_at(), at(5_001));
+    for released in [4_999, 5_000, 5_001] {
+        pacer.on_send(at(5_000), 1_000);
+        assert_eq!(pacer.release_at(), at(released));
+    }
+}
+
+#[test]
+fn timers_that_are_late_take_nothing_off_the_rate() {
+    let mut pacer = Pacer::default();
+    pacer.set_rate(1_000_000);
+    let (mut now, mut sent) = (Instant::ZERO, 0_u64);
+    while now < at(1_000) {
+        while pacer.release_at() <= now {
+            pacer.on_send(now, 1_000);
+            sent += 1_000;
+        }
+        now = pacer.release_at() + Duration::from_micros(900);
+    }
+    assert!((999_000..=1_003_000).contains(&sent), "{sent}");
 }
 
 #[test]

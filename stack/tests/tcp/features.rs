@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Where a feature is asked for, as the names of tests have it.
-const FEATURES: [(&str, &str); 32] = [
+const FEATURES: [(&str, &str); 33] = [
     ("rfc9293_s3_5", "handshake, also of two SYNs that cross"),
     ("rfc9293_s3_6", "half-close, and the states of closing"),
     ("rfc9293_s3_10_7_4", "segments that arrive"),
@@ -22,7 +22,8 @@ const FEATURES: [(&str, &str); 32] = [
     ("rfc9438_s4", "CUBIC"),
     ("rfc9406_s4_2", "HyStart++"),
     ("rfc5681_s3_1", "Reno"),
-    ("bbr_draft_s5_3", "BBR"),
+    ("bbr_draft_s4_3", "BBR"),
+    ("bbr3_draft_s5_3", "BBR version 3"),
     ("rfc3168_s6_1", "ECN"),
     ("rfc6928_s2", "initial window"),
     ("rfc9002_s7_7", "pacing"),

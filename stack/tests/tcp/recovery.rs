@@ -485,6 +485,25 @@ fn what_came_late_once_is_waited_for_as_long_rfc8985_s6_2() {
 }
 
 #[test]
+fn what_came_late_and_was_not_given_up_is_waited_for_as_long_rfc8985_s6_2() {
+    let (mut host, id, first) = ten_in_flight(false);
+    // The last overtakes the others by 15 ms, less than a quarter of the round trip.
+    host.wait_ms(85);
+    host.get(&acked(first, 0, &[(9, 10)]));
+    host.wait_ms(15);
+    host.get(&acked(first, 10, &[]));
+    // Now by 30 ms: more than a quarter of 70, less than that and 15.
+    host.send(id, &bytes(10_000, 10_000));
+    host.all();
+    host.wait_ms(70);
+    host.get(&acked(first, 10, &[(19, 20)]));
+    host.wait_ms(30);
+    host.expect_nothing();
+    host.get(&acked(first, 20, &[]));
+    assert_eq!(host.stack.tcp_counters().recoveries, 0);
+}
+
+#[test]
 fn a_retransmission_that_overtakes_does_not_make_old_echoes_take_the_reduction_back_rfc3522_s3_2() {
     let (mut host, id, first) = ten_in_flight(true);
     let echo = host.all()[0].timestamps.unwrap().0;

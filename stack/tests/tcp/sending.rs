@@ -318,7 +318,7 @@ fn congestion_control_is_the_sockets_choice_and_exchanged_while_text_is_in_fligh
     assert_eq!(name(&host), "reno");
     host.send(id, &bytes(0, 30_000));
     let mut sent = host.all().concat_text();
-    for next in ["bbr", "cubic", "reno"] {
+    for next in ["bbr", "cubic", "bbr3", "reno"] {
         let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion.cwnd;
         host.stack.tcp_set_congestion_control(id, control(next).unwrap(), &mut host.env).unwrap();
         let after = host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion.cwnd;

@@ -13,9 +13,13 @@
 //! - [`RateSampler`], [`CwndUsage`] and [`Pacer`], which every connection feeds whatever its control
 //!   is, so that one control can take over from another at any time ([`exchange`]).
 //!
+//! `bbr` is version 1, as Linux and iperf3 call it, `bbr3` the version under way.
+//!
 //! A new control is one file that implements [`CongestionControl`], and a line in [`CONTROLS`].
 
+mod aggregation;
 mod bbr;
+mod bbr3;
 mod cubic;
 mod hystart;
 pub mod pacing;
@@ -29,6 +33,7 @@ use core::fmt::Debug;
 use core::time::Duration;
 
 pub use bbr::Bbr;
+pub use bbr3::Bbr3;
 pub use cubic::Cubic;
 pub use pacing::Pacer;
 pub use rate_sample::{RateSample, RateSampler, SendStamp};
@@ -39,6 +44,8 @@ use crate::time::Instant;
 
 /// No window grows beyond: RFC 7323 §2.3 allows no larger one.
 pub const CWND_MAX: u32 = 1 << 30;
+/// Nanoseconds.
+const PER_SECOND: u128 = 1_000_000_000;
 /// Slow start threshold of a connection that has not seen congestion.
 pub const SSTHRESH_INFINITE: u32 = u32::MAX;
 
@@ -271,7 +278,7 @@ pub struct Control {
 }
 
 /// Every control that comes with the stack; the first is the default.
-pub static CONTROLS: &[Control] = &[cubic::CUBIC, reno::RENO, bbr::BBR];
+pub static CONTROLS: &[Control] = &[cubic::CUBIC, reno::RENO, bbr::BBR, bbr3::BBR3];
 
 /// The control called `name`, if there is one.
 pub fn control(name: &str) -> Option<&'static Control> {

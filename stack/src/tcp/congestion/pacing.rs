@@ -10,11 +10,14 @@ use crate::time::Instant;
 const BURST_MIN: u32 = 2;
 /// What leaves together covers this much time at the paced rate, if that is more.
 const BURST_TIME: Duration = Duration::from_millis(1);
+/// Lateness that is made up for: a timer fires after its time, by more if the core has other work, and without this each time
+/// would take something off the rate. It is also what an idle connection may send at once besides.
+const CATCH_UP_MAX: Duration = Duration::from_millis(2);
 /// Bytes that may leave together at most.
 pub const BURST_MAX: u32 = 64 * 1024;
 
 /// Says when the next segment may leave. Keeps the time at which everything sent so far would have
-/// left at the paced rate.
+/// left at the paced rate, or a little before now.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pacer {
     /// Bytes per second; 0: unlimited.
@@ -51,7 +54,8 @@ impl Pacer {
         }
         let took = u128::from(len) * 1_000_000_000 / u128::from(self.rate);
         let took = Duration::from_nanos(u64::try_from(took).unwrap_or(u64::MAX));
-        self.next_send_at = self.next_send_at.max(now) + took;
+        let earliest = now.as_nanos().saturating_sub(CATCH_UP_MAX.as_nanos() as u64);
+        self.next_send_at = self.next_send_at.max(Instant::from_nanos(earliest)) + took;
     }
 }
 

@@ -1,186 +1,94 @@
-//! BBR version 3 (draft-ietf-ccwg-bbr-06): a model of the path (bandwidth, round-trip time, what may be
-//! in flight without loss) instead of a reaction to each loss. Names are the draft's.
+//! BBR version 1 (draft-cardwell-iccrg-bbr-congestion-control-00), as Linux calls `bbr`: paces at the bandwidth it
+//! measures, whatever gets lost. Beside its like, and over paths that lose more than 2 %, where version 3 yields to
+//! losses. Names are the draft's.
 //!
 //! ```text
-//!   Startup ---> Drain ---> ProbeBW: DOWN --> CRUISE --> REFILL --> UP --.
-//!                             ^        ^-----------------------------'
-//!                             '------ ProbeRTT: each 5 s, from any state
+//!   Startup ---> Drain ---> ProbeBW: 5/4, 3/4, 1, 1, 1, 1, 1, 1 of the bandwidth, a round trip each
+//!      ^                       ^ |
+//!      '------- ProbeRTT <-----' '--> each 10 s without a shorter round trip
 //! ```
+//! - `model`: filters for bandwidth and round-trip time, the full-pipe estimator.
 //! - `control`: window and pacing rate from the model.
-//! - `model`: filters for bandwidth, round-trip time, aggregation; the full-pipe estimator.
-//! - `probe_bw`, `probe_rtt`: the state machine's steady part.
-//! - `loss`: what loss does to the model, and how that is undone.
 //!
-//! Differences from the draft: the aggregation filter has two buckets in place of a sliding window;
-//! what an undo restores is saved once per recovery and not again in each of its rounds; an ECN mark
-//! counts as a loss (§3.7 leaves open which congestion response it gets). The short-term bounds come down
-//! (§5.5.10.3) only after a round trip that lost more than the 2 % which probing tolerates: below it each of
-//! them would take off what pacing and loss take, and a loss of 1 % a third of the bandwidth between two probes.
+//! Beside the draft, the window allows for acknowledgements that come in bursts, as later drafts and Linux have it. ECN
+//! marks are not heeded: the draft knows of none.
 
 mod control;
-mod loss;
 mod model;
-mod probe_bw;
-mod probe_rtt;
 
 use alloc::boxed::Box;
 use core::time::Duration;
 
 use self::control::startup_rate;
-use self::loss::LossSignals;
-use self::model::{Aggregation, FullPipe, MaxBandwidth, MinRtt};
-use self::probe_bw::Probe;
-use self::probe_rtt::Visit;
+use self::model::{BtlBw, FullPipe, RtProp};
+use super::aggregation::Aggregation;
 use super::{
-    Ack, CWND_MAX, Congestion, CongestionControl, Control, Lost, Restart, SSTHRESH_INFINITE, Snapshot, Start, Timeout,
+    Ack, CWND_MAX, Cause, Congestion, CongestionControl, Control, Lost, Restart, SSTHRESH_INFINITE, Snapshot, Start,
+    Timeout,
 };
 use crate::time::Instant;
 
 /// For [`CONTROLS`](super::CONTROLS).
 pub(super) const BBR: Control = Control {
     name: "bbr",
-    about: "paces at the bandwidth it measures, version 3 (draft-ietf-ccwg-bbr-06)",
+    about: "paces at the bandwidth it measures, version 1 as in Linux (draft-cardwell-iccrg-bbr-congestion-control-00)",
     build: |start| Box::new(Bbr::new(start)),
 };
 
-// §2.5, §2.6: gains in hundredths.
-const STARTUP_PACING_GAIN: u64 = 277;
-const DRAIN_PACING_GAIN: u64 = 50;
-const DEFAULT_CWND_GAIN: u64 = 200;
-const PROBE_UP_CWND_GAIN: u64 = 225;
-const PROBE_RTT_CWND_GAIN: u64 = 50;
+// Gains in hundredths.
 const UNITY: u64 = 100;
-/// §5.3.2: round trips in Drain.
-const DRAIN_ROUNDS_MAX: u64 = 3;
-/// A volume or a rate that bounds nothing.
-const INFINITE: u64 = u64::MAX;
+/// §4.3.2.1: 2 / ln 2, with which what is delivered doubles in a round trip.
+const HIGH_GAIN: u64 = 289;
+/// §4.3.3: takes as long to drain what the high gain has queued.
+const DRAIN_GAIN: u64 = 35;
+/// §4.3.4.1: room for acknowledgements that are late or come together.
+const PROBE_BW_CWND_GAIN: u64 = 200;
+/// §4.3.4.3: probe for more bandwidth, drain what that queued, cruise.
+const PACING_GAIN_CYCLE: [u64; 8] = [125, 75, UNITY, UNITY, UNITY, UNITY, UNITY, UNITY];
+/// §4.3.5.
+const PROBE_RTT_DURATION: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Startup,
     Drain,
-    Down,
-    Cruise,
-    Refill,
-    Up,
+    ProbeBw,
     ProbeRtt,
-}
-
-impl State {
-    fn is_probe_bw(self) -> bool {
-        matches!(self, Self::Down | Self::Cruise | Self::Refill | Self::Up)
-    }
-
-    // §5.6.1, the table.
-    fn pacing_gain(self) -> u64 {
-        match self {
-            Self::Startup => STARTUP_PACING_GAIN,
-            Self::Drain => DRAIN_PACING_GAIN,
-            Self::Down => 90,
-            Self::Up => 125,
-            Self::Cruise | Self::Refill | Self::ProbeRtt => UNITY,
-        }
-    }
-
-    fn cwnd_gain(self) -> u64 {
-        match self {
-            Self::Up => PROBE_UP_CWND_GAIN,
-            Self::ProbeRtt => PROBE_RTT_CWND_GAIN,
-            Self::Startup | Self::Drain | Self::Down | Self::Cruise | Self::Refill => DEFAULT_CWND_GAIN,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Startup => "Startup",
-            Self::Drain => "Drain",
-            Self::Down => "ProbeBW_DOWN",
-            Self::Cruise => "ProbeBW_CRUISE",
-            Self::Refill => "ProbeBW_REFILL",
-            Self::Up => "ProbeBW_UP",
-            Self::ProbeRtt => "ProbeRTT",
-        }
-    }
-}
-
-/// The draft's `RS` with the connection's `C` beside it: what one acknowledgement tells.
-#[derive(Clone, Copy, Debug)]
-struct Rs {
-    now: Instant,
-    /// 0: no reliable sample.
-    delivery_rate: u64,
-    delivered: u64,
-    prior_delivered: u64,
-    tx_in_flight: u64,
-    lost: u64,
-    app_limited: bool,
-    newly_acked: u64,
-    rtt: Option<Duration>,
-    inflight: u64,
-    cwnd_limited: bool,
-    in_recovery: bool,
-}
-
-impl Rs {
-    /// `None` if nothing was delivered.
-    fn of(ack: &Ack) -> Option<Self> {
-        let sample = ack.rate?;
-        Some(Self {
-            now: ack.now,
-            delivery_rate: sample.rate.unwrap_or(0),
-            delivered: sample.delivered,
-            prior_delivered: sample.sent.delivered,
-            tx_in_flight: u64::from(sample.sent.in_flight),
-            lost: sample.lost,
-            app_limited: sample.sent.app_limited,
-            newly_acked: u64::from(ack.delivered),
-            rtt: ack.rtt,
-            inflight: u64::from(ack.in_flight),
-            cwnd_limited: ack.cwnd_limited,
-            in_recovery: ack.in_recovery,
-        })
-    }
-}
-
-/// §5.5.1: packet-timed round trips.
-#[derive(Clone, Copy, Debug)]
-struct Rounds {
-    next_round_delivered: u64,
-    start: bool,
-    count: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Bbr {
     smss: u64,
     initial_cwnd: u64,
-    /// `C.delivered`, as last heard.
     delivered: u64,
     delivered_at_start: u64,
     cwnd: u64,
     prior_cwnd: u64,
     pacing_rate: u64,
     rtt_seen: bool,
-    in_recovery: bool,
-    idle_restart: bool,
     state: State,
-    rounds: Rounds,
-    drain_start_round: u64,
+    cycle_index: usize,
+    cycle_stamp: Instant,
+    random: u64,
+    next_round_delivered: u64,
+    round_start: bool,
+    round_count: u64,
+    btlbw: BtlBw,
+    rtprop: RtProp,
     full_pipe: FullPipe,
-    max_bw: MaxBandwidth,
-    bw: u64,
-    bw_shortterm: u64,
-    inflight_shortterm: u64,
-    inflight_longterm: u64,
-    min_rtt: MinRtt,
     aggregation: Aggregation,
-    loss: LossSignals,
-    probe: Probe,
-    probe_rtt: Visit,
+    /// When ProbeRTT may end; `None` until little enough is in flight.
+    probe_rtt_done_stamp: Option<Instant>,
+    probe_rtt_round_done: bool,
+    in_recovery: bool,
+    packet_conservation: bool,
+    /// Bytes judged lost since the last acknowledgement.
+    lost: u64,
+    idle_restart: bool,
 }
 
 impl Bbr {
-    // §5.2.1.
+    // §4.3.1.
     pub fn new(start: &Start) -> Self {
         let smss = u64::from(start.smss.clamp(1, CWND_MAX));
         let cwnd = u64::from(start.cwnd.min(CWND_MAX)).max(smss);
@@ -193,63 +101,144 @@ impl Bbr {
             prior_cwnd: 0,
             pacing_rate: startup_rate(cwnd, start.srtt),
             rtt_seen: start.srtt.is_some(),
-            in_recovery: false,
-            idle_restart: false,
             state: State::Startup,
-            rounds: Rounds { next_round_delivered: start.delivered, start: false, count: 0 },
-            drain_start_round: 0,
+            cycle_index: 0,
+            cycle_stamp: start.now,
+            random: start.seed,
+            next_round_delivered: start.delivered,
+            round_start: false,
+            round_count: 0,
+            btlbw: BtlBw::default(),
+            rtprop: RtProp::new(start.min_rtt.or(start.srtt), start.now),
             full_pipe: FullPipe::default(),
-            max_bw: MaxBandwidth::default(),
-            bw: 0,
-            bw_shortterm: INFINITE,
-            inflight_shortterm: INFINITE,
-            inflight_longterm: INFINITE,
-            min_rtt: MinRtt::new(start.min_rtt.or(start.srtt), start.now),
             aggregation: Aggregation::new(start.now),
-            loss: LossSignals::new(start.delivered),
-            probe: Probe::new(start.now, start.seed),
-            probe_rtt: Visit::default(),
+            probe_rtt_done_stamp: None,
+            probe_rtt_round_done: false,
+            in_recovery: false,
+            packet_conservation: false,
+            lost: 0,
+            idle_restart: false,
         }
     }
 
-    // ---- rounds, Startup, Drain ---------------------------------------------------------------
+    // ---- model --------------------------------------------------------------------------------
 
-    // §5.5.1.
-    fn update_round(&mut self, rs: &Rs) {
-        self.rounds.start = rs.prior_delivered >= self.rounds.next_round_delivered;
-        if self.rounds.start {
-            self.start_round();
-            self.rounds.count += 1;
-            self.probe.rounds_since_up = self.probe.rounds_since_up.saturating_add(1);
+    // §4.1.1.3.
+    fn update_round(&mut self, prior_delivered: u64) {
+        self.round_start = prior_delivered >= self.next_round_delivered;
+        if self.round_start {
+            self.begin_round();
+            self.round_count = self.round_count.wrapping_add(1);
+            self.btlbw.begin_round();
+            self.packet_conservation = false;
         }
     }
 
-    fn start_round(&mut self) {
-        self.rounds.next_round_delivered = self.delivered;
+    fn begin_round(&mut self) {
+        self.next_round_delivered = self.delivered;
     }
 
-    // §5.5.5.
-    fn update_max_bw(&mut self, rs: &Rs) {
-        self.update_round(rs);
-        if rs.delivery_rate > 0 && (rs.delivery_rate >= self.max_bw.get() || !rs.app_limited) {
-            self.max_bw.update(rs.delivery_rate);
+    fn update_btlbw(&mut self, ack: &Ack) {
+        if let Some(sample) = ack.rate {
+            self.update_round(sample.sent.delivered);
+            self.btlbw.update(sample.rate.unwrap_or(0), sample.sent.app_limited);
         }
     }
 
-    // §5.3.1.2, §5.3.1.3.
-    fn check_startup_done(&mut self, rs: &Rs) {
-        self.check_startup_high_loss(rs);
-        if self.state == State::Startup && self.full_pipe.reached {
+    // ---- state machine ------------------------------------------------------------------------
+
+    // §4.3.2, §4.3.3.
+    fn check_drain(&mut self, ack: &Ack) {
+        if self.state == State::Startup && self.full_pipe.filled {
             self.state = State::Drain;
-            self.drain_start_round = self.rounds.count;
+        }
+        if self.state == State::Drain && u64::from(ack.in_flight) <= self.inflight(UNITY) {
+            self.enter_probe_bw(ack.now);
         }
     }
 
-    // §5.3.2.
-    fn check_drain_done(&mut self, rs: &Rs) {
-        let late = self.rounds.count > self.drain_start_round + DRAIN_ROUNDS_MAX;
-        if self.state == State::Drain && (rs.inflight <= self.inflight(self.bw, UNITY) || late) {
-            self.start_probe_bw_down(rs.now);
+    // §4.3.4.2: flows begin at different places of the cycle, though none by draining.
+    fn enter_probe_bw(&mut self, now: Instant) {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.state = State::ProbeBw;
+        self.cycle_index = PACING_GAIN_CYCLE.len() - 1 - ((self.random >> 33) % 7) as usize;
+        self.advance_cycle_phase(now);
+    }
+
+    fn advance_cycle_phase(&mut self, now: Instant) {
+        self.cycle_stamp = now;
+        self.cycle_index = (self.cycle_index + 1) % PACING_GAIN_CYCLE.len();
+    }
+
+    // §4.3.4.3: probing lasts until it has shown something, draining until all is drained.
+    fn is_next_cycle_phase(&self, ack: &Ack) -> bool {
+        let is_full_length = self.rtprop.get().is_some_and(|rtprop| ack.now.since(self.cycle_stamp) > rtprop);
+        let prior_inflight = u64::from(ack.in_flight_before);
+        match self.pacing_gain() {
+            gain if gain > UNITY => is_full_length && (self.lost > 0 || prior_inflight >= self.inflight(gain)),
+            UNITY => is_full_length,
+            _ => is_full_length || prior_inflight <= self.inflight(UNITY),
+        }
+    }
+
+    fn check_cycle_phase(&mut self, ack: &Ack) {
+        if self.state == State::ProbeBw && self.is_next_cycle_phase(ack) {
+            self.advance_cycle_phase(ack.now);
+        }
+    }
+
+    // §4.3.5.
+    fn check_probe_rtt(&mut self, ack: &Ack) {
+        if self.state != State::ProbeRtt && self.rtprop.expired && !self.idle_restart {
+            self.save_cwnd();
+            self.state = State::ProbeRtt;
+            self.probe_rtt_done_stamp = None;
+        }
+        if self.state == State::ProbeRtt {
+            self.handle_probe_rtt(ack);
+        }
+        self.idle_restart = false;
+    }
+
+    fn handle_probe_rtt(&mut self, ack: &Ack) {
+        let Some(done) = self.probe_rtt_done_stamp else {
+            if u64::from(ack.in_flight) <= self.min_pipe_cwnd() {
+                self.probe_rtt_done_stamp = Some(ack.now + PROBE_RTT_DURATION);
+                self.probe_rtt_round_done = false;
+                self.begin_round();
+            }
+            return;
+        };
+        self.probe_rtt_round_done |= self.round_start;
+        if self.probe_rtt_round_done && ack.now > done {
+            self.rtprop.renew(ack.now);
+            self.restore_cwnd();
+            self.exit_probe_rtt(ack.now);
+        }
+    }
+
+    fn exit_probe_rtt(&mut self, now: Instant) {
+        if self.full_pipe.filled {
+            self.enter_probe_bw(now);
+        } else {
+            self.state = State::Startup;
+        }
+    }
+
+    fn pacing_gain(&self) -> u64 {
+        match self.state {
+            State::Startup => HIGH_GAIN,
+            State::Drain => DRAIN_GAIN,
+            State::ProbeBw => PACING_GAIN_CYCLE.get(self.cycle_index).copied().unwrap_or(UNITY),
+            State::ProbeRtt => UNITY,
+        }
+    }
+
+    fn cwnd_gain(&self) -> u64 {
+        match self.state {
+            State::Startup | State::Drain => HIGH_GAIN,
+            State::ProbeBw => PROBE_BW_CWND_GAIN,
+            State::ProbeRtt => UNITY,
         }
     }
 }
@@ -259,71 +248,74 @@ impl CongestionControl for Bbr {
         BBR.name
     }
 
-    // §5.2.3, in its order.
+    // §3.5.2, in its order.
     fn on_ack(&mut self, ack: &Ack) {
-        let Some(rs) = Rs::of(ack) else { return };
         self.delivered = ack.delivered_total;
         self.init_pacing_rate(ack.srtt);
-        self.update_latest_delivery_signals(&rs);
-        self.update_congestion_signals(&rs);
-        self.aggregation.update(&rs, self.bw, self.cwnd, self.rounds.count, self.full_pipe.reached);
-        self.full_pipe.check(&rs, self.rounds.start);
-        self.check_startup_done(&rs);
-        self.check_drain_done(&rs);
-        self.update_probe_bw_cycle_phase(&rs);
-        self.min_rtt.update(&rs);
-        self.check_probe_rtt(&rs);
-        self.advance_latest_delivery_signals(&rs);
-        self.bw = self.max_bw.get().min(self.bw_shortterm);
-        self.set_pacing_rate(self.state.pacing_gain());
-        self.set_cwnd(&rs);
+        self.update_btlbw(ack);
+        let delivered = u64::from(ack.delivered);
+        let btlbw = self.btlbw.get();
+        self.aggregation.update(ack.now, delivered, btlbw, self.cwnd, self.round_count, self.full_pipe.filled);
+        self.check_cycle_phase(ack);
+        if self.round_start && ack.rate.is_some_and(|rate| !rate.sent.app_limited) {
+            self.full_pipe.check(btlbw);
+        }
+        self.check_drain(ack);
+        self.rtprop.update(ack.now, ack.rtt);
+        self.check_probe_rtt(ack);
+        self.set_pacing_rate(self.pacing_gain());
+        self.set_cwnd(ack);
+        self.lost = 0;
     }
 
     fn on_lost(&mut self, lost: &Lost) {
-        self.delivered = lost.delivered_total;
-        self.handle_lost(lost);
+        self.lost = self.lost.saturating_add(lost.len.into());
     }
 
+    // §4.2.3.4, entering fast recovery: the acknowledgement that brought it adds what it delivered.
     fn on_congestion(&mut self, congestion: &Congestion) {
-        self.note_loss();
-        match congestion.cause {
-            super::Cause::Loss => self.in_recovery = true,
-            super::Cause::Ecn => self.handle_mark(congestion),
+        if congestion.cause == Cause::Ecn {
+            return;
         }
+        self.save_cwnd();
+        self.in_recovery = true;
+        self.packet_conservation = true;
+        self.cwnd = u64::from(congestion.in_flight).saturating_add(self.smss);
+        self.lost = 0;
+        self.begin_round();
+        self.bound_cwnd();
     }
 
     fn on_recovered(&mut self, _now: Instant) {
-        self.in_recovery = false;
-        self.restore_cwnd();
-        self.bound_cwnd();
+        self.leave_recovery();
     }
 
-    // §5.6.4.4.
+    // §4.2.3.4.
     fn on_rto(&mut self, timeout: &Timeout) {
         if timeout.backoff == 0 {
-            self.save_state_upon_loss();
+            self.save_cwnd();
         }
         self.in_recovery = true;
-        self.cwnd = u64::from(timeout.in_flight).saturating_add(self.smss).min(u64::from(CWND_MAX));
+        self.packet_conservation = false;
+        self.cwnd = self.smss;
+        self.lost = 0;
     }
 
+    /// What it took for a plateau may have been the recovery.
     fn on_spurious(&mut self, _now: Instant) {
-        self.in_recovery = false;
-        self.handle_spurious();
-        self.bound_cwnd();
+        self.full_pipe.restart(0);
+        self.leave_recovery();
     }
 
-    // §5.4.1.
+    // §4.3.4.4.
     fn on_idle_restart(&mut self, restart: &Restart) {
         if !restart.app_limited {
             return;
         }
         self.idle_restart = true;
         self.aggregation.restart(restart.now);
-        if self.state.is_probe_bw() {
+        if self.state == State::ProbeBw {
             self.set_pacing_rate(UNITY);
-        } else if self.state == State::ProbeRtt {
-            self.check_probe_rtt_done(restart.now);
         }
     }
 
@@ -338,7 +330,7 @@ impl CongestionControl for Bbr {
 
     /// What another control should start from; BBR itself has no use for it.
     fn ssthresh(&self) -> u32 {
-        if self.full_pipe.reached { self.cwnd() } else { SSTHRESH_INFINITE }
+        if self.full_pipe.filled { self.cwnd() } else { SSTHRESH_INFINITE }
     }
 
     fn pacing_rate(&self) -> Option<u64> {
@@ -354,13 +346,21 @@ impl CongestionControl for Bbr {
     }
 
     fn snapshot(&self) -> Snapshot {
+        let phase = match (self.state, self.pacing_gain()) {
+            (State::Startup, _) => "Startup",
+            (State::Drain, _) => "Drain",
+            (State::ProbeBw, UNITY) => "ProbeBW",
+            (State::ProbeBw, gain) if gain > UNITY => "ProbeBW_UP",
+            (State::ProbeBw, _) => "ProbeBW_DOWN",
+            (State::ProbeRtt, _) => "ProbeRTT",
+        };
         Snapshot {
             name: BBR.name,
-            phase: self.state.name(),
+            phase,
             cwnd: self.cwnd(),
             ssthresh: None,
             pacing_rate: Some(self.pacing_rate),
-            bandwidth: Some(self.max_bw.get()).filter(|&bw| bw > 0),
+            bandwidth: Some(self.btlbw.get()).filter(|&bw| bw > 0),
         }
     }
 }

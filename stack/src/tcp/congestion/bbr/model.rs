@@ -1,160 +1,105 @@
-//! What BBR knows of the path: filters over delivery rates, round-trip times and aggregation.
+//! What BBR knows of the path: filters over delivery rates and round-trip times (§4.1), and whether the pipe is full.
 
 use core::time::Duration;
 
-use super::Rs;
 use crate::time::Instant;
 
-/// Nanoseconds.
-pub(super) const PER_SECOND: u128 = 1_000_000_000;
-/// §5.3.1.2: growth below a quarter in this many rounds is a plateau.
-const FULL_BW_ROUNDS: u32 = 3;
-/// §2.12: rounds that the aggregation filter covers, in two buckets; in Startup one round each.
-const EXTRA_ACKED_BUCKET_ROUNDS: u64 = 5;
-/// §2.16.1.
-const MIN_RTT_FILTER_LEN: Duration = Duration::from_secs(10);
-/// §2.16.2.
-const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
+/// §4.1.1.4: round trips that a bandwidth is remembered.
+const BTLBW_FILTER_ROUNDS: usize = 10;
+/// §4.1.2.3.
+const RTPROP_FILTER_LEN: Duration = Duration::from_secs(10);
+/// §4.3.2.2: growth below a quarter in this many rounds is a plateau.
+const FULL_PIPE_ROUNDS: u32 = 3;
 
-/// §5.5.3: largest delivery rate of this and the last bandwidth-probing cycle, in bytes per second.
+/// §4.1.1: largest delivery rate of the last round trips, in bytes per second; one place for each round.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct MaxBandwidth {
-    last_cycle: u64,
-    this_cycle: u64,
+pub(super) struct BtlBw {
+    rounds: [u64; BTLBW_FILTER_ROUNDS],
+    /// Place of the present round.
+    at: usize,
 }
 
-impl MaxBandwidth {
+impl BtlBw {
     pub(super) fn get(&self) -> u64 {
-        self.last_cycle.max(self.this_cycle)
+        self.rounds.iter().copied().max().unwrap_or(0)
     }
 
-    pub(super) fn update(&mut self, rate: u64) {
-        self.this_cycle = self.this_cycle.max(rate);
+    /// The oldest round is forgotten, unless nothing would be left: then what it said holds on.
+    pub(super) fn begin_round(&mut self) {
+        self.at = (self.at + 1) % BTLBW_FILTER_ROUNDS;
+        let oldest = core::mem::take(&mut self.rounds[self.at]);
+        if self.get() == 0 {
+            self.rounds[self.at] = oldest;
+        }
     }
 
-    /// §5.5.6. A cycle without samples leaves what is known.
-    pub(super) fn advance(&mut self) {
-        if self.this_cycle > 0 {
-            self.last_cycle = self.this_cycle;
-            self.this_cycle = 0;
+    // §4.1.1.5: what the application limits counts only if it shows more.
+    pub(super) fn update(&mut self, rate: u64, app_limited: bool) {
+        if !app_limited || rate >= self.get() {
+            let best = &mut self.rounds[self.at];
+            *best = rate.max(*best);
         }
     }
 }
 
-/// §5.3.1.2: has accelerating stopped to help?
+/// §4.1.2: least round-trip time of 10 s.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RtProp {
+    rtprop: Option<Duration>,
+    stamp: Instant,
+    /// Nothing as short was seen for that long.
+    pub(super) expired: bool,
+}
+
+impl RtProp {
+    pub(super) fn new(rtprop: Option<Duration>, now: Instant) -> Self {
+        Self { rtprop, stamp: now, expired: false }
+    }
+
+    pub(super) fn get(&self) -> Option<Duration> {
+        self.rtprop
+    }
+
+    // §4.1.2.3.
+    pub(super) fn update(&mut self, now: Instant, rtt: Option<Duration>) {
+        self.expired = now > self.stamp + RTPROP_FILTER_LEN;
+        if let Some(rtt) = rtt
+            && (self.expired || self.rtprop.is_none_or(|rtprop| rtt <= rtprop))
+        {
+            self.rtprop = Some(rtt);
+            self.stamp = now;
+        }
+    }
+
+    /// It was looked for, so it holds from now on.
+    pub(super) fn renew(&mut self, now: Instant) {
+        self.stamp = now;
+    }
+}
+
+/// §4.3.2.2: has accelerating stopped to help?
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FullPipe {
-    /// Ever.
-    pub(super) reached: bool,
-    /// Since the last [`reset`](Self::reset).
-    pub(super) now: bool,
+    pub(super) filled: bool,
     bw: u64,
     count: u32,
 }
 
 impl FullPipe {
     /// Looks anew, from the rate `bw` on.
-    pub(super) fn reset(&mut self, bw: u64) {
-        *self = Self { reached: self.reached, now: false, bw, count: 0 };
+    pub(super) fn restart(&mut self, bw: u64) {
+        *self = Self { filled: self.filled, bw, count: 0 };
     }
 
-    pub(super) fn check(&mut self, rs: &Rs, round_start: bool) {
-        if self.now || !round_start || rs.app_limited {
+    /// A round trip that the application did not limit has ended, with `btlbw` bytes per second as the most so far.
+    pub(super) fn check(&mut self, btlbw: u64) {
+        if self.filled {
             return;
         }
-        let goal = u128::from(self.bw) * 5 / 4;
-        if u128::from(rs.delivery_rate) >= goal {
-            self.reset(rs.delivery_rate);
-            return;
+        if u128::from(btlbw) >= u128::from(self.bw) * 5 / 4 {
+            return self.restart(btlbw);
         }
         self.count += 1;
-        self.now = self.count >= FULL_BW_ROUNDS;
-        self.reached |= self.now;
-    }
-}
-
-/// §5.3.4.3: the least round-trip time of 10 s, and of the 5 s that schedule ProbeRTT.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct MinRtt {
-    min_rtt: Option<Duration>,
-    min_rtt_stamp: Instant,
-    probe_rtt_min_delay: Option<Duration>,
-    pub(super) probe_rtt_min_stamp: Instant,
-    pub(super) probe_rtt_expired: bool,
-}
-
-impl MinRtt {
-    pub(super) fn new(min_rtt: Option<Duration>, now: Instant) -> Self {
-        Self {
-            min_rtt,
-            min_rtt_stamp: now,
-            probe_rtt_min_delay: None,
-            probe_rtt_min_stamp: now,
-            probe_rtt_expired: false,
-        }
-    }
-
-    pub(super) fn get(&self) -> Option<Duration> {
-        self.min_rtt
-    }
-
-    pub(super) fn update(&mut self, rs: &Rs) {
-        self.probe_rtt_expired = rs.now > self.probe_rtt_min_stamp + PROBE_RTT_INTERVAL;
-        if let Some(rtt) = rs.rtt
-            && (self.probe_rtt_expired || self.probe_rtt_min_delay.is_none_or(|min| rtt < min))
-        {
-            self.probe_rtt_min_delay = Some(rtt);
-            self.probe_rtt_min_stamp = rs.now;
-        }
-        let expired = rs.now > self.min_rtt_stamp + MIN_RTT_FILTER_LEN;
-        if let Some(delay) = self.probe_rtt_min_delay
-            && (expired || self.min_rtt.is_none_or(|min| delay < min))
-        {
-            self.min_rtt = Some(delay);
-            self.min_rtt_stamp = self.probe_rtt_min_stamp;
-        }
-    }
-}
-
-/// §5.5.9: how many bytes more than expected acknowledgements bring at once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Aggregation {
-    interval_start: Instant,
-    delivered: u64,
-    this_bucket: u64,
-    last_bucket: u64,
-    bucket_began: u64,
-}
-
-impl Aggregation {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { interval_start: now, delivered: 0, this_bucket: 0, last_bucket: 0, bucket_began: 0 }
-    }
-
-    pub(super) fn extra_acked(&self) -> u64 {
-        self.this_bucket.max(self.last_bucket)
-    }
-
-    pub(super) fn restart(&mut self, now: Instant) {
-        self.interval_start = now;
-        self.delivered = 0;
-    }
-
-    pub(super) fn update(&mut self, rs: &Rs, bw: u64, cwnd: u64, round: u64, full_bw_reached: bool) {
-        let bucket_rounds = if full_bw_reached { EXTRA_ACKED_BUCKET_ROUNDS } else { 1 };
-        if round.saturating_sub(self.bucket_began) >= bucket_rounds {
-            self.last_bucket = self.this_bucket;
-            self.this_bucket = 0;
-            self.bucket_began = round;
-        }
-        let interval = rs.now.since(self.interval_start);
-        let mut expected = u64::try_from(u128::from(bw) * interval.as_nanos() / PER_SECOND).unwrap_or(u64::MAX);
-        if self.delivered <= expected {
-            self.restart(rs.now);
-            expected = 0;
-        }
-        self.delivered = self.delivered.saturating_add(rs.newly_acked);
-        let extra = self.delivered.saturating_sub(expected).min(cwnd);
-        self.this_bucket = self.this_bucket.max(extra);
+        self.filled = self.count >= FULL_PIPE_ROUNDS;
     }
 }

@@ -1,6 +1,6 @@
 //! What loss does to the model (§5.5.10), and how a mistake is undone (§5.5.11).
 
-use super::{Bbr, INFINITE, Rs, State};
+use super::{Bbr3, INFINITE, Rs, State};
 use crate::tcp::congestion::{Congestion, Lost};
 use crate::time::Instant;
 
@@ -63,7 +63,7 @@ fn reduced(value: u64) -> u64 {
     if value == INFINITE { INFINITE } else { value / BETA.1 * BETA.0 + value % BETA.1 * BETA.0 / BETA.1 }
 }
 
-impl Bbr {
+impl Bbr3 {
     // ---- on each acknowledgement --------------------------------------------------------------
 
     pub(super) fn update_latest_delivery_signals(&mut self, rs: &Rs) {

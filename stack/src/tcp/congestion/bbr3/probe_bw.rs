@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Bbr, INFINITE, Rs, State, UNITY};
+use super::{Bbr3, INFINITE, Rs, State, UNITY};
 use crate::time::Instant;
 
 /// §2.8: share of `inflight_longterm` left free for others, in hundredths.
@@ -73,7 +73,7 @@ impl Probe {
     }
 }
 
-impl Bbr {
+impl Bbr3 {
     // §5.3.3.6, the core logic.
     pub(super) fn update_probe_bw_cycle_phase(&mut self, rs: &Rs) {
         if !self.full_pipe.reached || self.adapt_long_term_model(rs) {

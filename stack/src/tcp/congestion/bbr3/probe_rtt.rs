@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::probe_bw::AckPhase;
-use super::{Bbr, PROBE_RTT_CWND_GAIN, Rs, State};
+use super::{Bbr3, PROBE_RTT_CWND_GAIN, Rs, State};
 use crate::time::Instant;
 
 /// §2.16.2.
@@ -17,7 +17,7 @@ pub(super) struct Visit {
     round_done: bool,
 }
 
-impl Bbr {
+impl Bbr3 {
     pub(super) fn check_probe_rtt(&mut self, rs: &Rs) {
         if self.state != State::ProbeRtt && self.min_rtt.probe_rtt_expired && !self.idle_restart {
             self.save_cwnd();
