@@ -4,12 +4,13 @@ use crate::snapshot::{BATCH_UPPER, Counts, Snapshot, Totals, Worker};
 use crate::table::{Table, grouped, short};
 
 /// Columns of the table of ports: heading and counter.
-const PORT_COLUMNS: [(&str, &str); 8] = [
+const PORT_COLUMNS: [(&str, &str); 9] = [
     ("in", "rx_packets"),
     ("in bytes", "rx_bytes"),
     ("out", "tx_packets"),
     ("out bytes", "tx_bytes"),
     ("send calls", "tx_kicks"),
+    ("with several", "tx_trains"),
     ("refused", "tx_refused"),
     ("kernel: no frame", "kernel_rx_dropped"),
     ("ring full", "kernel_rx_ring_full"),

@@ -58,6 +58,35 @@ fn two_workers_share_the_streams_of_jumbo_tests() {
     assert!(workers.len() == 2 && workers.iter().all(|worker| streams(worker) > 0), "{report:#}");
 }
 
+/// How many packets left, and in how many calls that took several segments each.
+fn sent(report: &serde_json::Value) -> [u64; 2] {
+    let workers = report["workers"].as_array().unwrap().iter();
+    let ports: Vec<_> = workers.flat_map(|worker| worker["ports"].as_array().unwrap()).collect();
+    ["tx_packets", "tx_trains"].map(|name| ports.iter().map(|port| port["counters"][name].as_u64().unwrap()).sum())
+}
+
+#[test]
+fn segments_leave_in_trains_that_the_kernel_cuts_unless_that_is_switched_off() {
+    for (mtu, offloads, words) in [(1500, false, ""), (9000, false, ""), (1500, true, ""), (9000, false, "--no-gso")] {
+        let lab = Lab::pair(1, mtu).unwrap();
+        for (namespace, interface) in [(lab.dut(), "d0"), (lab.client(), "c0")] {
+            namespace.offload(interface, &["tso", "gso", "gro", "tx"], offloads).unwrap();
+        }
+        let server = Server::start(&lab, words);
+        for host in ["10.1.0.1", "fd00:1::1"] {
+            let result = iperf3(&lab, &format!("-c {host} -R -n 16M"));
+            let (sent, received) = sums(&result, "");
+            assert!(sent >= received && received >= 16 << 20, "MTU {mtu} {words}: {result:#}");
+        }
+        server.tests(2);
+        let report = server.stop();
+        let [packets, trains] = sent(&report);
+        let as_asked = if words.is_empty() { trains > 0 && packets > 4 * trains } else { trains == 0 };
+        assert!(as_asked, "MTU {mtu} {words}: {packets} packets, {trains} trains");
+        assert_eq!(counter(&report, "tcp_timeouts"), 0, "MTU {mtu} {words}: {report:#}");
+    }
+}
+
 #[test]
 fn datagrams_from_the_server_are_counted_by_stock_clients_in_both_widths() {
     let lab = Lab::pair(1, 1500).unwrap();

@@ -42,10 +42,14 @@ struct Contender {
     napi_thread: bool,
     /// The kernel's TSO, GSO, GRO and checksums are left to the veth, which does none of them.
     offloads: bool,
+    /// Scatter-gather stays on for the kernel's ends, too.
+    scatter_gather: bool,
+    /// Our end hands segments to the kernel one by one.
+    by_ring: bool,
 }
 
 const fn row(name: &'static str, about: &'static str, sender: End, receiver: End, napi_thread: bool) -> Contender {
-    Contender { name, about, sender, receiver, napi_thread, offloads: false }
+    Contender { name, about, sender, receiver, napi_thread, offloads: false, scatter_gather: false, by_ring: false }
 }
 
 const CONTENDERS: &[Contender] = &[
@@ -60,6 +64,18 @@ const CONTENDERS: &[Contender] = &[
     Contender {
         offloads: true,
         ..row("kernel-offloads", "kernel to kernel, TSO and checksum off-load on", End::Kernel, End::Kernel, false)
+    },
+    Contender {
+        offloads: true,
+        ..row("sends-offloads", "tailwater perf to kernel, TSO and checksum off-load on", End::Ours, End::Kernel, false)
+    },
+    Contender {
+        scatter_gather: true,
+        ..row("kernel-sg", "kernel to kernel, scatter-gather on", End::Kernel, End::Kernel, false)
+    },
+    Contender {
+        by_ring: true,
+        ..row("sends-ring", "tailwater perf --no-gso to kernel", End::Ours, End::Kernel, false)
     },
 ];
 
@@ -123,11 +139,11 @@ fn describe(session: &mut Session<'_>) {
         "Sender on CPU 1, receiver on CPU 0; congestion control CUBIC everywhere. The kernel's ends are iperf3's, ours are \
          `tailwater perf`, which speaks the same protocol.",
         "Off-loads (TSO, GSO, GRO, checksums) are off, as on a wire that carries no more than the MTU. Also then the \
-         kernel's TCP hands down large buffers and cuts them below IP, which an AF_XDP socket cannot. Scatter-gather is \
-         off for the kernel's rows, and on where our frames leave in several pieces.",
+         kernel's TCP hands down large buffers and cuts them below IP; so does our end by a packet socket, except in \
+         \"sends-ring\". Scatter-gather is on for our ends, and off for the kernel's except in \"kernel-sg\".",
         "On a veth, receiving is paid by whoever sends unless a NAPI thread does it: compare rows of one placement. A veth \
          has a NAPI in the kernel's case only with GRO, so that \"kernel-napi\" and \"sends-napi\" have that at the receiver.",
-        "kernel-offloads moves 64 KiB buffers across the veth uncut and unsummed: memory copies, not packets.",
+        "With off-loads 64 KiB buffers cross the veth uncut and unsummed: memory copies, not packets.",
     ];
     for note in notes {
         session.note(note);
@@ -170,7 +186,7 @@ fn turn(session: &mut Session<'_>, contender: &Contender, mtu: u32, run: u32) ->
 fn prepare(lab: &Lab, contender: &Contender) -> Result<()> {
     for (namespace, interface, end) in [(lab.client(), "c0", contender.sender), (lab.dut(), "d0", contender.receiver)] {
         namespace.offload(interface, &["tso", "gso", "gro", "tx"], contender.offloads)?;
-        namespace.offload(interface, &["sg"], contender.offloads || end == End::Ours)?;
+        namespace.offload(interface, &["sg"], contender.offloads || contender.scatter_gather || end == End::Ours)?;
     }
     Ok(())
 }
@@ -210,7 +226,8 @@ fn send(
             let cores = GENERATOR_CPU.to_string();
             let program = client.program(&session.options.binaries.tailwater);
             let program = program.args(["perf", "-c", SERVER, "-i", "c0", "-P", &streams, "-t", &secs, "-J"]);
-            program.args(["--cores", &cores])
+            let program = program.args(["--cores", &cores]);
+            if contender.by_ring { program.arg("--no-gso") } else { program }
         }
     }
 }

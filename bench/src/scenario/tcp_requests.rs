@@ -16,6 +16,8 @@ use crate::testbed::{GENERATOR_CPU, ROUTER_CPU};
 use crate::tools;
 
 const LISTEN: &str = "10.1.0.1:7777";
+/// Milliseconds after which the client uses a port in TIME-WAIT again.
+const TIME_WAIT_MS: u32 = 50;
 const START: Duration = Duration::from_secs(20);
 /// Bytes of request and response.
 const SIZE: usize = 64;
@@ -173,7 +175,7 @@ fn notes(session: &mut Session<'_>) {
         "Client on CPU 1, the same for every row: one thread, kernel sockets, epoll without sleeping, and every response is \
          compared with its request; in the columns that say so `tailwater perf`, which costs less. Server on CPU 0.",
         "In the last column each transaction opens a connection, sends, receives and closes; the client closes first, and \
-         uses ports in TIME-WAIT again (tcp_tw_reuse).",
+         uses ports in TIME-WAIT again after 50 ms (tcp_tw_reuse, tcp_tw_reuse_delay).",
         "On a veth, receiving is paid by whoever sends unless a NAPI thread does it: compare within one placement. A server \
          that polls uses its CPU whatever there is to do, so for CPU time compare those that block.",
         "Offloads (TSO, GSO, GRO, checksums) are off on both ends of the kernel's rows too, as on a wire.",
@@ -269,6 +271,8 @@ fn prepare(lab: &Lab, napi_thread: bool) -> Result<()> {
     }
     lab.client().sysctl("net.ipv4.ip_local_port_range", "1024 60999")?;
     lab.client().sysctl("net.ipv4.tcp_tw_reuse", "1")?;
+    // Else all ports rest after a second, and what is measured is how the client waits for one.
+    lab.client().sysctl("net.ipv4.tcp_tw_reuse_delay", TIME_WAIT_MS)?;
     if napi_thread {
         // Without a program a veth has a NAPI only with gro.
         lab.dut().offload("d0", &["gro"], true)?;
