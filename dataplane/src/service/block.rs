@@ -278,7 +278,15 @@ impl<S: Service> StackBlock<S> {
         }
     }
 
-    /// After the packets: events out, and the stack's books into the worker's.
+    /// Each event is of something that happened since; what a callback does brings none by itself.
+    #[inline]
+    fn tell_all(&mut self, context: &mut Context<'_>) {
+        while let Some(event) = self.stack.tcp_poll() {
+            self.tell(event, context);
+        }
+    }
+
+    /// After the packets: events out, then what answers them, and the stack's books into the worker's.
     #[inline]
     fn settle(&mut self, context: &mut Context<'_>) {
         // Bounded by `Config::events_max`.
@@ -291,10 +299,10 @@ impl<S: Service> StackBlock<S> {
                 }
             }
         }
-        // Each event is of something that happened since; what a callback does brings none by itself.
-        while let Some(event) = self.stack.tcp_poll() {
-            self.tell(event, context);
-        }
+        self.tell_all(context);
+        self.stack.end_burst(&mut WorkerEnv { context, entropy: &mut self.entropy });
+        // What the end of the burst brought.
+        self.tell_all(context);
         let ledger = self.stack.ledger();
         let now = Booked { originated: ledger.originated, ended: ledger.delivered + ledger.consumed };
         *context.originated += now.originated - self.booked.originated;
@@ -308,6 +316,7 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         if !self.started {
             self.start(context);
         }
+        self.stack.begin_burst();
         for frame in batch.drain() {
             if self.shares_answers && is_neighbour_answer(frame.bytes()) {
                 self.share_answer(&frame, context);
@@ -323,6 +332,7 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         if !self.started && self.begun.load(Ordering::Acquire) {
             self.start(context);
         }
+        self.stack.begin_burst();
         if self.service.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= context.now_ns) {
             self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around));
         }

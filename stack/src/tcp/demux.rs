@@ -93,6 +93,13 @@ impl<B: Buffer> Stack<B> {
             tcb.news.queued = true;
             tcp.line.push_back(tcb.id);
         }
+        if tcp.burst.is_on {
+            if !core::mem::replace(&mut tcb.unfinished, true) {
+                tcp.burst.unfinished.push(index);
+            }
+            tcp.table.put(index, tcb);
+            return;
+        }
         // Not at once again, so that a burst of timeouts ends whatever the pauses are configured to.
         tcp.wheel.schedule(index, tcb.timers.next().map(|at| at.max(now + PAUSE_MIN)));
         tcp.table.put(index, tcb);

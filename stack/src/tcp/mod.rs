@@ -3,7 +3,7 @@
 //! Of a connection:
 //! - [`state`], `tcb`: what it is. `seq`, `flow`: what it is known by.
 //! - `connect`, `listen`, `syn_cookie`, `close`: how it comes up and goes down.
-//! - `demux`, `seg`, `input`, `acceptability`, `text`: a segment's way in, as RFC 9293 §3.10.7 has it.
+//! - `demux`, `seg`, `input`, `acceptability`, `text`: a segment's way in, as RFC 9293 §3.10.7 has it. `burst`: several.
 //! - `ack`, `send_queue`, `output`, `emit`: what is sent, kept, acknowledged.
 //! - `receive_queue`, `receive_window`, `delayed_ack`, `sack`: what is received, and reported.
 //! - `stream`: what the application writes and reads.
@@ -21,6 +21,7 @@
 mod acceptability;
 mod ack;
 mod api;
+mod burst;
 mod close;
 pub mod config;
 pub mod congestion;
@@ -83,6 +84,7 @@ pub use state::State;
 
 use crate::rate_limit::TokenBucket;
 use crate::time::Instant;
+use burst::Burst;
 use extension::Extend;
 use isn::Secret;
 use listen::Listeners;
@@ -100,6 +102,7 @@ pub(crate) struct Tcp<B> {
     secret: Secret,
     /// Connections that have news, each once.
     line: VecDeque<ConnectionId>,
+    burst: Burst,
     counters: TcpCounters,
     challenge_acks: TokenBucket,
     resets: TokenBucket,
@@ -124,6 +127,7 @@ impl<B> Tcp<B> {
             wheel: Wheel::new(),
             secret: Secret::new(seed),
             line: VecDeque::new(),
+            burst: Burst::default(),
             counters: TcpCounters::default(),
             challenge_acks: TokenBucket::new(config.challenge_acks),
             resets: TokenBucket::new(config.resets),

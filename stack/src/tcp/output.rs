@@ -28,6 +28,9 @@ enum Hold {
 impl<B: Buffer> Tcb<B> {
     /// Sends whatever may leave.
     pub(super) fn output<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
+        if self.read_new > 0 {
+            self.consider_window(cx.now);
+        }
         if self.state.transmits() {
             self.send_text(cx);
         }

@@ -42,7 +42,7 @@ impl<B: Buffer> Tcb<B> {
             self.queue.mark_push();
         }
         self.write_blocked |= done < len;
-        self.output(cx);
+        self.output_soon(cx);
         Ok(done)
     }
 
@@ -80,7 +80,7 @@ impl<B: Buffer> Tcb<B> {
         }
         self.enqueue(text, cx);
         self.queue.mark_push();
-        self.output(cx);
+        self.output_soon(cx);
         Ok(())
     }
 
@@ -98,7 +98,7 @@ impl<B: Buffer> Tcb<B> {
         }
         if count > 0 {
             self.queue.mark_push();
-            self.output(cx);
+            self.output_soon(cx);
         }
         Ok(count)
     }

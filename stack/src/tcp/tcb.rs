@@ -90,6 +90,8 @@ pub(super) struct Tcb<B> {
     /// Bytes that may wait for the application.
     pub(super) receive_buffer: u32,
     pub(super) tuning: super::receive_window::Tuning,
+    /// Bytes that the application has read since it was last considered what that means for the window.
+    pub(super) read_new: u32,
     pub(super) peer_finished: bool,
     /// The application was told of the end.
     pub(super) end_told: bool,
@@ -138,6 +140,8 @@ pub(super) struct Tcb<B> {
     pub(super) user_timeout_s: Option<u32>,
 
     pub(super) news: News,
+    /// Has its turn at the end of the burst.
+    pub(super) unfinished: bool,
     pub(super) retransmitted_bytes: u64,
     pub(super) segments_resent: u32,
 }
@@ -203,6 +207,7 @@ impl<B: Buffer> Tcb<B> {
             received: ReceiveQueue::new(),
             receive_buffer,
             tuning: super::receive_window::Tuning::default(),
+            read_new: 0,
             peer_finished: false,
             end_told: false,
             ack_now: false,
@@ -234,6 +239,7 @@ impl<B: Buffer> Tcb<B> {
             probes_out: 0,
             user_timeout_s: None,
             news: News::default(),
+            unfinished: false,
             retransmitted_bytes: 0,
             segments_resent: 0,
         }
