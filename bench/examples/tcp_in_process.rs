@@ -20,5 +20,5 @@ fn main() {
     let started = Instant::now();
     run(pair.as_mut(), count).unwrap();
     let took = started.elapsed();
-    println!("{count} in {took:?}: {:.2} ns each", took.as_nanos() as f64 / count as f64);
+    println!("{count} in {took:?}: {:.4} ns each", took.as_nanos() as f64 / count as f64);
 }

@@ -36,7 +36,9 @@ pub struct Ours {
 impl Ours {
     /// Connects them, and warms up.
     pub fn new(load: Load, mtu: usize) -> Result<Self> {
-        let region = Region::in_process(RegionConfig { chunks: CHUNKS, ..RegionConfig::default() })?;
+        // As the runtime chooses it.
+        let chunk_len = if mtu > 1_700 { 4_096 } else { 2_048 };
+        let region = Region::in_process(RegionConfig { chunks: CHUNKS, chunk_len, ..RegionConfig::default() })?;
         let (near, far) = MemoryPort::pair(&region, ["wire", "wire"], RING);
         let done = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&done);

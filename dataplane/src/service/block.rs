@@ -337,7 +337,7 @@ impl<S: Service + 'static> Block for StackBlock<S> {
             self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around));
         }
         let now = Instant::from_nanos(context.now_ns);
-        if self.stack.poll_timeout().is_some_and(|due| due <= now) {
+        if self.stack.may_be_due(now) {
             self.stack.on_timeout(&mut WorkerEnv { context, entropy: &mut self.entropy });
         }
         self.settle(context);

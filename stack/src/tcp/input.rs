@@ -28,7 +28,11 @@ impl<B: Buffer> Tcb<B> {
             Ok(()) => self.on_text(seg, buffer, cx),
             Err(refusal) => self.refuse(seg, refusal, buffer, cx),
         };
-        if calm && self.is_calm() { self.output_soon(cx) } else { self.output(cx) }
+        if calm && self.is_calm() {
+            self.output_soon(cx)
+        } else {
+            self.output(cx)
+        }
         verdict
     }
 

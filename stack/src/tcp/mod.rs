@@ -3,8 +3,9 @@
 //! Of a connection:
 //! - [`state`], `tcb`: what it is. `seq`, `flow`: what it is known by.
 //! - `connect`, `listen`, `syn_cookie`, `close`: how it comes up and goes down.
-//! - `demux`, `seg`, `input`, `acceptability`, `text`: a segment's way in, as RFC 9293 §3.10.7 has it. `burst`: several.
-//! - `ack`, `send_queue`, `output`, `emit`: what is sent, kept, acknowledged.
+//! - `demux`, `seg`, `input`, `acceptability`, `text`: a segment's way in, as RFC 9293 §3.10.7 has it. `prediction`: the
+//!   same for the segment that was to come next. `burst`: several at once.
+//! - `ack`, `send_queue`, `output`, `emit`, `way`: what is sent, kept, acknowledged.
 //! - `receive_queue`, `receive_window`, `delayed_ack`, `sack`: what is received, and reported.
 //! - `stream`: what the application writes and reads.
 //! - `recovery`, `rack`, `loss_probe`, `prr`, `rto`: what is lost, and repaired.
@@ -45,6 +46,7 @@ mod on_timeout;
 mod output;
 mod path_mtu;
 mod ports;
+mod prediction;
 mod prr;
 mod rack;
 mod receive_queue;
@@ -65,6 +67,7 @@ mod tcb;
 mod text;
 mod timers;
 mod user_timeout;
+mod way;
 mod wheel;
 
 use alloc::boxed::Box;
@@ -88,6 +91,7 @@ use burst::Burst;
 use extension::Extend;
 use isn::Secret;
 use listen::Listeners;
+use prediction::Recognized;
 use table::Table;
 use wheel::Wheel;
 
@@ -103,6 +107,7 @@ pub(crate) struct Tcp<B> {
     /// Connections that have news, each once.
     line: VecDeque<ConnectionId>,
     burst: Burst,
+    recognized: Recognized,
     counters: TcpCounters,
     challenge_acks: TokenBucket,
     resets: TokenBucket,
@@ -128,6 +133,7 @@ impl<B> Tcp<B> {
             secret: Secret::new(seed),
             line: VecDeque::new(),
             burst: Burst::default(),
+            recognized: Recognized::default(),
             counters: TcpCounters::default(),
             challenge_acks: TokenBucket::new(config.challenge_acks),
             resets: TokenBucket::new(config.resets),
@@ -142,6 +148,11 @@ impl<B> Tcp<B> {
     /// Buffers inside.
     pub(crate) fn held(&self) -> usize {
         self.held
+    }
+
+    #[inline]
+    pub(crate) fn may_be_due(&self, now: Instant) -> bool {
+        self.wheel.may_be_due(now)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

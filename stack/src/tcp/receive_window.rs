@@ -55,7 +55,8 @@ impl<B: Buffer> Tcb<B> {
     pub(super) fn window_out(&mut self) -> u16 {
         self.rcv_adv += self.window_gain();
         // RFC 7323 §2.3: rounded up, for the edge must not move back.
-        let units = self.rcv_wnd().div_ceil(1 << self.rcv_wscale).min(u16::MAX.into());
+        let unit_max = (1 << self.rcv_wscale) - 1;
+        let units = ((self.rcv_wnd() + unit_max) >> self.rcv_wscale).min(u16::MAX.into());
         self.rcv_adv = self.rcv_adv.later(self.rcv_nxt + (units << self.rcv_wscale));
         units as u16
     }

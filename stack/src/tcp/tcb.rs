@@ -21,9 +21,9 @@ use super::send_queue::SendQueue;
 use super::seq::SeqNum;
 use super::state::State;
 use super::timers::{Timer, Timers};
+use super::way::Way;
 use crate::buffer::Buffer;
 use crate::env::Env;
-use crate::route::Hop;
 use crate::stack::Stack;
 use crate::time::Instant;
 
@@ -74,8 +74,7 @@ pub(super) struct Tcb<B> {
     pub(super) last_sent_at: Instant,
     /// A write was cut short: tell when there is room.
     pub(super) write_blocked: bool,
-    /// The next hop, and the version of the routes that it was taken from.
-    pub(super) hop: Option<(Hop, u32)>,
+    pub(super) way: Way,
     /// `ZERO`: never.
     pub(super) neighbour_confirmed_at: Instant,
 
@@ -197,7 +196,7 @@ impl<B: Buffer> Tcb<B> {
             small_end: iss,
             last_sent_at: now,
             write_blocked: false,
-            hop: None,
+            way: Way::NONE,
             neighbour_confirmed_at: Instant::ZERO,
             irs: SeqNum(0),
             rcv_nxt: SeqNum(0),
