@@ -31,6 +31,16 @@ impl Sum {
         Self { words: u64::from(fold(self.words)) + u64::from(sum), odd: self.odd != (bytes.len() % 2 == 1) }
     }
 
+    /// As [`with`](Self::with), for whole words behind an even number of bytes: headers.
+    #[must_use]
+    #[inline]
+    pub fn with_words(self, bytes: &[u8]) -> Self {
+        debug_assert!(!self.odd && bytes.len().is_multiple_of(4));
+        let (words, _) = bytes.as_chunks::<4>();
+        let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+        Self { words: self.words + sum, odd: false }
+    }
+
     /// With what `later` sums up, of the bytes that follow.
     #[must_use]
     #[inline]

@@ -19,7 +19,7 @@ impl<B: Buffer> Stack<B> {
     pub fn ingest<E: Env<Buffer = B>>(&mut self, id: InterfaceId, buffer: B, env: &mut E) -> Verdict<B> {
         self.ledger.ingested += 1;
         match self.on_expected(id, buffer, env) {
-            Ok(verdict) => verdict,
+            Ok(taken) => taken.into(),
             Err(buffer) => self.on_frame(id, buffer, env),
         }
     }

@@ -225,6 +225,10 @@ impl<S: Service> StackBlock<S> {
     #[inline]
     fn take_census(&mut self, now_ns: u64) {
         let Some(mailbox) = self.mailboxes.get(self.worker) else { return };
+        // Taking from an empty queue costs a memory barrier.
+        if self.census.is_none() && mailbox.census.is_empty() {
+            return;
+        }
         let Some(mut page) = self.census.take().or_else(|| mailbox.census.take()) else { return };
         match page.fill(&self.stack, Instant::from_nanos(now_ns)) {
             true => mailbox.census.give_back(page),

@@ -211,7 +211,15 @@ impl<B: Buffer> Stack<B> {
     // ---- events and state -------------------------------------------------------------------
 
     /// What else there is to tell; ask until there is none.
+    #[inline]
     pub fn tcp_poll(&mut self) -> Option<TcpEvent> {
+        if self.tcp.line.is_empty() {
+            return None;
+        }
+        self.first_event()
+    }
+
+    fn first_event(&mut self) -> Option<TcpEvent> {
         while let Some(&id) = self.tcp.line.front() {
             if let Some(event) = self.next_event(id) {
                 return Some(event);

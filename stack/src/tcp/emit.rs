@@ -268,8 +268,8 @@ fn write_headers<B: Buffer>(
     let sum = sum.unwrap_or_else(|| sum_pieces(Sum::new(), buffer, 0, text_len).folded());
     let mut header = header.header();
     let stamps = stamps.map(Timestamps::padded);
-    let above = pseudo_header(out.source, out.destination, protocol::TCP, total).with(header.as_bytes());
-    let above = stamps.as_ref().map_or(above, |stamps| above.with(stamps));
+    let above = pseudo_header(out.source, out.destination, protocol::TCP, total).with_words(header.as_bytes());
+    let above = stamps.as_ref().map_or(above, |stamps| above.with_words(stamps));
     header.checksum = above.with_folded(sum).checksum();
     match (out.source, out.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {

@@ -21,7 +21,7 @@ use super::tcb::{Cx, Tcb};
 use super::timers::Timer;
 use super::{Tcp, text};
 use crate::buffer::Buffer;
-use crate::checksum::{self, Sum};
+use crate::checksum::Sum;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 use crate::interface::InterfaceId;
@@ -86,6 +86,25 @@ impl<B> Tcp<B> {
     }
 }
 
+/// What became of an expected segment. A [`Verdict`] has room for whole datagrams, and is not to be handed on from hand to hand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Taken {
+    Held,
+    Consumed,
+    Discarded(DropReason),
+}
+
+impl<B> From<Taken> for Verdict<B> {
+    #[inline]
+    fn from(taken: Taken) -> Self {
+        match taken {
+            Taken::Held => Self::Held,
+            Taken::Consumed => Self::Consumed,
+            Taken::Discarded(reason) => Self::Discarded(reason),
+        }
+    }
+}
+
 /// What a frame says in front of its TCP options.
 struct Front<'a> {
     link: &'a [u8; LINK_LEN],
@@ -147,7 +166,7 @@ impl<'a> Front<'a> {
                 let ip = Ipv4Header::ref_from_bytes(header).ok()?;
                 let whole = ip.flags_offset.get() & !ipv4::DONT_FRAGMENT == 0;
                 let plain = ip.version_ihl == 0x45 && ip.protocol == protocol::TCP && whole;
-                if !plain || ip.tos & ECN_MASK == CE || !checksum::is_valid(header) {
+                if !plain || ip.tos & ECN_MASK == CE || !Sum::new().with_words(header).is_valid() {
                     return None;
                 }
                 (Addresses::V4(&ip.source, &ip.destination), ipv4::HEADER_LEN, usize::from(ip.total_len.get()))
@@ -214,19 +233,18 @@ impl<B: Buffer> Stack<B> {
         id: InterfaceId,
         mut buffer: B,
         env: &mut E,
-    ) -> Result<Verdict<B>, B> {
+    ) -> Result<Taken, B> {
         let Some((index, segment, end)) = self.recognize(id, &buffer) else { return Err(buffer) };
         if end < buffer.len() {
             buffer.truncate(end);
         }
         self.tcp.counters.segments_in += 1;
         let mut given = Some(buffer);
-        let verdict =
-            self.with(index, env, |tcb, cx| given.take().map(|buffer| tcb.take_expected(&segment, buffer, cx)));
-        match (verdict.flatten(), given) {
-            (Some(verdict), _) => Ok(verdict),
+        let taken = self.with(index, env, |tcb, cx| given.take().map(|buffer| tcb.take_expected(&segment, buffer, cx)));
+        match (taken.flatten(), given) {
+            (Some(taken), _) => Ok(taken),
             (None, Some(buffer)) => Err(buffer),
-            (None, None) => Ok(Verdict::Consumed),
+            (None, None) => Ok(Taken::Consumed),
         }
     }
 
@@ -314,7 +332,7 @@ impl<B: Buffer> Tcb<B> {
         segment: &Candidate,
         buffer: B,
         cx: &mut Cx<'_, B, E>,
-    ) -> Verdict<B> {
+    ) -> Taken {
         self.last_heard_at = cx.now;
         self.probes_out = 0;
         // Fifth, check the ACK field.
@@ -327,15 +345,15 @@ impl<B: Buffer> Tcb<B> {
             (self.ts_recent, self.ts_recent_at) = (stamps.value, cx.now);
         }
         // Seventh, process the segment text.
-        let verdict = match segment.text_len {
+        let taken = match segment.text_len {
             0 => {
                 cx.stack.ledger.release(cx.env, buffer);
-                Verdict::Consumed
+                Taken::Consumed
             }
             _ => self.take_expected_text(segment, buffer, cx),
         };
         self.output_soon(cx);
-        verdict
+        taken
     }
 
     /// Of segments that were sent once, whole ones.
@@ -362,16 +380,16 @@ impl<B: Buffer> Tcb<B> {
         segment: &Candidate,
         buffer: B,
         cx: &mut Cx<'_, B, E>,
-    ) -> Verdict<B> {
+    ) -> Taken {
         cx.hold();
         let Some(text) = cx.cut_front(buffer, segment.text_at) else {
-            return Verdict::Discarded(DropReason::NoBuffer);
+            return Taken::Discarded(DropReason::NoBuffer);
         };
         self.rcv_nxt += segment.text_len;
         self.store(text, cx);
         self.news.readable = true;
         self.on_in_order(segment.text_len, cx.now);
         cx.stack.tcp.counters.bytes_in += u64::from(segment.text_len);
-        Verdict::Held
+        Taken::Held
     }
 }
