@@ -1,5 +1,7 @@
 //! What a frame looks like to the stack.
 
+use crate::checksum::{self, Sum};
+
 /// The buffer has not as many bytes, or not as much room, as were asked for. Nothing changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoRoom;
@@ -62,6 +64,18 @@ pub trait Buffer: Sized {
     /// kind, or with this many segments, cannot.
     fn chain(&mut self, tail: Self) -> Result<(), Self> {
         Err(tail)
+    }
+
+    /// The sum of `bytes` for a checksum, where there is a faster way than [`Sum::with`](checksum::Sum::with).
+    #[inline]
+    fn sum(bytes: &[u8]) -> Sum {
+        Sum::new().with(bytes)
+    }
+
+    /// Likewise for [`checksum::copy`].
+    #[inline]
+    fn copy(to: &mut [u8], from: &[u8]) -> Sum {
+        checksum::copy(to, from)
     }
 
     /// Copies `to.len()` bytes from `offset` on, over segment borders.

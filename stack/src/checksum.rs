@@ -31,6 +31,45 @@ impl Sum {
         Self { words: u64::from(fold(self.words)) + u64::from(sum), odd: self.odd != (bytes.len() % 2 == 1) }
     }
 
+    /// As [`with`](Self::with), for whole words behind an even number of bytes: headers.
+    #[must_use]
+    #[inline]
+    pub fn with_words(self, bytes: &[u8]) -> Self {
+        debug_assert!(!self.odd && bytes.len().is_multiple_of(4));
+        let (words, _) = bytes.as_chunks::<4>();
+        let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+        Self { words: self.words + sum, odd: false }
+    }
+
+    /// With what `later` sums up, of the bytes that follow.
+    #[must_use]
+    #[inline]
+    pub fn and(self, later: Self) -> Self {
+        let sum = fold(later.words);
+        let sum = if self.odd { sum.swap_bytes() } else { sum };
+        Self { words: self.words + u64::from(sum), odd: self.odd != later.odd }
+    }
+
+    /// Of `len` bytes, of which those at even offsets add up to `even`, the others to `odd`.
+    #[inline]
+    pub fn of_addresses(even: u32, odd: u32, len: usize) -> Self {
+        let (first, second) = if cfg!(target_endian = "little") { (even, odd) } else { (odd, even) };
+        Self { words: u64::from(first) + (u64::from(second) << 8), odd: len % 2 == 1 }
+    }
+
+    /// The sum in 16 bits, in memory order, to be kept: of bytes that begin at an even offset.
+    #[inline]
+    pub fn folded(self) -> u16 {
+        fold(self.words)
+    }
+
+    /// With a sum that was kept, of the bytes that follow to the end.
+    #[must_use]
+    #[inline]
+    pub fn with_folded(self, sum: u16) -> Self {
+        self.and(Self { words: sum.into(), odd: false })
+    }
+
     /// Adds a 16-bit number at an even offset.
     #[must_use]
     pub fn with_u16(self, value: u16) -> Self {
@@ -73,6 +112,25 @@ impl Sum {
     pub fn is_valid(self) -> bool {
         fold(self.words) == 0xffff
     }
+}
+
+/// Copies `from` to `to`, which is as long, and sums it up on the way.
+#[inline]
+pub fn copy(to: &mut [u8], from: &[u8]) -> Sum {
+    debug_assert_eq!(to.len(), from.len());
+    let (to_blocks, to_rest) = to.as_chunks_mut::<32>();
+    let (from_blocks, from_rest) = from.as_chunks::<32>();
+    let mut lanes = [0u64; 8];
+    for (to, from) in to_blocks.iter_mut().zip(from_blocks) {
+        *to = *from;
+        let (words, _) = from.as_chunks::<4>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane += u64::from(u32::from_ne_bytes(*word));
+        }
+    }
+    to_rest.copy_from_slice(from_rest);
+    let words = lanes.iter().sum::<u64>() + sum_native(from_rest);
+    Sum { words, odd: from.len() % 2 == 1 }
 }
 
 /// The checksum of `bytes`, whose checksum field is zero.

@@ -128,6 +128,8 @@ pub(crate) struct NeighbourCache<B> {
     pending_len: usize,
     /// No entry's deadline is earlier.
     next_deadline: Option<Instant>,
+    /// Counts changes that may make another address of one that was looked up.
+    version: u32,
 }
 
 impl<B> NeighbourCache<B> {
@@ -139,7 +141,16 @@ impl<B> NeighbourCache<B> {
             pending_total_max: limits.pending_total_max.max(1),
             pending_len: 0,
             next_deadline: None,
+            version: 0,
         }
+    }
+
+    pub(crate) fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn changed(&mut self) {
+        self.version = self.version.wrapping_add(1);
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -225,6 +236,7 @@ impl<B> NeighbourCache<B> {
             self.entries.insert(address, Neighbour::stale(mac, now));
             return VecDeque::new();
         }
+        self.changed();
         let Some(entry) = self.entries.get_mut(&address) else { return VecDeque::new() };
         if entry.state == NeighbourState::Fixed {
             return VecDeque::new();
@@ -300,6 +312,7 @@ impl<B> NeighbourCache<B> {
         if !self.entries.contains_key(&address) && !self.make_room() {
             return None;
         }
+        self.changed();
         let fixed = Neighbour { state: NeighbourState::Fixed, ..Neighbour::stale(mac, now) };
         let old = self.entries.insert(address, fixed);
         let pending = old.map(|old| old.pending).unwrap_or_default();
@@ -308,6 +321,7 @@ impl<B> NeighbourCache<B> {
     }
 
     pub(crate) fn remove(&mut self, address: IpAddr) -> VecDeque<B> {
+        self.changed();
         let pending = self.entries.remove(&address).map(|old| old.pending).unwrap_or_default();
         self.pending_len -= pending.len();
         pending
@@ -315,6 +329,7 @@ impl<B> NeighbourCache<B> {
 
     /// Every packet that waits; the cache is empty afterwards.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = B> {
+        self.changed();
         self.pending_len = 0;
         self.next_deadline = None;
         self.entries.drain().flat_map(|(_, entry)| entry.pending)
@@ -325,6 +340,7 @@ impl<B> NeighbourCache<B> {
         if self.next_deadline.is_none_or(|deadline| deadline > now) {
             return;
         }
+        self.changed();
         let mut next = None;
         let mut failed_len = 0;
         self.entries.retain(|&address, entry| {
@@ -351,6 +367,7 @@ impl<B> NeighbourCache<B> {
         if self.entries.len() < self.entries_max {
             return true;
         }
+        self.changed();
         let victim = self
             .entries
             .iter()

@@ -247,7 +247,8 @@ impl<B: Buffer> Stack<B> {
 }
 
 impl Outgoing {
-    fn ipv4(&self, source: Ipv4Addr, destination: Ipv4Addr, payload_len: usize) -> Ipv4Header {
+    #[inline]
+    pub(crate) fn ipv4(&self, source: Ipv4Addr, destination: Ipv4Addr, payload_len: usize) -> Ipv4Header {
         // RFC 6864 §4.1: the identification of a packet that cannot be fragmented means nothing.
         Ipv4Send {
             tos: self.traffic_class,
@@ -262,7 +263,8 @@ impl Outgoing {
         .header()
     }
 
-    fn ipv6(&self, source: Ipv6Addr, destination: Ipv6Addr, payload_len: usize) -> Ipv6Header {
+    #[inline]
+    pub(crate) fn ipv6(&self, source: Ipv6Addr, destination: Ipv6Addr, payload_len: usize) -> Ipv6Header {
         Ipv6Send {
             traffic_class: self.traffic_class,
             flow_label: 0,

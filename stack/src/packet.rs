@@ -62,7 +62,7 @@ pub(crate) fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, l
 pub(crate) fn sum_pieces<B: Buffer>(sum: Sum, buffer: &B, offset: usize, len: usize) -> Sum {
     if buffer.contiguous() {
         let bytes = buffer.bytes().get(offset..offset + len).unwrap_or_default();
-        return sum.with(bytes);
+        return sum.and(B::sum(bytes));
     }
-    buffer.pieces(offset, len).fold(sum, Sum::with)
+    buffer.pieces(offset, len).map(B::sum).fold(sum, Sum::and)
 }

@@ -23,11 +23,17 @@ struct Known {
 pub(crate) struct PathMtus {
     paths: HashMap<IpAddr, Known, FixedState>,
     paths_max: usize,
+    /// Counts what was learnt.
+    version: u32,
 }
 
 impl PathMtus {
     pub(crate) fn new(paths_max: usize, seed: u64) -> Self {
-        Self { paths: HashMap::with_hasher(FixedState::with_seed(seed)), paths_max }
+        Self { paths: HashMap::with_hasher(FixedState::with_seed(seed)), paths_max, version: 0 }
+    }
+
+    pub(crate) fn version(&self) -> u32 {
+        self.version
     }
 
     /// Largest packet to `destination`, at most `link_mtu`.
@@ -69,6 +75,7 @@ impl PathMtus {
             let oldest = self.paths.iter().min_by_key(|(_, known)| known.until).map(|(&a, _)| a);
             self.paths.remove(&oldest?);
         }
+        self.version = self.version.wrapping_add(1);
         self.paths.insert(destination, Known { mtu, until: now + LIFETIME });
         Some(mtu)
     }

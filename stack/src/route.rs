@@ -72,6 +72,11 @@ impl RouteTable {
             .map(|route| Hop { interface: route.interface, next: route.gateway.unwrap_or(destination) })
     }
 
+    /// What was looked up is out of date, for another reason than a route.
+    pub(crate) fn outdate(&mut self) {
+        self.version = self.version.wrapping_add(1);
+    }
+
     pub(crate) fn version(&self) -> u32 {
         self.version
     }

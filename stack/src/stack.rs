@@ -177,6 +177,7 @@ impl<B: Buffer> Stack<B> {
             self.interfaces.resize_with(at + 1, || None);
         }
         self.interfaces[at] = Some(Interface { station, neighbours });
+        self.tcp.forget_recognized();
     }
 
     /// Forgets the interface with its addresses, neighbours and routes.
@@ -190,12 +191,14 @@ impl<B: Buffer> Stack<B> {
         }
         reassembly.remove_interface(id, |gone| end_fragment(ledger, env, gone));
         routes.remove_interface(id);
+        self.tcp.forget_recognized();
     }
 
     /// Whether the interface exists.
     pub fn set_mtu(&mut self, id: InterfaceId, mtu: usize) -> bool {
         let Some(interface) = self.interface_mut(id) else { return false };
         interface.station.config.mtu = mtu;
+        self.routes.outdate();
         true
     }
 
@@ -212,6 +215,7 @@ impl<B: Buffer> Stack<B> {
             return Err(AddressError::Full);
         }
         addresses.push(address);
+        self.tcp.forget_recognized();
         let connected = Route { prefix: address, gateway: None, interface: id };
         self.routes.add(connected).map_err(|RoutesFull| AddressError::Full)
     }
@@ -225,6 +229,7 @@ impl<B: Buffer> Stack<B> {
         };
         let removed = addresses.swap_remove(at);
         let shared = addresses.iter().any(|own| own.network() == removed.network());
+        self.tcp.forget_recognized();
         if !shared {
             self.routes.remove(removed, id);
         }
@@ -330,6 +335,14 @@ impl<B: Buffer> Stack<B> {
         let neighbours = self.interfaces.iter().flatten().map(|i| i.neighbours.next_deadline());
         let own = earliest(self.reassembly.next_deadline(), self.tcp.next_deadline());
         neighbours.fold(own, earliest)
+    }
+
+    /// Whether [`on_timeout`](Self::on_timeout) may have something to do now: a cheaper question than when it will have.
+    #[inline]
+    pub fn may_be_due(&self, now: Instant) -> bool {
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        let mut neighbours = self.interfaces.iter().flatten().map(|i| i.neighbours.next_deadline());
+        self.tcp.may_be_due(now) || due(self.reassembly.next_deadline()) || neighbours.any(due)
     }
 
     /// Does what is due. Calling it early is harmless.

@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use tailwater_dataplane::block::Registry;
-use tailwater_dataplane::clock;
 use tailwater_dataplane::frame::{Pool, Region, RegionConfig};
 use tailwater_dataplane::graph::Graph;
 use tailwater_dataplane::port::Port;
@@ -22,18 +22,23 @@ const RING: u32 = 2048;
 const CHUNKS: usize = 16_384;
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const PORT: u16 = 7;
+/// The stack takes 0 for never.
+const START_NS: u64 = 1_000_000_000;
 
 /// A client and a server of ours.
 pub struct Ours {
     client: Worker,
     server: Worker,
     done: Arc<AtomicU64>,
+    started: Instant,
 }
 
 impl Ours {
     /// Connects them, and warms up.
     pub fn new(load: Load, mtu: usize) -> Result<Self> {
-        let region = Region::in_process(RegionConfig { chunks: CHUNKS, ..RegionConfig::default() })?;
+        // As the runtime chooses it.
+        let chunk_len = if mtu > 1_700 { 4_096 } else { 2_048 };
+        let region = Region::in_process(RegionConfig { chunks: CHUNKS, chunk_len, ..RegionConfig::default() })?;
         let (near, far) = MemoryPort::pair(&region, ["wire", "wire"], RING);
         let done = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&done);
@@ -45,16 +50,23 @@ impl Ours {
             client: worker(client, 1, near, &region, mtu)?,
             server: worker(server, 2, far, &region, mtu)?,
             done,
+            started: Instant::now(),
         };
         run(&mut pair, if load == Load::Bulk { 32 << 20 } else { 10_000 })?;
         Ok(pair)
     }
 }
 
+impl Ours {
+    fn now_ns(&self) -> u64 {
+        START_NS + self.started.elapsed().as_nanos() as u64
+    }
+}
+
 impl Pair for Ours {
     fn pass(&mut self) {
-        self.client.turn(clock::now_ns());
-        self.server.turn(clock::now_ns());
+        self.client.turn(self.now_ns());
+        self.server.turn(self.now_ns());
     }
 
     fn done(&self) -> u64 {

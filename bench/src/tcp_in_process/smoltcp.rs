@@ -185,14 +185,14 @@ impl Smoltcp {
 
 impl Pair for Smoltcp {
     fn pass(&mut self) {
-        self.send();
         let now = self.now();
+        self.send();
         self.client.poll(now);
         let now = self.now();
         self.server.poll(now);
         self.serve();
         if self.load == Load::Requests {
-            let now = self.now();
+            // What was written just now leaves, and arrives; with the same times, since a clock read costs a good part of a round trip.
             self.server.poll(now);
             self.client.poll(now);
         }

@@ -1,5 +1,6 @@
 //! A frame as the stack sees it.
 
+use tailwater_stack::checksum::Sum;
 use tailwater_stack::{Buffer, NoRoom};
 
 use super::{CHAIN_MAX, Frame};
@@ -44,6 +45,7 @@ impl Buffer for Frame {
         Frame::prepend(self, n).map_err(|_| NoRoom)
     }
 
+    #[inline]
     fn append(&mut self, n: usize) -> Result<&mut [u8], NoRoom> {
         let len = Frame::len(self);
         if self.is_chained() {
@@ -56,6 +58,16 @@ impl Buffer for Frame {
     #[inline]
     fn trim_front(&mut self, n: usize) -> Result<(), NoRoom> {
         Frame::trim_front(self, n).map_err(|_| NoRoom)
+    }
+
+    #[inline]
+    fn sum(bytes: &[u8]) -> Sum {
+        super::sum::sum(bytes)
+    }
+
+    #[inline]
+    fn copy(to: &mut [u8], from: &[u8]) -> Sum {
+        super::sum::copy(to, from)
     }
 
     fn truncate(&mut self, len: usize) {

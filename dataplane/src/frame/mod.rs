@@ -10,6 +10,7 @@ pub(crate) mod owner;
 mod pool;
 mod region;
 mod sharing;
+mod sum;
 
 pub use batch::Batch;
 pub use pool::Pool;

@@ -225,6 +225,10 @@ impl<S: Service> StackBlock<S> {
     #[inline]
     fn take_census(&mut self, now_ns: u64) {
         let Some(mailbox) = self.mailboxes.get(self.worker) else { return };
+        // Taking from an empty queue costs a memory barrier.
+        if self.census.is_none() && mailbox.census.is_empty() {
+            return;
+        }
         let Some(mut page) = self.census.take().or_else(|| mailbox.census.take()) else { return };
         match page.fill(&self.stack, Instant::from_nanos(now_ns)) {
             true => mailbox.census.give_back(page),
@@ -278,7 +282,15 @@ impl<S: Service> StackBlock<S> {
         }
     }
 
-    /// After the packets: events out, and the stack's books into the worker's.
+    /// Each event is of something that happened since; what a callback does brings none by itself.
+    #[inline]
+    fn tell_all(&mut self, context: &mut Context<'_>) {
+        while let Some(event) = self.stack.tcp_poll() {
+            self.tell(event, context);
+        }
+    }
+
+    /// After the packets: events out, then what answers them, and the stack's books into the worker's.
     #[inline]
     fn settle(&mut self, context: &mut Context<'_>) {
         // Bounded by `Config::events_max`.
@@ -291,10 +303,10 @@ impl<S: Service> StackBlock<S> {
                 }
             }
         }
-        // Each event is of something that happened since; what a callback does brings none by itself.
-        while let Some(event) = self.stack.tcp_poll() {
-            self.tell(event, context);
-        }
+        self.tell_all(context);
+        self.stack.end_burst(&mut WorkerEnv { context, entropy: &mut self.entropy });
+        // What the end of the burst brought.
+        self.tell_all(context);
         let ledger = self.stack.ledger();
         let now = Booked { originated: ledger.originated, ended: ledger.delivered + ledger.consumed };
         *context.originated += now.originated - self.booked.originated;
@@ -308,6 +320,7 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         if !self.started {
             self.start(context);
         }
+        self.stack.begin_burst();
         for frame in batch.drain() {
             if self.shares_answers && is_neighbour_answer(frame.bytes()) {
                 self.share_answer(&frame, context);
@@ -323,11 +336,12 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         if !self.started && self.begun.load(Ordering::Acquire) {
             self.start(context);
         }
+        self.stack.begin_burst();
         if self.service.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= context.now_ns) {
             self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around));
         }
         let now = Instant::from_nanos(context.now_ns);
-        if self.stack.poll_timeout().is_some_and(|due| due <= now) {
+        if self.stack.may_be_due(now) {
             self.stack.on_timeout(&mut WorkerEnv { context, entropy: &mut self.entropy });
         }
         self.settle(context);

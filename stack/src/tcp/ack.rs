@@ -23,9 +23,9 @@ pub(super) struct Delivery {
     pub(super) acked: u32,
     /// Bytes newly known to have arrived.
     pub(super) delivered: u32,
-    /// Round-trip times of the segments sent first and last, among those sent once.
-    oldest: Option<Duration>,
-    newest: Option<Duration>,
+    /// Round-trip times in nanoseconds of the segments sent first and last, among those sent once.
+    pub(super) oldest: Option<u64>,
+    pub(super) newest: Option<u64>,
     /// Something that was sent once has arrived, of what was sent before the time-out.
     pub(super) original: bool,
     /// Something that was sent again is acknowledged.
@@ -71,6 +71,8 @@ impl<B: Buffer> Tcb<B> {
         delivery.acked = seg.ack.since(self.snd_una);
         self.snd_una = seg.ack;
         self.note_lateness(seg, cx);
+        self.take_run(seg.ack, delivery, cx);
+        // What was sent again, or SACKed.
         while let Some(segment) = self.queue.pop_acknowledged(seg.ack) {
             if !segment.sacked {
                 self.deliver(seg, &segment, segment.seq_len(), delivery, cx.now);
@@ -87,6 +89,23 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
+    /// Of the segments acknowledged those at the front that were sent once and are nothing special.
+    pub(super) fn take_run<E: Env<Buffer = B>>(&mut self, ack: SeqNum, delivery: &mut Delivery, cx: &mut Cx<'_, B, E>) {
+        let Some(run) = self.queue.plain_run(ack) else { return };
+        for _ in 0..run.count {
+            if let Some(payload) = self.queue.pop_plain() {
+                cx.release(payload);
+            }
+        }
+        delivery.delivered += run.len;
+        delivery.original |= self.recovery_covers(run.first_end);
+        self.sampler.on_delivered(cx.now, &run.last, run.len);
+        self.rack.on_run_delivered(run.first_end, run.last_end, run.last.sent_at, cx.now);
+        let (oldest, newest) = (cx.now.nanos_since(run.first_sent_at), cx.now.nanos_since(run.last.sent_at));
+        delivery.oldest = Some(delivery.oldest.map_or(oldest, |other| other.max(oldest)));
+        delivery.newest = Some(delivery.newest.map_or(newest, |other| other.min(newest)));
+    }
+
     /// The first segment was sent again, and the echo is from before that: it was late, and not lost.
     fn note_lateness<E: Env<Buffer = B>>(&mut self, seg: &Seg, cx: &Cx<'_, B, E>) {
         let resent = self.queue.get(0).filter(|first| first.ever_resent() && !first.sacked);
@@ -98,7 +117,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Part of a segment was acknowledged.
-    fn cut_first<E: Env<Buffer = B>>(&mut self, n: u32, cx: &mut Cx<'_, B, E>) {
+    pub(super) fn cut_first<E: Env<Buffer = B>>(&mut self, n: u32, cx: &mut Cx<'_, B, E>) {
         let Some(payload) = self.queue.get_mut(0).and_then(|first| first.payload.take()) else { return };
         let cut = cx.cut_front(payload, n as usize);
         let lost = cut.is_none();
@@ -131,7 +150,7 @@ impl<B: Buffer> Tcb<B> {
             return;
         }
         delivery.original |= self.recovery_covers(segment.end());
-        let rtt = now.since(stamp.sent_at);
+        let rtt = now.nanos_since(stamp.sent_at);
         delivery.oldest = Some(delivery.oldest.map_or(rtt, |oldest| oldest.max(rtt)));
         delivery.newest = Some(delivery.newest.map_or(rtt, |newest| newest.min(rtt)));
     }
@@ -182,16 +201,19 @@ impl<B: Buffer> Tcb<B> {
 
     /// RFC 9293 §3.10.7.4: SND.WND, SND.WL1, SND.WL2. Whether the window changed.
     fn update_send_window(&mut self, seg: &Seg) -> bool {
-        if seg.ack.before(self.snd_una) {
-            return false;
-        }
-        let newer = self.snd_wl1.before(seg.seq) || (self.snd_wl1 == seg.seq && self.snd_wl2.at_or_before(seg.ack));
+        !seg.ack.before(self.snd_una) && self.take_send_window(seg.seq, seg.ack, seg.wnd)
+    }
+
+    /// The same, of an acknowledgement that is not old.
+    #[inline]
+    pub(super) fn take_send_window(&mut self, seq: SeqNum, ack: SeqNum, wnd: u16) -> bool {
+        let newer = self.snd_wl1.before(seq) || (self.snd_wl1 == seq && self.snd_wl2.at_or_before(ack));
         if !newer {
             return false;
         }
-        let window = u32::from(seg.wnd) << self.snd_wscale;
+        let window = u32::from(wnd) << self.snd_wscale;
         let moved = window != self.snd_wnd;
-        (self.snd_wnd, self.snd_wl1, self.snd_wl2) = (window, seg.seq, seg.ack);
+        (self.snd_wnd, self.snd_wl1, self.snd_wl2) = (window, seq, ack);
         self.snd_wnd_max = self.snd_wnd_max.max(window);
         if window > 0 {
             if self.timers.is_armed(Timer::Persist) {
@@ -204,11 +226,7 @@ impl<B: Buffer> Tcb<B> {
 
     /// RFC 6298 §3 (Karn): of what was sent once; by timestamps of what was sent again (RFC 7323 §4).
     fn sample_round_trip<E: Env<Buffer = B>>(&mut self, seg: &Seg, delivery: &Delivery, cx: &Cx<'_, B, E>) {
-        if let Some(oldest) = delivery.oldest {
-            self.rtt.on_sample(oldest);
-            if let Some(newest) = delivery.newest {
-                self.rtt.on_least(newest);
-            }
+        if self.sample_delivered(delivery) {
             return;
         }
         let echo = seg.options.timestamps.filter(|_| self.timestamps_ok && delivery.acked > 0).map(|ts| ts.echo);
@@ -221,7 +239,19 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
-    fn tell_congestion_control<E: Env<Buffer = B>>(
+    /// Of segments that were sent once; whether there were any.
+    #[inline]
+    pub(super) fn sample_delivered(&mut self, delivery: &Delivery) -> bool {
+        if let Some(oldest) = delivery.oldest {
+            self.rtt.on_sample_ns(oldest.max(1));
+        }
+        if let Some(newest) = delivery.newest {
+            self.rtt.on_least_ns(newest.max(1));
+        }
+        delivery.oldest.is_some()
+    }
+
+    pub(super) fn tell_congestion_control<E: Env<Buffer = B>>(
         &mut self,
         delivery: &Delivery,
         in_flight_before: u32,
@@ -238,7 +268,7 @@ impl<B: Buffer> Tcb<B> {
             acked: delivery.acked,
             delivered: delivery.delivered,
             delivered_total: self.sampler.delivered(),
-            rtt: delivery.newest,
+            rtt: delivery.newest.map(Duration::from_nanos),
             srtt: self.rtt.srtt(),
             min_rtt: self.rtt.min(),
             in_flight_before,
@@ -267,7 +297,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// New data is acknowledged: the path is alive.
-    fn on_progress<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
+    pub(super) fn on_progress<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
         self.rtt.reset_backoff();
         self.waiting_since = (self.queue.sent_count() > 0).then_some(cx.now);
         self.confirm_neighbour(cx);
@@ -278,7 +308,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// RFC 6298 §5.2, §5.3; RFC 8985 §7.2.
-    fn rearm_after_ack(&mut self, delivery: &Delivery, now: Instant) {
+    pub(super) fn rearm_after_ack(&mut self, delivery: &Delivery, now: Instant) {
         if self.queue.sent_count() == 0 {
             self.timers.disarm(Timer::Retransmit);
             self.timers.disarm(Timer::LossProbe);
@@ -286,7 +316,7 @@ impl<B: Buffer> Tcb<B> {
             return;
         }
         if delivery.acked > 0 || !self.timers.is_armed(Timer::Retransmit) {
-            self.timers.arm(Timer::Retransmit, now + self.rtt.rto());
+            self.timers.arm(Timer::Retransmit, now.plus_nanos(self.rtt.rto_ns()));
         }
         if delivery.delivered > 0 {
             self.schedule_probe(now);

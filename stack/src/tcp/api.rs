@@ -78,7 +78,8 @@ impl<B: Buffer> Stack<B> {
         bytes: &[u8],
         env: &mut E,
     ) -> Result<usize, TcpError> {
-        self.tcp_send_with(id, bytes.len(), |at, room| room.copy_from_slice(&bytes[at..at + room.len()]), env)
+        let copy = |at: usize, room: &mut [u8]| Some(B::copy(room, &bytes[at..at + room.len()]));
+        self.with_id(id, env, |tcb, cx| tcb.write(bytes.len(), copy, cx)).unwrap_or(Err(TcpError::Unknown))
     }
 
     /// As [`tcp_send`](Self::tcp_send), with `write` called with offset and room of each piece, in
@@ -87,9 +88,13 @@ impl<B: Buffer> Stack<B> {
         &mut self,
         id: ConnectionId,
         len: usize,
-        write: impl FnMut(usize, &mut [u8]),
+        mut write: impl FnMut(usize, &mut [u8]),
         env: &mut E,
     ) -> Result<usize, TcpError> {
+        let write = |at: usize, room: &mut [u8]| {
+            write(at, room);
+            None
+        };
         self.with_id(id, env, |tcb, cx| tcb.write(len, write, cx)).unwrap_or(Err(TcpError::Unknown))
     }
 
@@ -153,14 +158,22 @@ impl<B: Buffer> Stack<B> {
     /// The next text, in the buffer that it arrived in, with what was in front of it as headroom; the
     /// buffer is the caller's to give back to the pool. `None`: nothing has arrived.
     pub fn tcp_receive<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) -> Result<Option<B>, TcpError> {
-        let received = self.with_id(id, env, |tcb, cx| {
-            let Some(text) = tcb.received.pop() else { return tcb.nothing_to_read() };
-            cx.let_go();
-            cx.stack.ledger.delivered += 1;
-            tcb.on_read(text.len() as u32, cx);
-            Ok(Some(text))
-        });
-        received.unwrap_or(Err(TcpError::Unknown))
+        let tcb = self.tcp.table.get_mut(id).filter(|tcb| !tcb.orphan && tcb.listener.is_none());
+        let tcb = tcb.ok_or(TcpError::Unknown)?;
+        let Some(text) = tcb.received.pop() else {
+            return match tcb.peer_finished {
+                true => self.with_id(id, env, |tcb, _| tcb.nothing_to_read()).unwrap_or(Err(TcpError::Unknown)),
+                false => Ok(None),
+            };
+        };
+        tcb.read_new = tcb.read_new.saturating_add(text.len() as u32);
+        let has_a_turn = self.tcp.burst.is_on && tcb.unfinished && tcb.state.takes_text();
+        self.tcp.held = self.tcp.held.saturating_sub(1);
+        self.ledger.delivered += 1;
+        if !has_a_turn {
+            self.with_id(id, env, |tcb, cx| tcb.on_read(0, cx));
+        }
+        Ok(Some(text))
     }
 
     /// Copies what has arrived; returns how many bytes. 0: nothing has arrived, or no room is given.
@@ -198,7 +211,15 @@ impl<B: Buffer> Stack<B> {
     // ---- events and state -------------------------------------------------------------------
 
     /// What else there is to tell; ask until there is none.
+    #[inline]
     pub fn tcp_poll(&mut self) -> Option<TcpEvent> {
+        if self.tcp.line.is_empty() {
+            return None;
+        }
+        self.first_event()
+    }
+
+    fn first_event(&mut self) -> Option<TcpEvent> {
         while let Some(&id) = self.tcp.line.front() {
             if let Some(event) = self.next_event(id) {
                 return Some(event);

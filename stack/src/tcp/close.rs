@@ -126,8 +126,13 @@ impl<B: Buffer> Tcb<B> {
         let tells = self.state.is_synchronized() && self.state != State::TimeWait || self.state == State::SynReceived;
         if tells {
             cx.stack.tcp.counters.resets_out += 1;
-            let leaving =
-                super::emit::Leaving { seq: self.snd_nxt, flags: flag::RST | flag::ACK, text: None, fresh: false };
+            let leaving = super::emit::Leaving {
+                seq: self.snd_nxt,
+                flags: flag::RST | flag::ACK,
+                text: None,
+                sum: None,
+                fresh: false,
+            };
             self.emit(leaving, cx);
         }
         self.fail(reason, cx);

@@ -1,5 +1,6 @@
 //! Buffers of a connection: where they come from and go to, and how one is sent and kept at once.
 
+use super::Tcp;
 use super::tcb::Cx;
 use crate::buffer::{Buffer, HEADROOM};
 use crate::drop_reason::DropReason;
@@ -7,6 +8,15 @@ use crate::env::Env;
 
 /// Buffers that a queue may have as long as there are any.
 const SHARE_MIN: usize = 4;
+
+impl<B> Tcp<B> {
+    /// Whether a connection that keeps `own` buffers in its queue may keep another.
+    #[inline]
+    pub(super) fn may_hold(&self, own: usize) -> bool {
+        let max = self.config.buffers_max;
+        own < (max - max / 4).saturating_sub(self.held) || (own < SHARE_MIN && self.held < max)
+    }
+}
 
 impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
     pub(super) fn allocate(&mut self) -> Option<B> {
@@ -20,8 +30,7 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
     /// ToN 1998, with a factor of 1). A quarter of the buffers is for those that have next to none.
     pub(super) fn may_hold(&mut self, own: usize) -> bool {
         let tcp = &mut self.stack.tcp;
-        let max = tcp.config.buffers_max;
-        let room = own < (max - max / 4).saturating_sub(tcp.held) || (own < SHARE_MIN && tcp.held < max);
+        let room = tcp.may_hold(own);
         tcp.counters.buffers_max_hit += u64::from(!room);
         room
     }

@@ -35,6 +35,7 @@ impl<B: Buffer> Stack<B> {
         if self.tcp.table.peek(index).is_some_and(|tcb| tcb.yields_to(&seg)) {
             return self.reopen(index, &seg, buffer, env);
         }
+        self.note_heard(index, &packet, &buffer);
         let mut given = Some(buffer);
         let verdict = self.with(index, env, |tcb, cx| given.take().map(|buffer| tcb.on_segment(&seg, buffer, cx)));
         match (verdict.flatten(), given) {
@@ -92,6 +93,13 @@ impl<B: Buffer> Stack<B> {
         if tells && tcb.news.any() && !tcb.news.queued {
             tcb.news.queued = true;
             tcp.line.push_back(tcb.id);
+        }
+        if tcp.burst.is_on {
+            if !core::mem::replace(&mut tcb.unfinished, true) {
+                tcp.burst.unfinished.push(index);
+            }
+            tcp.table.put(index, tcb);
+            return;
         }
         // Not at once again, so that a burst of timeouts ends whatever the pauses are configured to.
         tcp.wheel.schedule(index, tcb.timers.next().map(|at| at.max(now + PAUSE_MIN)));

@@ -1,24 +1,28 @@
 //! One segment on its way out: options, header, checksum, IP.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use zerocopy::IntoBytes;
 
 use super::ecn::Ecn;
 use super::extension::SegmentView;
-use super::path_mtu::mss_option;
+use super::path_mtu::{headers_len, mss_option};
 use super::seq::SeqNum;
 use super::state::State;
 use super::tcb::{Cx, Tcb};
+use super::way::Way;
 use crate::buffer::Buffer;
+use crate::checksum::Sum;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 use crate::output::{Outgoing, prepend};
 use crate::packet::{pseudo_header, sum_pieces};
 use crate::route::Hop;
-use crate::wire::protocol;
-use crate::wire::tcp::{CHECKSUM_OFFSET, HEADER_LEN, HEADER_LEN_MAX, TcpSend, flag};
+use crate::verdict::Sent;
+use crate::wire::tcp::{CHECKSUM_OFFSET, HEADER_LEN, HEADER_LEN_MAX, TcpHeader, TcpSend, flag};
 use crate::wire::tcp_option::{OPTIONS_LEN_MAX, OptionsWriter, SackBlocks, TIMESTAMPS_LEN, TcpOptions, Timestamps};
+use crate::wire::{ethernet, ipv4, ipv6, protocol};
 
 /// Bytes of SACK option in front of its blocks, padded.
 const SACK_HEAD_LEN: usize = 4;
@@ -33,6 +37,8 @@ pub(super) struct Leaving<B> {
     pub(super) flags: u8,
     /// Only the text, with room in front.
     pub(super) text: Option<B>,
+    /// Of the text, if it is known.
+    pub(super) sum: Option<u16>,
     /// Text that was never sent before.
     pub(super) fresh: bool,
 }
@@ -50,13 +56,13 @@ impl<B: Buffer> Tcb<B> {
         self.syn_transmits = self.syn_transmits.saturating_add(1);
         self.snd_nxt = self.snd_nxt.later(self.iss + 1);
         self.last_sent_at = cx.now;
-        self.emit(Leaving { seq: self.iss, flags: flag::SYN | ack | ecn, text: None, fresh: false }, cx);
+        self.emit(Leaving { seq: self.iss, flags: flag::SYN | ack | ecn, text: None, sum: None, fresh: false }, cx);
     }
 
     /// An acknowledgement with nothing else (RFC 9293 §3.10.7.4).
     pub(super) fn send_ack<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
         let flags = flag::ACK | self.ecn.flags_out(false);
-        if !self.emit(Leaving { seq: self.snd_nxt, flags, text: None, fresh: false }, cx) {
+        if !self.emit(Leaving { seq: self.snd_nxt, flags, text: None, sum: None, fresh: false }, cx) {
             // No buffer: again soon.
             self.timers.arm(super::timers::Timer::DelayedAck, cx.now + self.options.delayed_ack);
         }
@@ -64,9 +70,17 @@ impl<B: Buffer> Tcb<B> {
 
     /// Sends one segment; whether a buffer for it could be had.
     pub(super) fn emit<E: Env<Buffer = B>>(&mut self, leaving: Leaving<B>, cx: &mut Cx<'_, B, E>) -> bool {
-        let Leaving { seq, flags, text, fresh } = leaving;
+        let Leaving { seq, flags, text, sum, fresh } = leaving;
         let text_len = text.as_ref().map_or(0, |text| text.len() as u32);
         let Some(mut buffer) = text.or_else(|| cx.allocate()) else { return false };
+        if flags & flag::SYN == 0
+            && flags & flag::ACK != 0
+            && let Some(way) = self.way_out(cx)
+            && self.is_plain(&way, text_len)
+        {
+            self.emit_plain(seq, flags, sum, fresh, &way, buffer, cx);
+            return true;
+        }
         let options = self.options_out(seq, flags, text_len, cx);
         let acks = flags & flag::ACK != 0;
         let header = TcpSend {
@@ -93,10 +107,60 @@ impl<B: Buffer> Tcb<B> {
         let hop = written.and_then(|()| self.next_hop(cx));
         // What does not leave is discarded and named; what matters of it is sent again.
         match hop {
-            Ok(hop) => drop(cx.stack.send_ip(&out, hop, buffer, cx.env)),
+            Ok(hop) => {
+                if cx.stack.send_ip(&out, hop, buffer, cx.env) == Ok(Sent::Transmitted) {
+                    self.learn_way(hop, cx);
+                }
+            }
             Err(reason) => cx.stack.ledger.discard(cx.env, buffer, reason),
         }
         true
+    }
+
+    /// Whether a segment has nothing but fixed headers, timestamps and text, and fits a packet.
+    #[inline]
+    fn is_plain(&self, way: &Way, text_len: u32) -> bool {
+        let headers_len = headers_len(&self.flow) + TIMESTAMPS_LEN as u32;
+        self.extension.is_none() && self.sack_report.is_none() && headers_len + text_len <= way.mtu
+    }
+
+    /// Sends such a segment, all headers at once.
+    #[allow(clippy::too_many_arguments, reason = "what leaves, taken apart")]
+    #[inline]
+    fn emit_plain<E: Env<Buffer = B>>(
+        &mut self,
+        seq: SeqNum,
+        flags: u8,
+        sum: Option<u16>,
+        fresh: bool,
+        way: &Way,
+        mut buffer: B,
+        cx: &mut Cx<'_, B, E>,
+    ) {
+        let header = TcpSend {
+            source_port: self.flow.local_port,
+            destination_port: self.flow.remote_port,
+            seq: seq.0,
+            ack: self.rcv_nxt.0,
+            flags,
+            window: self.window_out(),
+            options_len: if self.timestamps_ok { TIMESTAMPS_LEN } else { 0 },
+        };
+        let stamps = self.timestamps_ok.then(|| Timestamps { value: self.now_ts(cx), echo: self.ts_recent });
+        let marked = fresh && !buffer.is_empty();
+        let out = Outgoing {
+            source: self.flow.local,
+            destination: self.flow.remote,
+            protocol: protocol::TCP,
+            hop_limit: cx.stack.config.hop_limit,
+            traffic_class: self.options.dscp << 2 | self.ecn.field_out(marked),
+        };
+        self.on_ack_sent();
+        cx.stack.tcp.counters.segments_out += 1;
+        match write_headers(&mut buffer, header, stamps, sum, &out, &way.link) {
+            Ok(()) => cx.stack.ledger.transmit(cx.env, way.interface(), buffer),
+            Err(reason) => cx.stack.ledger.discard(cx.env, buffer, reason),
+        }
     }
 
     fn options_out<E: Env<Buffer = B>>(
@@ -167,21 +231,13 @@ impl<B: Buffer> Tcb<B> {
         self.extension.as_ref().map_or(0, |extension| extension.options_len_max())
     }
 
-    /// The way to the peer, looked up again after routes changed.
-    pub(super) fn next_hop<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) -> Result<Hop, DropReason> {
-        let version = cx.stack.routes.version();
-        match self.hop {
-            Some((hop, taken)) if taken == version => Ok(hop),
-            _ => {
-                let hop = cx.stack.routes.lookup(self.flow.remote, self.flow.zone).ok_or(DropReason::NoRoute)?;
-                self.hop = Some((hop, version));
-                Ok(hop)
-            }
-        }
+    /// The first hop to the peer.
+    pub(super) fn next_hop<E: Env<Buffer = B>>(&self, cx: &Cx<'_, B, E>) -> Result<Hop, DropReason> {
+        cx.stack.routes.lookup(self.flow.remote, self.flow.zone).ok_or(DropReason::NoRoute)
     }
 
     /// MTU of the interface towards the peer.
-    pub(super) fn link_mtu<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) -> usize {
+    pub(super) fn link_mtu<E: Env<Buffer = B>>(&self, cx: &Cx<'_, B, E>) -> usize {
         let hop = self.next_hop(cx).ok();
         let interface = hop.and_then(|hop| cx.stack.interface(hop.interface));
         interface.map_or(self.path_mtu.mtu as usize, |interface| interface.station.config.mtu)
@@ -190,11 +246,77 @@ impl<B: Buffer> Tcb<B> {
     /// RFC 4861 §7.3.1: progress shows that the neighbour hears us.
     pub(super) fn confirm_neighbour<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
         let due = cx.now.since(self.neighbour_confirmed_at) >= CONFIRM_INTERVAL;
-        if let Some((hop, _)) = self.hop.filter(|_| due) {
+        if due && let Ok(hop) = self.next_hop(cx) {
             self.neighbour_confirmed_at = cx.now;
             cx.stack.confirm_neighbour(hop.interface, hop.next, cx.env);
         }
     }
+}
+
+/// Puts all headers in front of the text: TCP with timestamps or without options, IP, Ethernet.
+#[inline]
+fn write_headers<B: Buffer>(
+    buffer: &mut B,
+    header: TcpSend,
+    stamps: Option<Timestamps>,
+    sum: Option<u16>,
+    out: &Outgoing,
+    link: &[u8; ethernet::HEADER_LEN],
+) -> Result<(), DropReason> {
+    let (text_len, tcp_len) = (buffer.len(), HEADER_LEN + header.options_len);
+    let total = tcp_len + text_len;
+    let sum = sum.unwrap_or_else(|| sum_pieces(Sum::new(), buffer, 0, text_len).folded());
+    let mut header = header.header();
+    let stamps = stamps.map(Timestamps::padded);
+    let above = pseudo_header(out.source, out.destination, protocol::TCP, total).with_words(header.as_bytes());
+    let above = stamps.as_ref().map_or(above, |stamps| above.with_words(stamps));
+    header.checksum = above.with_folded(sum).checksum();
+    match (out.source, out.destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let ip = out.ipv4(source, destination, total);
+            write_front::<_, { ipv4::HEADER_LEN }>(buffer, link, ip.as_bytes(), &header, stamps.as_ref())
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let ip = out.ipv6(source, destination, total);
+            write_front::<_, { ipv6::HEADER_LEN }>(buffer, link, ip.as_bytes(), &header, stamps.as_ref())
+        }
+        _ => Err(DropReason::NoSource),
+    }
+}
+
+#[inline]
+fn write_front<B: Buffer, const IP_LEN: usize>(
+    buffer: &mut B,
+    link: &[u8; ethernet::HEADER_LEN],
+    ip: &[u8],
+    header: &TcpHeader,
+    stamps: Option<&[u8; TIMESTAMPS_LEN]>,
+) -> Result<(), DropReason> {
+    let options_len = stamps.map_or(0, |stamps| stamps.len());
+    let len = link.len() + IP_LEN + HEADER_LEN + options_len;
+    buffer.prepend(len).map_err(|_| DropReason::NoHeadroom)?;
+    put_front::<IP_LEN>(buffer.bytes_mut(), link, ip, header, stamps).ok_or(DropReason::NoHeadroom)
+}
+
+/// Each piece by its own length, which the compiler knows.
+#[inline]
+fn put_front<const IP_LEN: usize>(
+    room: &mut [u8],
+    link: &[u8; ethernet::HEADER_LEN],
+    ip: &[u8],
+    header: &TcpHeader,
+    stamps: Option<&[u8; TIMESTAMPS_LEN]>,
+) -> Option<()> {
+    let (front, room) = room.split_first_chunk_mut()?;
+    *front = *link;
+    let (front, room) = room.split_first_chunk_mut::<IP_LEN>()?;
+    *front = *ip.first_chunk()?;
+    let (front, room) = room.split_first_chunk_mut::<HEADER_LEN>()?;
+    *front = *header.as_bytes().first_chunk()?;
+    if let Some(stamps) = stamps {
+        *room.first_chunk_mut()? = *stamps;
+    }
+    Some(())
 }
 
 /// Puts header, options and checksum in front of the text.

@@ -18,6 +18,7 @@ use crate::verdict::Verdict;
 impl<B: Buffer> Tcb<B> {
     /// A segment arrives.
     pub(super) fn on_segment<E: Env<Buffer = B>>(&mut self, seg: &Seg, buffer: B, cx: &mut Cx<'_, B, E>) -> Verdict<B> {
+        let calm = self.is_calm();
         let judged = match self.state {
             State::SynSent => self.on_segment_syn_sent(seg, &buffer, cx),
             _ => self.on_segment_otherwise(seg, &buffer, cx),
@@ -27,7 +28,11 @@ impl<B: Buffer> Tcb<B> {
             Ok(()) => self.on_text(seg, buffer, cx),
             Err(refusal) => self.refuse(seg, refusal, buffer, cx),
         };
-        self.output(cx);
+        if calm && self.is_calm() {
+            self.output_soon(cx)
+        } else {
+            self.output(cx)
+        }
         verdict
     }
 

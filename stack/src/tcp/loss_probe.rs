@@ -54,17 +54,20 @@ impl<B: Buffer> Tcb<B> {
             self.timers.disarm(Timer::LossProbe);
             return;
         }
-        let pto = self.probe_timeout();
+        let pto_ns = self.probe_timeout_ns();
         match self.timers.get(Timer::Retransmit) {
-            Some(rto) if rto <= now + pto => self.timers.disarm(Timer::LossProbe),
-            _ => self.timers.arm(Timer::LossProbe, now + pto),
+            Some(rto) if rto <= now.plus_nanos(pto_ns) => self.timers.disarm(Timer::LossProbe),
+            _ => self.timers.arm(Timer::LossProbe, now.plus_nanos(pto_ns)),
         }
     }
 
-    fn probe_timeout(&self) -> Duration {
-        let Some(srtt) = self.rtt.srtt() else { return INITIAL };
+    fn probe_timeout_ns(&self) -> u64 {
         let lone = self.queue.sent_count() == 1;
-        srtt * 2 + if lone { MAX_ACK_DELAY } else { GRANULARITY }
+        let waiting = if lone { MAX_ACK_DELAY } else { GRANULARITY };
+        match self.rtt.srtt_ns() {
+            0 => INITIAL.as_nanos() as u64,
+            srtt_ns => srtt_ns * 2 + waiting.as_nanos() as u64,
+        }
     }
 
     /// RFC 8985 §7.3: the probe timer expired.
@@ -79,7 +82,7 @@ impl<B: Buffer> Tcb<B> {
         }
         self.probe.out = Some(Out { end_seq: self.snd_nxt, resent: !fresh });
         cx.stack.tcp.counters.loss_probes += 1;
-        self.timers.arm(Timer::Retransmit, cx.now + self.rtt.rto());
+        self.timers.arm(Timer::Retransmit, cx.now.plus_nanos(self.rtt.rto_ns()));
     }
 
     /// RFC 8985 §7.4: what an acknowledgement tells of the probe.

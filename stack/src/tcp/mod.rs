@@ -3,8 +3,9 @@
 //! Of a connection:
 //! - [`state`], `tcb`: what it is. `seq`, `flow`: what it is known by.
 //! - `connect`, `listen`, `syn_cookie`, `close`: how it comes up and goes down.
-//! - `demux`, `seg`, `input`, `acceptability`, `text`: a segment's way in, as RFC 9293 §3.10.7 has it.
-//! - `ack`, `send_queue`, `output`, `emit`: what is sent, kept, acknowledged.
+//! - `demux`, `seg`, `input`, `acceptability`, `text`: a segment's way in, as RFC 9293 §3.10.7 has it. `prediction`: the
+//!   same for the segment that was to come next. `burst`: several at once.
+//! - `ack`, `send_queue`, `output`, `emit`, `way`: what is sent, kept, acknowledged.
 //! - `receive_queue`, `receive_window`, `delayed_ack`, `sack`: what is received, and reported.
 //! - `stream`: what the application writes and reads.
 //! - `recovery`, `rack`, `loss_probe`, `prr`, `rto`: what is lost, and repaired.
@@ -21,6 +22,7 @@
 mod acceptability;
 mod ack;
 mod api;
+mod burst;
 mod close;
 pub mod config;
 pub mod congestion;
@@ -44,6 +46,7 @@ mod on_timeout;
 mod output;
 mod path_mtu;
 mod ports;
+mod prediction;
 mod prr;
 mod rack;
 mod receive_queue;
@@ -64,6 +67,7 @@ mod tcb;
 mod text;
 mod timers;
 mod user_timeout;
+mod way;
 mod wheel;
 
 use alloc::boxed::Box;
@@ -83,9 +87,11 @@ pub use state::State;
 
 use crate::rate_limit::TokenBucket;
 use crate::time::Instant;
+use burst::Burst;
 use extension::Extend;
 use isn::Secret;
 use listen::Listeners;
+use prediction::Recognized;
 use table::Table;
 use wheel::Wheel;
 
@@ -100,6 +106,8 @@ pub(crate) struct Tcp<B> {
     secret: Secret,
     /// Connections that have news, each once.
     line: VecDeque<ConnectionId>,
+    burst: Burst,
+    recognized: Recognized,
     counters: TcpCounters,
     challenge_acks: TokenBucket,
     resets: TokenBucket,
@@ -124,6 +132,8 @@ impl<B> Tcp<B> {
             wheel: Wheel::new(),
             secret: Secret::new(seed),
             line: VecDeque::new(),
+            burst: Burst::default(),
+            recognized: Recognized::default(),
             counters: TcpCounters::default(),
             challenge_acks: TokenBucket::new(config.challenge_acks),
             resets: TokenBucket::new(config.resets),
@@ -138,6 +148,11 @@ impl<B> Tcp<B> {
     /// Buffers inside.
     pub(crate) fn held(&self) -> usize {
         self.held
+    }
+
+    #[inline]
+    pub(crate) fn may_be_due(&self, now: Instant) -> bool {
+        self.wheel.may_be_due(now)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

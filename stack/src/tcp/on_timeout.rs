@@ -57,7 +57,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     pub(super) fn arm_syn_timer(&mut self, now: Instant) {
-        self.timers.arm(Timer::Retransmit, now + self.rtt.rto());
+        self.timers.arm(Timer::Retransmit, now.plus_nanos(self.rtt.rto_ns()));
     }
 
     /// RFC 8985 §6.2 step 5: what could have been reordered was not.
@@ -73,7 +73,7 @@ impl<B: Buffer> Tcb<B> {
         if !self.has_unsent() || self.timers.is_armed(Timer::Persist) || self.timers.is_armed(Timer::Pace) {
             return;
         }
-        self.timers.arm(Timer::Persist, now + self.rtt.rto());
+        self.timers.arm(Timer::Persist, now.plus_nanos(self.rtt.rto_ns()));
     }
 
     /// RFC 9293 §3.8.6.1, §3.8.6.2.1 (override timeout).
@@ -94,13 +94,13 @@ impl<B: Buffer> Tcb<B> {
         cx.stack.tcp.counters.window_probes += 1;
         self.send_probe(cx);
         self.rtt.back_off();
-        self.timers.arm(Timer::Persist, cx.now + self.rtt.rto());
+        self.timers.arm(Timer::Persist, cx.now.plus_nanos(self.rtt.rto_ns()));
     }
 
     /// A segment that lies before the window, and is answered by what the peer expects.
     fn send_probe<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
         self.probes_out = self.probes_out.saturating_add(1);
-        self.emit(Leaving { seq: self.snd_una - 1, flags: flag::ACK, text: None, fresh: false }, cx);
+        self.emit(Leaving { seq: self.snd_una - 1, flags: flag::ACK, text: None, sum: None, fresh: false }, cx);
     }
 
     // ---- keep-alive -------------------------------------------------------------------------

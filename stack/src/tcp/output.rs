@@ -1,8 +1,6 @@
 //! What leaves now: what was lost, then new text as windows, Nagle and pacing allow (RFC 9293 §3.8),
 //! then an acknowledgement if one is due.
 
-use core::time::Duration;
-
 use super::congestion::Restart;
 use super::emit::Leaving;
 use super::recovery::Phase;
@@ -28,6 +26,9 @@ enum Hold {
 impl<B: Buffer> Tcb<B> {
     /// Sends whatever may leave.
     pub(super) fn output<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
+        if self.read_new > 0 {
+            self.consider_window(cx.now);
+        }
         if self.state.transmits() {
             self.send_text(cx);
         }
@@ -170,7 +171,7 @@ impl<B: Buffer> Tcb<B> {
         self.usage.on_send(self.in_flight(), false);
         self.waiting_since.get_or_insert(cx.now);
         if !self.timers.is_armed(Timer::Retransmit) {
-            self.timers.arm(Timer::Retransmit, cx.now + self.rtt.rto());
+            self.timers.arm(Timer::Retransmit, cx.now.plus_nanos(self.rtt.rto_ns()));
         }
         self.timers.disarm(Timer::Persist);
         self.schedule_probe(cx.now);
@@ -250,7 +251,8 @@ impl<B: Buffer> Tcb<B> {
             return None;
         }
         let segment = self.queue.get_mut(at)?;
-        let (seq, len, fin, fresh) = (segment.seq, segment.seq_len(), segment.fin, segment.transmits == 0);
+        let (seq, len, fin, fresh, sum) =
+            (segment.seq, segment.seq_len(), segment.fin, segment.transmits == 0, segment.sum);
         let push = segment.push || fin;
         let text = match &mut segment.payload {
             Some(payload) => Some(cx.lend(payload)?),
@@ -259,11 +261,11 @@ impl<B: Buffer> Tcb<B> {
         let in_flight = self.in_flight();
         // RFC 8985 §5.2 tells what was sent first by time: a burst with one time for all must not put new text before what
         // was sent again.
-        let sent_at = cx.now.max(self.last_sent_at + Duration::from_nanos(1));
+        let sent_at = cx.now.max(self.last_sent_at.plus_nanos(1));
         let stamp = self.sampler.on_send(sent_at, in_flight, len);
         let mut flags = flag::ACK | self.ecn.flags_out(fresh);
         flags |= if fin { flag::FIN } else { 0 } | if push { flag::PSH } else { 0 };
-        if !self.emit(Leaving { seq, flags, text, fresh }, cx) {
+        if !self.emit(Leaving { seq, flags, text, sum, fresh }, cx) {
             return None;
         }
         self.queue.note_sent(at, stamp);

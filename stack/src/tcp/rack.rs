@@ -87,6 +87,16 @@ impl Rack {
         }
     }
 
+    /// The same, of segments in a row that were sent once, the last of them at `sent_at`.
+    #[inline]
+    pub(super) fn on_run_delivered(&mut self, first_end: SeqNum, last_end: SeqNum, sent_at: Instant, now: Instant) {
+        self.reordering_seen |= first_end.before(self.fack);
+        self.fack = self.fack.later(last_end);
+        if sent_after(sent_at, last_end, self.xmit_ts, self.end_seq) {
+            (self.rtt_ns, self.xmit_ts, self.end_seq) = (now.nanos_since(sent_at), sent_at, last_end);
+        }
+    }
+
     fn detect_reordering<B>(&mut self, segment: &Segment<B>) {
         if segment.end().after(self.fack) {
             self.fack = segment.end();

@@ -55,7 +55,8 @@ impl<B: Buffer> Tcb<B> {
     pub(super) fn window_out(&mut self) -> u16 {
         self.rcv_adv += self.window_gain();
         // RFC 7323 §2.3: rounded up, for the edge must not move back.
-        let units = self.rcv_wnd().div_ceil(1 << self.rcv_wscale).min(u16::MAX.into());
+        let unit_max = (1 << self.rcv_wscale) - 1;
+        let units = ((self.rcv_wnd() + unit_max) >> self.rcv_wscale).min(u16::MAX.into());
         self.rcv_adv = self.rcv_adv.later(self.rcv_nxt + (units << self.rcv_wscale));
         units as u16
     }
@@ -67,19 +68,23 @@ impl<B: Buffer> Tcb<B> {
         window as u16
     }
 
-    /// The application has read `n` bytes: lets the buffer grow with its pace, and tells the peer if
-    /// the window opens noticeably.
+    /// The application has read `n` bytes.
     pub(super) fn on_read<E: Env<Buffer = B>>(&mut self, n: u32, cx: &mut Cx<'_, B, E>) {
-        self.tune(n, cx.now);
+        self.read_new = self.read_new.saturating_add(n);
         self.end();
+        self.output_soon(cx);
+    }
+
+    /// Lets the buffer grow with the pace at which the application has read, and tells the peer if the window opens
+    /// noticeably.
+    pub(super) fn consider_window(&mut self, now: Instant) {
+        let n = core::mem::take(&mut self.read_new);
+        self.tune(n, now);
         if !self.state.takes_text() {
             return;
         }
         let gain = self.window_gain();
-        if gain >= (2 * self.rcv_mss).max(self.rcv_wnd()).min(self.receive_buffer / 2).max(1) {
-            self.ack_now = true;
-            self.output(cx);
-        }
+        self.ack_now |= gain >= (2 * self.rcv_mss).max(self.rcv_wnd()).min(self.receive_buffer / 2).max(1);
     }
 
     /// Twice of what is read in a round trip: the peer can then double its rate in the next.

@@ -84,6 +84,11 @@ impl Recovery {
         self.phase != Phase::Open
     }
 
+    /// No duplicate acknowledgement stands for a segment.
+    pub(super) fn counts_none(&self) -> bool {
+        self.duplicate_acks == 0
+    }
+
     /// Takes off what duplicate acknowledgements tell to have arrived.
     pub(super) fn in_flight(&self, pipe: u32, smss: u32) -> u32 {
         pipe.saturating_sub(u32::from(self.duplicate_acks).saturating_mul(smss))
@@ -288,7 +293,7 @@ impl<B: Buffer> Tcb<B> {
         self.timers.disarm(Timer::Reorder);
         self.timers.disarm(Timer::LossProbe);
         self.resend(0, cx);
-        self.timers.arm(Timer::Retransmit, cx.now + self.rtt.rto());
+        self.timers.arm(Timer::Retransmit, cx.now.plus_nanos(self.rtt.rto_ns()));
     }
 
     /// RFC 8985 §6.3: the first segment, and what has been out for as long. Without SACK: all.

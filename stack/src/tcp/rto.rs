@@ -29,8 +29,13 @@ pub(super) struct RttEstimator {
 impl RttEstimator {
     /// RFC 6298 §2.2, §2.3.
     pub(super) fn on_sample(&mut self, rtt: Duration) {
-        self.on_least(rtt);
-        let rtt_ns = nanos(rtt);
+        self.on_sample_ns(nanos(rtt));
+    }
+
+    /// The same, at least 1.
+    #[inline]
+    pub(super) fn on_sample_ns(&mut self, rtt_ns: u64) {
+        self.on_least_ns(rtt_ns);
         if self.srtt_ns == 0 {
             self.srtt_ns = rtt_ns;
             self.rttvar_ns = rtt_ns / 2;
@@ -40,10 +45,16 @@ impl RttEstimator {
         }
     }
 
-    /// A sample that is right for the least round-trip time but not for the average.
-    pub(super) fn on_least(&mut self, rtt: Duration) {
-        let rtt_ns = nanos(rtt);
+    /// A sample that is right for the least round-trip time but not for the average; at least 1.
+    #[inline]
+    pub(super) fn on_least_ns(&mut self, rtt_ns: u64) {
         self.min_ns = if self.min_ns == 0 { rtt_ns } else { self.min_ns.min(rtt_ns) };
+    }
+
+    /// 0: not measured.
+    #[inline]
+    pub(super) fn srtt_ns(&self) -> u64 {
+        self.srtt_ns
     }
 
     pub(super) fn srtt(&self) -> Option<Duration> {
@@ -61,8 +72,19 @@ impl RttEstimator {
     /// RFC 6298 §2.3 with its variance bounded from below, so that a steady path does not bring the
     /// timer down to the round trip: RTO = SRTT + max(4 RTTVAR, [`MIN`]), backed off (§5.5).
     pub(super) fn rto(&self) -> Duration {
-        let base = self.srtt().map_or(INITIAL, |srtt| srtt + (self.rttvar() * 4).max(MIN));
-        base.saturating_mul(1u32.checked_shl(self.backoff.into()).unwrap_or(u32::MAX)).min(MAX)
+        Duration::from_nanos(self.rto_ns())
+    }
+
+    /// The same in nanoseconds.
+    #[inline]
+    pub(super) fn rto_ns(&self) -> u64 {
+        let base = match self.srtt_ns {
+            0 => INITIAL.as_nanos() as u64,
+            srtt_ns => srtt_ns + (self.rttvar_ns * 4).max(MIN.as_nanos() as u64),
+        };
+        // At most 2^31 days of nanoseconds: 128 bits, but only after a time-out.
+        let backed_off = if self.backoff == 0 { base } else { base.saturating_mul(1 << self.backoff.min(31)) };
+        backed_off.min(MAX.as_nanos() as u64)
     }
 
     /// RFC 6298 §5.5.

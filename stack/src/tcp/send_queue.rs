@@ -21,6 +21,7 @@ use alloc::vec::Vec;
 use super::congestion::SendStamp;
 use super::seq::SeqNum;
 use crate::buffer::Buffer;
+use crate::time::Instant;
 
 /// One segment, as it was or will be sent.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub(super) struct Segment<B> {
     pub(super) probe: bool,
     /// Times it was sent.
     pub(super) transmits: u8,
+    /// Of the payload ([`Sum::folded`](crate::checksum::Sum::folded)), once it was summed up.
+    pub(super) sum: Option<u16>,
     /// Of its last sending.
     pub(super) stamp: Option<SendStamp>,
 }
@@ -70,6 +73,18 @@ impl<B> Segment<B> {
     }
 }
 
+/// Segments in a row that were sent once: only the first and the last of them say something about time.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) count: usize,
+    /// Sequence numbers that they take.
+    pub(super) len: u32,
+    pub(super) first_end: SeqNum,
+    pub(super) first_sent_at: Instant,
+    pub(super) last_end: SeqNum,
+    pub(super) last: SendStamp,
+}
+
 #[derive(Debug)]
 pub(super) struct SendQueue<B> {
     segments: VecDeque<Segment<B>>,
@@ -82,12 +97,24 @@ pub(super) struct SendQueue<B> {
     sacked: u32,
     lost: u32,
     resent: u32,
+    /// Segments that were sent more than once.
+    repeated: usize,
     fin: bool,
 }
 
 impl<B: Buffer> SendQueue<B> {
     pub(super) fn new(start: SeqNum) -> Self {
-        Self { segments: VecDeque::new(), sent: 0, end: start, bytes: 0, sacked: 0, lost: 0, resent: 0, fin: false }
+        Self {
+            segments: VecDeque::new(),
+            sent: 0,
+            end: start,
+            bytes: 0,
+            sacked: 0,
+            lost: 0,
+            resent: 0,
+            repeated: 0,
+            fin: false,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -119,6 +146,11 @@ impl<B: Buffer> SendQueue<B> {
 
     pub(super) fn lost(&self) -> u32 {
         self.lost
+    }
+
+    /// Whether every segment was sent once at most, and none is SACKed or judged lost.
+    pub(super) fn is_plain(&self) -> bool {
+        self.repeated == 0 && self.sacked == 0 && self.lost == 0
     }
 
     /// Bytes judged lost that are not in flight again.
@@ -162,21 +194,24 @@ impl<B: Buffer> SendQueue<B> {
     pub(super) fn grew(&mut self, n: u32) {
         if let Some(last) = self.segments.back_mut() {
             last.len += n;
+            last.sum = None;
             self.end += n;
             self.bytes += n;
         }
     }
 
-    pub(super) fn push(&mut self, payload: B) {
+    /// `sum`: of the payload, if it is known.
+    #[inline]
+    pub(super) fn push(&mut self, payload: B, sum: Option<u16>) {
         let len = payload.len() as u32;
-        self.append(Some(payload), len, false);
+        self.append(Some(payload), len, false, sum);
     }
 
     /// Ends the stream: nothing can be written after.
     pub(super) fn push_fin(&mut self) {
         match self.growing() {
             Some(last) => last.fin = true,
-            None => self.append(None, 0, true),
+            None => self.append(None, 0, true, None),
         }
         if let Some(last) = self.segments.back() {
             self.end = last.end();
@@ -190,7 +225,8 @@ impl<B: Buffer> SendQueue<B> {
         }
     }
 
-    fn append(&mut self, payload: Option<B>, len: u32, fin: bool) {
+    #[inline]
+    fn append(&mut self, payload: Option<B>, len: u32, fin: bool, sum: Option<u16>) {
         let segment = Segment {
             seq: self.end,
             len,
@@ -202,6 +238,7 @@ impl<B: Buffer> SendQueue<B> {
             resent: false,
             probe: false,
             transmits: 0,
+            sum,
             stamp: None,
         };
         self.end = segment.end();
@@ -232,8 +269,14 @@ impl<B: Buffer> SendQueue<B> {
         let parts: Vec<_> = self.segments.drain(self.sent..end).collect();
         if let Some((first, last)) = parts.first().zip(parts.last()) {
             let len = payload.len() as u32;
-            let joined =
-                Segment { len, payload: Some(payload), push: last.push, probe: true, ..first.without_payload() };
+            let joined = Segment {
+                len,
+                payload: Some(payload),
+                push: last.push,
+                probe: true,
+                sum: None,
+                ..first.without_payload()
+            };
             self.segments.insert(self.sent, joined);
         }
         parts.into_iter().filter_map(|part| part.payload).collect()
@@ -265,6 +308,7 @@ impl<B: Buffer> SendQueue<B> {
     /// Notes that a segment left.
     pub(super) fn note_sent(&mut self, at: usize, stamp: SendStamp) {
         let Some(segment) = self.segments.get_mut(at) else { return };
+        self.repeated += usize::from(segment.transmits == 1);
         segment.transmits = segment.transmits.saturating_add(1);
         segment.stamp = Some(stamp);
         if segment.lost && !segment.resent {
@@ -286,6 +330,8 @@ impl<B: Buffer> SendQueue<B> {
         let Some(first) = self.segments.get_mut(at) else { return };
         let tail_len = first.len - len;
         first.probe = false;
+        first.sum = None;
+        self.repeated += usize::from(first.ever_resent());
         let second = Segment {
             seq: first.seq + len,
             len: tail_len,
@@ -297,6 +343,7 @@ impl<B: Buffer> SendQueue<B> {
             resent: first.resent,
             probe: false,
             transmits: first.transmits,
+            sum: None,
             stamp: first.stamp,
         };
         first.len = len;
@@ -319,8 +366,37 @@ impl<B: Buffer> SendQueue<B> {
         let segment = self.segments.pop_front()?;
         self.sent -= 1;
         self.bytes -= segment.len;
+        self.repeated -= usize::from(segment.ever_resent());
         self.unmark(&segment);
         Some(segment)
+    }
+
+    /// The segments at the front of which everything lies before `una`, that were sent once, and have no mark.
+    #[inline]
+    pub(super) fn plain_run(&self, una: SeqNum) -> Option<Run> {
+        let plain = |segment: &&Segment<B>| {
+            let marked = segment.sacked || segment.lost || segment.probe;
+            segment.transmits == 1 && !marked && segment.end().at_or_before(una)
+        };
+        let count = self.segments.range(..self.sent).take_while(plain).count();
+        let (first, last) = (self.segments.front()?, self.segments.get(count.checked_sub(1)?)?);
+        Some(Run {
+            count,
+            len: last.end().since(first.seq),
+            first_end: first.end(),
+            first_sent_at: first.stamp.as_ref()?.sent_at,
+            last_end: last.end(),
+            last: last.stamp?,
+        })
+    }
+
+    /// Takes out the first segment, of a run.
+    #[inline]
+    pub(super) fn pop_plain(&mut self) -> Option<B> {
+        let first = self.segments.pop_front()?;
+        self.sent -= 1;
+        self.bytes -= first.len;
+        first.payload
     }
 
     /// Bytes of the first segment that lie before `una`, and are taken off its sums. The caller cuts
@@ -330,6 +406,7 @@ impl<B: Buffer> SendQueue<B> {
         let n = una.since(first.seq).min(first.len);
         first.seq += n;
         first.len -= n;
+        first.sum = None;
         let (sacked, lost, resent) = (first.sacked, first.lost, first.resent);
         self.bytes -= n;
         self.sacked -= if sacked { n } else { 0 };
@@ -398,6 +475,7 @@ impl<B: Buffer> SendQueue<B> {
     /// Everything, and whether it was ever sent, for whoever takes the connection apart.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (B, bool)> {
         self.sent = 0;
+        self.repeated = 0;
         (self.bytes, self.sacked, self.lost, self.resent) = (0, 0, 0, 0);
         let segments = core::mem::take(&mut self.segments).into_iter();
         segments.filter_map(|segment| Some((segment.payload?, segment.transmits > 0)))

@@ -5,6 +5,7 @@ use super::event::CloseReason;
 use super::state::State;
 use super::tcb::{Cx, Tcb};
 use crate::buffer::Buffer;
+use crate::checksum::Sum;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 
@@ -16,11 +17,12 @@ impl<B: Buffer> Tcb<B> {
         if self.state.may_send() && !self.queue.has_fin() { Ok(()) } else { Err(TcpError::Shutdown) }
     }
 
-    /// Queues text in segments as large as the path takes, and sends what may leave.
+    /// Queues text in segments as large as the path takes, and sends what may leave. `write` puts in a piece, and sums it up
+    /// if that costs it little.
     pub(super) fn write<E: Env<Buffer = B>>(
         &mut self,
         len: usize,
-        mut write: impl FnMut(usize, &mut [u8]),
+        mut write: impl FnMut(usize, &mut [u8]) -> Option<Sum>,
         cx: &mut Cx<'_, B, E>,
     ) -> Result<usize, TcpError> {
         self.may_write()?;
@@ -29,20 +31,22 @@ impl<B: Buffer> Tcb<B> {
         let mut done = self.grow_last(granted, &mut write, cx);
         while done < granted && cx.may_hold(self.queue.len()) {
             let n = (granted - done).min(self.smss as usize);
+            let mut sum = Some(Sum::new());
             let filled = cx.fill(n, |at, room| {
-                write(done + at, room);
+                let piece = write(done + at, room);
+                sum = sum.zip(piece).map(|(sum, piece)| sum.and(piece));
                 true
             });
             let Some(text) = filled else { break };
             cx.hold();
-            self.queue.push(text);
+            self.queue.push(text, sum.map(Sum::folded));
             done += n;
         }
         if done > 0 {
             self.queue.mark_push();
         }
         self.write_blocked |= done < len;
-        self.output(cx);
+        self.output_soon(cx);
         Ok(done)
     }
 
@@ -50,7 +54,7 @@ impl<B: Buffer> Tcb<B> {
     fn grow_last<E: Env<Buffer = B>>(
         &mut self,
         granted: usize,
-        write: &mut impl FnMut(usize, &mut [u8]),
+        write: &mut impl FnMut(usize, &mut [u8]) -> Option<Sum>,
         cx: &mut Cx<'_, B, E>,
     ) -> usize {
         let smss = self.smss;
@@ -59,10 +63,14 @@ impl<B: Buffer> Tcb<B> {
         let Some(payload) = last.payload.as_mut().filter(|payload| !cx.env.is_shared(payload)) else { return 0 };
         let mut n = wanted.min(payload.tailroom());
         match payload.append(n) {
-            Ok(room) if n > 0 => write(0, room),
+            Ok(room) if n > 0 => {
+                write(0, room);
+            }
             _ => n = 0,
         }
-        n += cx.extend(payload, wanted - n, |at, room| write(n + at, room));
+        n += cx.extend(payload, wanted - n, |at, room| {
+            write(n + at, room);
+        });
         self.queue.grew(n as u32);
         n
     }
@@ -80,7 +88,7 @@ impl<B: Buffer> Tcb<B> {
         }
         self.enqueue(text, cx);
         self.queue.mark_push();
-        self.output(cx);
+        self.output_soon(cx);
         Ok(())
     }
 
@@ -98,7 +106,7 @@ impl<B: Buffer> Tcb<B> {
         }
         if count > 0 {
             self.queue.mark_push();
-            self.output(cx);
+            self.output_soon(cx);
         }
         Ok(count)
     }
@@ -118,7 +126,7 @@ impl<B: Buffer> Tcb<B> {
         }
         // What is longer than a segment is cut as it leaves.
         cx.hold();
-        self.queue.push(text);
+        self.queue.push(text, None);
     }
 
     /// Adds short text to the last segment, if all of it fits there and that was not sent.

@@ -102,6 +102,7 @@ impl<B> Table<B> {
         slot.tcb.as_deref_mut().filter(|_| slot.generation == id.generation)
     }
 
+    #[inline]
     pub(super) fn peek(&self, index: u32) -> Option<&Tcb<B>> {
         self.slots.get(index as usize)?.tcb.as_deref()
     }

@@ -21,9 +21,9 @@ use super::send_queue::SendQueue;
 use super::seq::SeqNum;
 use super::state::State;
 use super::timers::{Timer, Timers};
+use super::way::Way;
 use crate::buffer::Buffer;
 use crate::env::Env;
-use crate::route::Hop;
 use crate::stack::Stack;
 use crate::time::Instant;
 
@@ -74,8 +74,7 @@ pub(super) struct Tcb<B> {
     pub(super) last_sent_at: Instant,
     /// A write was cut short: tell when there is room.
     pub(super) write_blocked: bool,
-    /// The next hop, and the version of the routes that it was taken from.
-    pub(super) hop: Option<(Hop, u32)>,
+    pub(super) way: Way,
     /// `ZERO`: never.
     pub(super) neighbour_confirmed_at: Instant,
 
@@ -90,6 +89,8 @@ pub(super) struct Tcb<B> {
     /// Bytes that may wait for the application.
     pub(super) receive_buffer: u32,
     pub(super) tuning: super::receive_window::Tuning,
+    /// Bytes that the application has read since it was last considered what that means for the window.
+    pub(super) read_new: u32,
     pub(super) peer_finished: bool,
     /// The application was told of the end.
     pub(super) end_told: bool,
@@ -138,6 +139,8 @@ pub(super) struct Tcb<B> {
     pub(super) user_timeout_s: Option<u32>,
 
     pub(super) news: News,
+    /// Has its turn at the end of the burst.
+    pub(super) unfinished: bool,
     pub(super) retransmitted_bytes: u64,
     pub(super) segments_resent: u32,
 }
@@ -193,7 +196,7 @@ impl<B: Buffer> Tcb<B> {
             small_end: iss,
             last_sent_at: now,
             write_blocked: false,
-            hop: None,
+            way: Way::NONE,
             neighbour_confirmed_at: Instant::ZERO,
             irs: SeqNum(0),
             rcv_nxt: SeqNum(0),
@@ -203,6 +206,7 @@ impl<B: Buffer> Tcb<B> {
             received: ReceiveQueue::new(),
             receive_buffer,
             tuning: super::receive_window::Tuning::default(),
+            read_new: 0,
             peer_finished: false,
             end_told: false,
             ack_now: false,
@@ -234,6 +238,7 @@ impl<B: Buffer> Tcb<B> {
             probes_out: 0,
             user_timeout_s: None,
             news: News::default(),
+            unfinished: false,
             retransmitted_bytes: 0,
             segments_resent: 0,
         }

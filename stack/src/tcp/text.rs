@@ -17,7 +17,7 @@ const COALESCE_MAX: usize = 512;
 /// Buffers of one connection from which on that is done.
 const COALESCE_FROM: usize = 64;
 /// Buffers of one connection at most, whatever its window.
-const BUFFERS_MAX: usize = 8_192;
+pub(super) const BUFFERS_MAX: usize = 8_192;
 
 impl<B: Buffer> Tcb<B> {
     /// Takes in what of the segment is new and in the window.
@@ -175,7 +175,8 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
-    fn store<E: Env<Buffer = B>>(&mut self, text: B, cx: &mut Cx<'_, B, E>) {
+    #[inline]
+    pub(super) fn store<E: Env<Buffer = B>>(&mut self, text: B, cx: &mut Cx<'_, B, E>) {
         let n = text.len();
         let crowded = self.received.buffers() >= COALESCE_FROM && n <= COALESCE_MAX;
         if crowded

@@ -48,11 +48,13 @@ pub(super) struct Wheel {
     /// By level, which slots have entries.
     occupied: [u64; LEVELS],
     nodes: Vec<Node>,
+    /// No entry fires before; entries that are gone may have.
+    first: u64,
 }
 
 impl Wheel {
     pub(super) fn new() -> Self {
-        Self { tick: 0, heads: [None; SLOTS * LEVELS], occupied: [0; LEVELS], nodes: Vec::new() }
+        Self { tick: 0, heads: [None; SLOTS * LEVELS], occupied: [0; LEVELS], nodes: Vec::new(), first: u64::MAX }
     }
 
     /// Arms, moves or (with `None`) disarms the deadline of `key`. One that is later than the armed
@@ -82,6 +84,12 @@ impl Wheel {
         self.next_tick().map(|tick| Instant::from_nanos(tick << TICK_SHIFT))
     }
 
+    /// Whether [`expire`](Self::expire) may have something to do.
+    #[inline]
+    pub(super) fn may_be_due(&self, now: Instant) -> bool {
+        self.first <= now.as_nanos() >> TICK_SHIFT
+    }
+
     /// Takes out one entry that is due; call until there is none.
     pub(super) fn expire(&mut self, now: Instant) -> Option<u32> {
         let now = now.as_nanos() >> TICK_SHIFT;
@@ -90,6 +98,7 @@ impl Wheel {
             let tick = self.next_tick().filter(|&tick| tick <= now);
             let Some(tick) = tick else {
                 self.tick = self.tick.max(now);
+                self.first = self.next_tick().unwrap_or(u64::MAX);
                 return None;
             };
             // Entries of this tick are still to be found at it.
@@ -161,6 +170,8 @@ impl Wheel {
                 (LEVELS - 1, ((from >> shift) + SLOTS as u64 - 1) << shift)
             }
         };
+        // Its slot's beginning, if it lies in a higher level.
+        self.first = self.first.min(place >> (SLOT_BITS * level as u32) << (SLOT_BITS * level as u32));
         // A higher slot that has begun would only be seen a turn later.
         let slot = slot_at(level, place);
         let head = self.heads.get(slot).copied().flatten();

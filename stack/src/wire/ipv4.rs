@@ -41,7 +41,7 @@ impl Ipv4Header {
     #[inline]
     pub fn fill_checksum(&mut self) {
         self.checksum = [0; 2];
-        self.checksum = checksum::of(self.as_bytes());
+        self.checksum = checksum::Sum::new().with_words(self.as_bytes()).checksum();
     }
 }
 

@@ -33,6 +33,22 @@ pub struct Timestamps {
     pub echo: u32,
 }
 
+impl Timestamps {
+    /// The option behind two fillers, as RFC 7323 appendix A has it.
+    #[inline]
+    pub fn padded(self) -> [u8; TIMESTAMPS_LEN] {
+        let ([a, b, c, d], [e, f, g, h]) = (self.value.to_be_bytes(), self.echo.to_be_bytes());
+        [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10, a, b, c, d, e, f, g, h]
+    }
+
+    /// Reads options that are nothing but this.
+    #[inline]
+    pub fn of_padded(bytes: &[u8; TIMESTAMPS_LEN]) -> Option<Self> {
+        let [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10, body @ ..] = bytes else { return None };
+        timestamps(body)
+    }
+}
+
 /// A range of sequence numbers: first of it, first behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct SackBlock {

@@ -16,6 +16,7 @@ mod script;
 
 mod acceptability;
 mod buffers;
+mod burst;
 mod extension;
 mod features;
 mod handshake;

@@ -69,6 +69,8 @@ pub struct Net {
     pub carried: usize,
     pub events: [Vec<TcpEvent>; 2],
     pub dead: bool,
+    /// What arrives at the same time is taken in as a burst.
+    pub bursts: bool,
 }
 
 pub fn address(n: usize, v6: bool) -> IpAddr {
@@ -108,6 +110,7 @@ impl Net {
             carried: 0,
             events: [Vec::new(), Vec::new()],
             dead: false,
+            bursts: false,
         };
         net.set_clocks();
         for n in 0..2 {
@@ -191,10 +194,16 @@ impl Net {
         self.set_clocks();
         if self.flying.peek().is_some_and(|Reverse(flying)| flying.at <= self.now) {
             let Reverse(flying) = self.flying.pop().unwrap();
-            self.carried += 1;
-            let (stack, env) = (&mut self.stacks[flying.to], &mut self.envs[flying.to]);
-            let verdict = stack.ingest(InterfaceId(0), VecBuffer::from_bytes(&flying.frame), env);
-            assert!(!matches!(verdict, Verdict::Datagram(_) | Verdict::EchoReply(_)));
+            let to = flying.to;
+            if self.bursts {
+                self.stacks[to].begin_burst();
+            }
+            self.arrive(flying);
+            while self.bursts && self.flying.peek().is_some_and(|Reverse(next)| next.at <= self.now && next.to == to) {
+                let Reverse(next) = self.flying.pop().unwrap();
+                self.arrive(next);
+            }
+            self.stacks[to].end_burst(&mut self.envs[to]);
         } else {
             for n in 0..2 {
                 self.stacks[n].on_timeout(&mut self.envs[n]);
@@ -202,6 +211,13 @@ impl Net {
         }
         self.collect();
         true
+    }
+
+    fn arrive(&mut self, Flying { to, frame, .. }: Flying) {
+        self.carried += 1;
+        let (stack, env) = (&mut self.stacks[to], &mut self.envs[to]);
+        let verdict = stack.ingest(InterfaceId(0), VecBuffer::from_bytes(&frame), env);
+        assert!(!matches!(verdict, Verdict::Datagram(_) | Verdict::EchoReply(_)));
     }
 
     /// Runs until nothing happens, at most for `time`.

@@ -106,6 +106,7 @@ fn one_seed(seed: u64) {
         connection.receive_buffer_max = connection.receive_buffer.max(100_000);
     }
     let mut net = Net::with(configs, [1500, 576, 9_000][pick(51, 3) as usize], seed, faults);
+    net.bursts = seed % 2 == 1;
     let client = net.connect(pick(55, 2) == 0);
     let sizes = [[60_000, 0], [0, 30_000], [20_000, 40_000], [1, 1], [0, 0]][pick(57, 5) as usize];
     let outcome = Transfer::new(client, sizes).run(&mut net, Duration::from_secs(7_200));

@@ -137,9 +137,9 @@ impl RateSampler {
             self.app_limited_until = 0;
         }
         let sent = self.newest.take()?;
-        let send_elapsed = sent.sent_at.since(sent.first_send_at);
-        let ack_elapsed = self.delivered_at.since(sent.delivered_at);
-        let interval = send_elapsed.max(ack_elapsed);
+        let send_elapsed = sent.sent_at.nanos_since(sent.first_send_at);
+        let ack_elapsed = self.delivered_at.nanos_since(sent.delivered_at);
+        let interval = Duration::from_nanos(send_elapsed.max(ack_elapsed));
         let delivered = self.delivered.saturating_sub(sent.delivered);
         // A shorter interval comes from a segment that was not lost and sent again: the
         // acknowledgement belongs to the first copy.
@@ -161,6 +161,11 @@ impl RateSampler {
 
 /// Bytes per second, rounded down; `None` over no time.
 fn rate(bytes: u64, over: Duration) -> Option<u64> {
+    let (product, nanos) = (bytes.checked_mul(1_000_000_000), u64::try_from(over.as_nanos()));
+    // Up to 18 gigabytes in an interval; dividing 128 bits takes much longer.
+    if let (Some(product), Ok(nanos)) = (product, nanos) {
+        return product.checked_div(nanos);
+    }
     let rate = (u128::from(bytes) * 1_000_000_000).checked_div(over.as_nanos())?;
     Some(u64::try_from(rate).unwrap_or(u64::MAX))
 }

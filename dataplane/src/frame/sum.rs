@@ -1,0 +1,141 @@
+//! The Internet checksum's sum over many bytes, and over bytes that are copied, with what the CPU has for it.
+//!
+//! AVX-512 VNNI adds products of bytes to 32-bit lanes: with ones and zeros as the other factors it adds up the bytes at even
+//! and at odd addresses, 64 in two instructions. Elsewhere the stack's own loop does it.
+
+use tailwater_stack::checksum::{self, Sum};
+
+/// Shorter pieces are not worth a look at the CPU.
+const WIDE_MIN: usize = 48;
+
+/// As [`Sum::with`] of a new sum.
+#[inline]
+pub(super) fn sum(bytes: &[u8]) -> Sum {
+    #[cfg(target_arch = "x86_64")]
+    if bytes.len() >= WIDE_MIN && wide::is_there() {
+        return wide::sum(bytes);
+    }
+    Sum::new().with(bytes)
+}
+
+/// As [`checksum::copy`].
+#[inline]
+pub(super) fn copy(to: &mut [u8], from: &[u8]) -> Sum {
+    #[cfg(target_arch = "x86_64")]
+    if from.len() >= WIDE_MIN && wide::is_there() {
+        return wide::copy(to, from);
+    }
+    checksum::copy(to, from)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod wide {
+    use std::arch::x86_64::{
+        __m512i, _mm512_add_epi32, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_mask_storeu_epi8,
+        _mm512_maskz_loadu_epi8, _mm512_reduce_add_epi32, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_si512,
+    };
+
+    use tailwater_stack::checksum::Sum;
+
+    const BLOCK: usize = 64;
+    /// Lanes of 32 bits take 510 for each block, and all sixteen are added up in 32 bits: more is taken in pieces.
+    const PIECE_MAX: usize = 1 << 20;
+
+    #[inline]
+    pub(super) fn is_there() -> bool {
+        is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw")
+    }
+
+    pub(super) fn sum(bytes: &[u8]) -> Sum {
+        let piece = |bytes: &[u8]| {
+            // SAFETY: the caller has seen that the CPU can; nothing is written.
+            let lanes = unsafe { add_up(bytes.as_ptr(), std::ptr::null_mut(), bytes.len()) };
+            Sum::of_addresses(lanes.0, lanes.1, bytes.len())
+        };
+        if bytes.len() <= PIECE_MAX {
+            return piece(bytes);
+        }
+        bytes.chunks(PIECE_MAX).map(piece).fold(Sum::new(), Sum::and)
+    }
+
+    pub(super) fn copy(to: &mut [u8], from: &[u8]) -> Sum {
+        let piece = |(to, from): (&mut [u8], &[u8])| {
+            let len = to.len().min(from.len());
+            // SAFETY: the caller has seen that the CPU can; both slices have `len` bytes, and `to` is exclusive.
+            let lanes = unsafe { add_up(from.as_ptr(), to.as_mut_ptr(), len) };
+            Sum::of_addresses(lanes.0, lanes.1, len)
+        };
+        if from.len() <= PIECE_MAX {
+            return piece((to, from));
+        }
+        to.chunks_mut(PIECE_MAX).zip(from.chunks(PIECE_MAX)).map(piece).fold(Sum::new(), Sum::and)
+    }
+
+    /// The sums of the bytes at even and at odd offsets; copies them to `to`, unless that is null.
+    ///
+    /// # Safety
+    /// `from` is valid for reading, `to` null or valid for writing `len` bytes, and they do not overlap.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    #[inline]
+    unsafe fn add_up(from: *const u8, to: *mut u8, len: usize) -> (u32, u32) {
+        let (even_ones, odd_ones) = (_mm512_set1_epi32(0x0001_0001), _mm512_set1_epi32(0x0100_0100));
+        let mut lanes: [__m512i; 4] = [_mm512_setzero_si512(); 4];
+        let mut at = 0;
+        while at + 2 * BLOCK <= len {
+            for pair in 0..2 {
+                // SAFETY: `at + 2 * BLOCK` bytes lie within both.
+                let block = unsafe { _mm512_loadu_si512(from.add(at + pair * BLOCK).cast()) };
+                lanes[2 * pair] = _mm512_dpbusd_epi32(lanes[2 * pair], block, even_ones);
+                lanes[2 * pair + 1] = _mm512_dpbusd_epi32(lanes[2 * pair + 1], block, odd_ones);
+                if !to.is_null() {
+                    // SAFETY: as above.
+                    unsafe { _mm512_storeu_si512(to.add(at + pair * BLOCK).cast(), block) };
+                }
+            }
+            at += 2 * BLOCK;
+        }
+        while at < len {
+            let left = (len - at).min(BLOCK);
+            let mask = u64::MAX >> (BLOCK - left);
+            // SAFETY: the mask leaves out what lies behind `len`.
+            let block = unsafe { _mm512_maskz_loadu_epi8(mask, from.add(at).cast()) };
+            lanes[0] = _mm512_dpbusd_epi32(lanes[0], block, even_ones);
+            lanes[1] = _mm512_dpbusd_epi32(lanes[1], block, odd_ones);
+            if !to.is_null() {
+                // SAFETY: as above.
+                unsafe { _mm512_mask_storeu_epi8(to.add(at).cast(), mask, block) };
+            }
+            at += left;
+        }
+        let even = _mm512_reduce_add_epi32(_mm512_add_epi32(lanes[0], lanes[2]));
+        let odd = _mm512_reduce_add_epi32(_mm512_add_epi32(lanes[1], lanes[3]));
+        (even as u32, odd as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_and_copies_are_the_same_as_the_stacks_own_at_every_length_and_place() {
+        let bytes: Vec<u8> = (0..5_000u32).map(|at| (at * 31 + at / 251) as u8).collect();
+        for from in [0, 1, 7] {
+            for len in (0..400).chain([1_447, 1_448, 1_460, 4_096]) {
+                let piece = &bytes[from..from + len];
+                let mut to = vec![0; len + 2];
+                assert_eq!(sum(piece).checksum(), checksum::of(piece), "{len} bytes from {from}");
+                assert_eq!(copy(&mut to[1..=len], piece).checksum(), checksum::of(piece), "{len} bytes from {from}");
+                assert_eq!((&to[1..=len], to[0], to[len + 1]), (piece, 0, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_bytes_do_not_overflow() {
+        let bytes = vec![0xff; 3 << 20];
+        assert_eq!(sum(&bytes).checksum(), checksum::of(&bytes));
+        assert_eq!(copy(&mut vec![0; bytes.len()], &bytes).folded(), Sum::new().with(&bytes).folded());
+    }
+}

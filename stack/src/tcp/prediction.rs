@@ -1,0 +1,395 @@
+//! Header prediction (Jacobson, "4BSD TCP header prediction", ACM CCR 1990): the segment that was to come next, on a
+//! connection without trouble, in the steps that RFC 9293 §3.10.7.4 has for just this one.
+//!
+//! 1. [`Recognized`] names a connection by a glance at the frame, which is the one if link and IP headers are as in its last
+//!    segment that came the long way, apart from what may differ: then all that was found out about them still holds.
+//! 2. [`Tcb::expects`]: it begins at RCV.NXT, acknowledges what is in flight, has timestamps or no options, and nothing is
+//!    missing in either direction.
+//! 3. [`Tcb::take_expected`] does the steps.
+//!
+//! Whatever is not so goes the long way, from the beginning, and nothing has happened to it here.
+
+use core::net::IpAddr;
+
+use zerocopy::FromBytes;
+
+use super::ack::Delivery;
+use super::seg::{CE, ECN_MASK};
+use super::seq::SeqNum;
+use super::state::State;
+use super::tcb::{Cx, Tcb};
+use super::timers::Timer;
+use super::{Tcp, text};
+use crate::buffer::Buffer;
+use crate::checksum::Sum;
+use crate::drop_reason::DropReason;
+use crate::env::Env;
+use crate::interface::InterfaceId;
+use crate::packet::{Packet, sum_pieces};
+use crate::stack::Stack;
+use crate::verdict::Verdict;
+use crate::wire::ethernet::HEADER_LEN as LINK_LEN;
+use crate::wire::ipv4::{self, Ipv4Header};
+use crate::wire::ipv6::{self, Ipv6Header};
+use crate::wire::protocol;
+use crate::wire::tcp::{self, TcpHeader, flag};
+use crate::wire::tcp_option::{TIMESTAMPS_LEN, Timestamps};
+
+/// Connections recognized at the same time; others take their places.
+const PLACES: usize = 256;
+
+/// A connection, and what was in front of its last segment that came the long way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    /// Its number plus one; 0: there is none.
+    number: u32,
+    interface: u16,
+    link: [u8; LINK_LEN],
+}
+
+/// Connections by a few bits of their flows. The configuration of their interfaces admits what is in front of their
+/// segments: a change empties it.
+#[derive(Debug)]
+pub(super) struct Recognized {
+    places: [Place; PLACES],
+}
+
+impl Default for Recognized {
+    fn default() -> Self {
+        Self { places: [Place::default(); PLACES] }
+    }
+}
+
+impl Recognized {
+    /// A guess will do: who is found is compared.
+    #[inline]
+    fn place_of(remote_low: u32, remote_port: u16, local_port: u16) -> usize {
+        let ports = u32::from(remote_port) << 16 | u32::from(local_port);
+        // Fibonacci hashing: the upper bits depend on all.
+        ((remote_low ^ ports).wrapping_mul(0x9e37_79b1) >> 24) as usize % PLACES
+    }
+
+    #[inline]
+    fn find(&self, front: &Front<'_>, id: InterfaceId) -> Option<u32> {
+        let (tcp, low) = (front.tcp, front.addresses.low_bits());
+        let place = Self::place_of(low, tcp.source_port.get(), tcp.destination_port.get());
+        let place = self.places.get(place)?;
+        let known = u32::from(place.interface) == id.0 && place.link == *front.link;
+        place.number.checked_sub(1).filter(|_| known)
+    }
+}
+
+impl<B> Tcp<B> {
+    /// What frames are admitted for another reason from now on.
+    pub(crate) fn forget_recognized(&mut self) {
+        self.recognized = Recognized::default();
+    }
+}
+
+/// What became of an expected segment. A [`Verdict`] has room for whole datagrams, and is not to be handed on from hand to hand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Taken {
+    Held,
+    Consumed,
+    Discarded(DropReason),
+}
+
+impl<B> From<Taken> for Verdict<B> {
+    #[inline]
+    fn from(taken: Taken) -> Self {
+        match taken {
+            Taken::Held => Self::Held,
+            Taken::Consumed => Self::Consumed,
+            Taken::Discarded(reason) => Self::Discarded(reason),
+        }
+    }
+}
+
+/// What a frame says in front of its TCP options.
+struct Front<'a> {
+    link: &'a [u8; LINK_LEN],
+    addresses: Addresses<'a>,
+    tcp: &'a TcpHeader,
+    /// Offset of the TCP header.
+    tcp_at: usize,
+    /// Behind the IP packet; padding may follow.
+    end: usize,
+}
+
+/// Remote and local address as they lie in the IP header.
+#[derive(Clone, Copy)]
+enum Addresses<'a> {
+    V4(&'a [u8; 4], &'a [u8; 4]),
+    V6(&'a [u8; 16], &'a [u8; 16]),
+}
+
+impl Addresses<'_> {
+    #[inline]
+    fn are(self, remote: IpAddr, local: IpAddr) -> bool {
+        match (self, remote, local) {
+            (Self::V4(from, to), IpAddr::V4(remote), IpAddr::V4(local)) => {
+                *from == remote.octets() && *to == local.octets()
+            }
+            (Self::V6(from, to), IpAddr::V6(remote), IpAddr::V6(local)) => {
+                *from == remote.octets() && *to == local.octets()
+            }
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn pseudo_header(self, len: usize) -> Sum {
+        match self {
+            Self::V4(from, to) => Sum::pseudo_v4((*from).into(), (*to).into(), protocol::TCP, len),
+            Self::V6(from, to) => Sum::pseudo_v6((*from).into(), (*to).into(), protocol::TCP, len),
+        }
+    }
+
+    /// Of the remote address, what is likely to differ.
+    #[inline]
+    fn low_bits(self) -> u32 {
+        match self {
+            Self::V4(from, _) => u32::from_be_bytes(*from),
+            Self::V6([.., a, b, c, d], _) => u32::from_be_bytes([*a, *b, *c, *d]),
+        }
+    }
+}
+
+impl<'a> Front<'a> {
+    /// Reads the headers of a whole IP packet without IP options, and without a mark of congestion.
+    #[inline(always)]
+    fn read<B: Buffer>(buffer: &'a B) -> Option<Self> {
+        let (link, rest) = buffer.bytes().split_first_chunk::<LINK_LEN>()?;
+        let (addresses, header_len, len) = match rest.first()? >> 4 {
+            4 => {
+                let (header, _) = rest.split_first_chunk::<{ ipv4::HEADER_LEN }>()?;
+                let ip = Ipv4Header::ref_from_bytes(header).ok()?;
+                let whole = ip.flags_offset.get() & !ipv4::DONT_FRAGMENT == 0;
+                let plain = ip.version_ihl == 0x45 && ip.protocol == protocol::TCP && whole;
+                if !plain || ip.tos & ECN_MASK == CE || !Sum::new().with_words(header).is_valid() {
+                    return None;
+                }
+                (Addresses::V4(&ip.source, &ip.destination), ipv4::HEADER_LEN, usize::from(ip.total_len.get()))
+            }
+            6 => {
+                let (ip, _) = Ipv6Header::ref_from_prefix(rest).ok()?;
+                if ip.next_header != protocol::TCP || (ip.version_class_flow.get() >> 20) as u8 & ECN_MASK == CE {
+                    return None;
+                }
+                let len = ipv6::HEADER_LEN + usize::from(ip.payload_len.get());
+                (Addresses::V6(&ip.source, &ip.destination), ipv6::HEADER_LEN, len)
+            }
+            _ => return None,
+        };
+        let (tcp, _) = TcpHeader::ref_from_prefix(rest.get(header_len..)?).ok()?;
+        let (tcp_at, end) = (LINK_LEN + header_len, LINK_LEN + len);
+        let fits = end <= buffer.len() && tcp_at + tcp::HEADER_LEN <= end;
+        fits.then_some(Self { link, addresses, tcp, tcp_at, end })
+    }
+}
+
+/// A segment that may be the expected one.
+struct Candidate {
+    seq: SeqNum,
+    ack: SeqNum,
+    /// Not scaled.
+    wnd: u16,
+    stamps: Option<Timestamps>,
+    text_at: usize,
+    text_len: u32,
+}
+
+impl Candidate {
+    /// Nothing but an acknowledgement, and text maybe: without options, or with timestamps alone.
+    #[inline(always)]
+    fn read(front: &Front<'_>, bytes: &[u8]) -> Option<Self> {
+        let header = front.tcp;
+        if header.flags & !flag::PSH != flag::ACK {
+            return None;
+        }
+        let options_at = front.tcp_at + tcp::HEADER_LEN;
+        let text_at = front.tcp_at + usize::from(header.data_offset >> 4) * 4;
+        let stamps = match text_at.checked_sub(options_at)? {
+            0 => None,
+            TIMESTAMPS_LEN => Some(Timestamps::of_padded(bytes.get(options_at..)?.first_chunk()?)?),
+            _ => return None,
+        };
+        Some(Self {
+            seq: SeqNum(header.seq.get()),
+            ack: SeqNum(header.ack.get()),
+            wnd: header.window.get(),
+            stamps,
+            text_at,
+            text_len: u32::try_from(front.end.checked_sub(text_at)?).ok()?,
+        })
+    }
+}
+
+impl<B: Buffer> Stack<B> {
+    /// Takes in a frame that brings a connection the segment it expects; others come back.
+    #[inline]
+    pub(crate) fn on_expected<E: Env<Buffer = B>>(
+        &mut self,
+        id: InterfaceId,
+        mut buffer: B,
+        env: &mut E,
+    ) -> Result<Taken, B> {
+        let Some((index, segment, end)) = self.recognize(id, &buffer) else { return Err(buffer) };
+        if end < buffer.len() {
+            buffer.truncate(end);
+        }
+        self.tcp.counters.segments_in += 1;
+        let mut given = Some(buffer);
+        let taken = self.with(index, env, |tcb, cx| given.take().map(|buffer| tcb.take_expected(&segment, buffer, cx)));
+        match (taken.flatten(), given) {
+            (Some(taken), _) => Ok(taken),
+            (None, Some(buffer)) => Err(buffer),
+            (None, None) => Ok(Taken::Consumed),
+        }
+    }
+
+    /// The connection that expects the segment in this frame, and where its packet ends.
+    #[inline(always)]
+    fn recognize(&self, id: InterfaceId, buffer: &B) -> Option<(u32, Candidate, usize)> {
+        let front = Front::read(buffer)?;
+        let index = self.tcp.recognized.find(&front, id)?;
+        let tcb = self.tcp.table.peek(index)?;
+        let segment = Candidate::read(&front, buffer.bytes())?;
+        if !tcb.is_from(&front) || !tcb.expects(&segment) || !self.tcp.may_hold(tcb.received.buffers()) {
+            return None;
+        }
+        let len = front.end - front.tcp_at;
+        let valid = sum_pieces(front.addresses.pseudo_header(len), buffer, front.tcp_at, len).is_valid();
+        valid.then_some((index, segment, front.end))
+    }
+
+    /// A segment for an established connection has come the long way: the next is recognized.
+    pub(super) fn note_heard(&mut self, index: u32, packet: &Packet, buffer: &B) {
+        let link = buffer.bytes().first_chunk::<LINK_LEN>().filter(|_| packet.plain && packet.ip_offset == LINK_LEN);
+        let (Some(&link), Ok(interface)) = (link, u16::try_from(packet.interface.0)) else { return };
+        let Some(tcb) = self.tcp.table.peek(index).filter(|tcb| tcb.state == State::Established) else { return };
+        let low = match tcb.flow.remote {
+            IpAddr::V4(v4) => v4.to_bits(),
+            IpAddr::V6(v6) => v6.to_bits() as u32,
+        };
+        let place = Recognized::place_of(low, tcb.flow.remote_port, tcb.flow.local_port);
+        if let Some(place) = self.tcp.recognized.places.get_mut(place) {
+            *place = Place { number: index + 1, interface, link };
+        }
+    }
+}
+
+impl<B: Buffer> Tcb<B> {
+    /// Whether the frame is from the connection's peer.
+    #[inline]
+    fn is_from(&self, front: &Front<'_>) -> bool {
+        let flow = &self.flow;
+        front.tcp.source_port.get() == flow.remote_port
+            && front.tcp.destination_port.get() == flow.local_port
+            && front.addresses.are(flow.remote, flow.local)
+    }
+
+    /// Whether the segment is what comes next where all is well.
+    #[inline]
+    fn expects(&self, segment: &Candidate) -> bool {
+        let quiet = self.state == State::Established && !self.orphan && self.listener.is_none();
+        let alone = self.extension.is_none() && self.mtu_search.is_none();
+        let well = self.is_calm() && self.queue.is_plain() && !self.probe.is_out() && self.recovery.counts_none();
+        quiet
+            && alone
+            && well
+            && segment.seq == self.rcv_nxt
+            && segment.text_len <= self.rcv_wnd()
+            && self.received.buffers() < text::BUFFERS_MAX
+            && self.expects_ack(segment)
+            && self.expects_stamps(segment)
+    }
+
+    /// Whole segments are acknowledged, or nothing new by something that is no duplicate acknowledgement to be counted.
+    #[inline]
+    fn expects_ack(&self, segment: &Candidate) -> bool {
+        let acked = segment.ack.since(self.snd_una);
+        if acked == 0 {
+            return segment.text_len > 0 || self.sack_ok || self.queue.sent_count() == 0;
+        }
+        acked <= self.flight_size() && self.queue.get(0).is_some_and(|first| !first.end().after(segment.ack))
+    }
+
+    /// RFC 7323 §5.3, R1.
+    #[inline]
+    fn expects_stamps(&self, segment: &Candidate) -> bool {
+        match segment.stamps {
+            Some(stamps) => self.timestamps_ok && SeqNum(stamps.value).at_or_after(SeqNum(self.ts_recent)),
+            None => !self.timestamps_ok,
+        }
+    }
+
+    /// RFC 9293 §3.10.7.4, of which [`expects`](Self::expects) has done the first (sequence number), second (RST), fourth (SYN)
+    /// and sixth (URG).
+    #[inline]
+    fn take_expected<E: Env<Buffer = B>>(
+        &mut self,
+        segment: &Candidate,
+        buffer: B,
+        cx: &mut Cx<'_, B, E>,
+    ) -> Taken {
+        self.last_heard_at = cx.now;
+        self.probes_out = 0;
+        // Fifth, check the ACK field.
+        self.take_send_window(segment.seq, segment.ack, segment.wnd);
+        if segment.ack != self.snd_una {
+            self.take_expected_ack(segment.ack, cx);
+        }
+        // RFC 7323 §4.3.
+        if let Some(stamps) = segment.stamps.filter(|_| segment.seq.at_or_before(self.last_ack_sent)) {
+            (self.ts_recent, self.ts_recent_at) = (stamps.value, cx.now);
+        }
+        // Seventh, process the segment text.
+        let taken = match segment.text_len {
+            0 => {
+                cx.stack.ledger.release(cx.env, buffer);
+                Taken::Consumed
+            }
+            _ => self.take_expected_text(segment, buffer, cx),
+        };
+        self.output_soon(cx);
+        taken
+    }
+
+    /// Of segments that were sent once, whole ones.
+    fn take_expected_ack<E: Env<Buffer = B>>(&mut self, ack: SeqNum, cx: &mut Cx<'_, B, E>) {
+        let in_flight_before = self.in_flight();
+        let mut delivery = Delivery { acked: ack.since(self.snd_una), ..Delivery::default() };
+        self.snd_una = ack;
+        self.take_run(ack, &mut delivery, cx);
+        let cut = self.queue.trim_acknowledged(ack);
+        if cut > 0 {
+            self.cut_first(cut, cx);
+            delivery.delivered += cut;
+        }
+        self.sample_delivered(&delivery);
+        self.timers.disarm(Timer::Reorder);
+        self.tell_congestion_control(&delivery, in_flight_before, false, cx);
+        self.on_progress(cx);
+        self.rearm_after_ack(&delivery, cx.now);
+    }
+
+    #[inline]
+    fn take_expected_text<E: Env<Buffer = B>>(
+        &mut self,
+        segment: &Candidate,
+        buffer: B,
+        cx: &mut Cx<'_, B, E>,
+    ) -> Taken {
+        cx.hold();
+        let Some(text) = cx.cut_front(buffer, segment.text_at) else {
+            return Taken::Discarded(DropReason::NoBuffer);
+        };
+        self.rcv_nxt += segment.text_len;
+        self.store(text, cx);
+        self.news.readable = true;
+        self.on_in_order(segment.text_len, cx.now);
+        cx.stack.tcp.counters.bytes_in += u64::from(segment.text_len);
+        Taken::Held
+    }
+}

@@ -1,0 +1,79 @@
+//! The way out, ready made: where segments of a connection leave, with the Ethernet header that goes in front of them.
+//!
+//! It is what routes, path MTUs and neighbours said when a segment last took the long way, and holds until one of them
+//! changes, or for a second: then they are asked again, which also shows a neighbour that it is in use.
+
+use core::time::Duration;
+
+use zerocopy::IntoBytes;
+use zerocopy::network_endian::U16;
+
+use super::tcb::{Cx, Tcb};
+use crate::buffer::Buffer;
+use crate::env::Env;
+use crate::interface::InterfaceId;
+use crate::route::Hop;
+use crate::stack::Stack;
+use crate::time::Instant;
+use crate::wire::ethernet::{EthernetHeader, HEADER_LEN, ethertype};
+
+const LIFETIME: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    /// `ZERO`: there is none.
+    until: Instant,
+    version: u32,
+    /// Bytes that an IP packet may have.
+    pub(super) mtu: u32,
+    interface: u16,
+    pub(super) link: [u8; HEADER_LEN],
+}
+
+impl Way {
+    pub(super) const NONE: Self =
+        Self { until: Instant::ZERO, version: 0, mtu: 0, interface: 0, link: [0; HEADER_LEN] };
+
+    pub(super) fn interface(&self) -> InterfaceId {
+        InterfaceId(self.interface.into())
+    }
+}
+
+impl<B: Buffer> Stack<B> {
+    /// Counts whatever could make a way wrong.
+    fn ways_version(&self, interface: InterfaceId) -> Option<u32> {
+        let neighbours = self.interface(interface)?.neighbours.version();
+        Some(self.routes.version().wrapping_add(self.path_mtus.version()).wrapping_add(neighbours))
+    }
+}
+
+impl<B: Buffer> Tcb<B> {
+    /// The way, if it still holds.
+    #[inline]
+    pub(super) fn way_out<E: Env<Buffer = B>>(&self, cx: &Cx<'_, B, E>) -> Option<Way> {
+        let holds = self.way.until > cx.now && cx.stack.ways_version(self.way.interface()) == Some(self.way.version);
+        holds.then_some(self.way)
+    }
+
+    /// A segment has just left by the long way: remembers it, if it is a plain one.
+    pub(super) fn learn_way<E: Env<Buffer = B>>(&mut self, hop: Hop, cx: &Cx<'_, B, E>) {
+        self.way = self.way_by(hop, cx).unwrap_or(Way::NONE);
+    }
+
+    fn way_by<E: Env<Buffer = B>>(&self, hop: Hop, cx: &Cx<'_, B, E>) -> Option<Way> {
+        let interface = cx.stack.interface(hop.interface)?;
+        let config = &interface.station.config;
+        // Whatever is not a station's has no entry there.
+        let to = interface.neighbours.mac_of(hop.next).filter(|_| config.vlan.is_none())?;
+        let kind = if self.flow.remote.is_ipv4() { ethertype::IPV4 } else { ethertype::IPV6 };
+        let header = EthernetHeader { destination: to, source: config.mac, ethertype: U16::new(kind) };
+        let mtu = cx.stack.path_mtu(self.flow.remote, config.mtu, cx.now);
+        Some(Way {
+            until: cx.now + LIFETIME,
+            version: cx.stack.ways_version(hop.interface)?,
+            mtu: u32::try_from(mtu).ok()?,
+            interface: u16::try_from(hop.interface.0).ok()?,
+            link: header.as_bytes().try_into().ok()?,
+        })
+    }
+}
