@@ -282,7 +282,7 @@ impl<B: Buffer> Tcb<B> {
         if ack.round_start() {
             self.usage.on_round_start(in_flight);
         }
-        self.pacer.set_rate(self.pacing_rate());
+        self.pacer.set_rate(self.pacing_rate(), self.congestion.pacing_rate().is_some());
     }
 
     /// Bytes per second; 0: unlimited.

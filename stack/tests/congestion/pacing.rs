@@ -9,7 +9,7 @@ use crate::events::{at, ms};
 #[test]
 fn a_second_of_pacing_sends_what_the_rate_says() {
     let mut pacer = Pacer::default();
-    pacer.set_rate(1_250_000);
+    pacer.set_rate(1_250_000, true);
     let (mut now, mut sent) = (Instant::ZERO, 0_u64);
     while now < at(1_000) {
         pacer.on_send(now, 1_250);
@@ -22,7 +22,7 @@ fn a_second_of_pacing_sends_what_the_rate_says() {
 #[test]
 fn idle_time_saves_up_two_milliseconds_and_no_more() {
     let mut pacer = Pacer::default();
-    pacer.set_rate(1_000_000);
+    pacer.set_rate(1_000_000, true);
     pacer.on_send(at(0), 1_000);
     for released in [4_999, 5_000, 5_001] {
         pacer.on_send(at(5_000), 1_000);
@@ -31,9 +31,18 @@ fn idle_time_saves_up_two_milliseconds_and_no_more() {
 }
 
 #[test]
+fn a_window_that_is_only_spread_saves_up_nothing() {
+    let mut pacer = Pacer::default();
+    pacer.set_rate(1_000_000, false);
+    pacer.on_send(at(0), 1_000);
+    pacer.on_send(at(5_000), 1_000);
+    assert_eq!(pacer.release_at(), at(5_001));
+}
+
+#[test]
 fn timers_that_are_late_take_nothing_off_the_rate() {
     let mut pacer = Pacer::default();
-    pacer.set_rate(1_000_000);
+    pacer.set_rate(1_000_000, true);
     let (mut now, mut sent) = (Instant::ZERO, 0_u64);
     while now < at(1_000) {
         while pacer.release_at() <= now {
@@ -58,7 +67,7 @@ fn an_unlimited_pacer_never_holds_back() {
 fn quantum_grows_with_the_rate() {
     let quantum = |rate| {
         let mut pacer = Pacer::default();
-        pacer.set_rate(rate);
+        pacer.set_rate(rate, false);
         pacer.quantum(1_000)
     };
     assert_eq!(quantum(1), 2_000);

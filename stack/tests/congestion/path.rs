@@ -153,7 +153,7 @@ impl Flow {
     fn send(&mut self) {
         let rate = self.control.pacing_rate();
         let by_window = || window_rate(self.control.cwnd(), self.control.ssthresh(), self.srtt);
-        self.pacer.set_rate(rate.unwrap_or_else(by_window));
+        self.pacer.set_rate(rate.unwrap_or_else(by_window), rate.is_some());
         while self.next_send().is_some_and(|at| at <= self.now) {
             self.send_segment();
         }

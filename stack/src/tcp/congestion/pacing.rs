@@ -10,8 +10,9 @@ use crate::time::Instant;
 const BURST_MIN: u32 = 2;
 /// What leaves together covers this much time at the paced rate, if that is more.
 const BURST_TIME: Duration = Duration::from_millis(1);
-/// Lateness that is made up for: a timer fires after its time, by more if the core has other work, and without this each time
-/// would take something off the rate. It is also what an idle connection may send at once besides.
+/// Lateness that is made up for where the rate is a control's own: a timer fires after its time, by more if the core has
+/// other work, and without this each time would take something off the rate. It is also what such a connection may send at
+/// once besides after it was idle. A rate that is only to spread a window has room for lateness, and does without the burst.
 const CATCH_UP_MAX: Duration = Duration::from_millis(2);
 /// Bytes that may leave together at most.
 pub const BURST_MAX: u32 = 64 * 1024;
@@ -22,13 +23,16 @@ pub const BURST_MAX: u32 = 64 * 1024;
 pub struct Pacer {
     /// Bytes per second; 0: unlimited.
     rate: u64,
+    catch_up: Duration,
     next_send_at: Instant,
 }
 
 impl Pacer {
-    /// Bytes per second from now on; 0: unlimited.
-    pub fn set_rate(&mut self, bytes_per_second: u64) {
+    /// Bytes per second from now on; 0: unlimited. It is `kept` on average if a control names it, and an upper bound if it
+    /// only spreads a window.
+    pub fn set_rate(&mut self, bytes_per_second: u64, kept: bool) {
         self.rate = bytes_per_second;
+        self.catch_up = if kept { CATCH_UP_MAX } else { Duration::ZERO };
     }
 
     /// When the next segment may leave; not later than `now` if at once.
@@ -54,7 +58,7 @@ impl Pacer {
         }
         let took = u128::from(len) * 1_000_000_000 / u128::from(self.rate);
         let took = Duration::from_nanos(u64::try_from(took).unwrap_or(u64::MAX));
-        let earliest = now.as_nanos().saturating_sub(CATCH_UP_MAX.as_nanos() as u64);
+        let earliest = now.as_nanos().saturating_sub(self.catch_up.as_nanos() as u64);
         self.next_send_at = self.next_send_at.max(Instant::from_nanos(earliest)) + took;
     }
 }
