@@ -7,11 +7,11 @@ use crate::error::FibError;
 use crate::quiescence::Quiescence;
 use crate::sync::Arc;
 
-/// The smallest room: a node of two runs.
-pub(crate) const UNIT_BYTES: usize = 16;
+/// The smallest room: a node of up to four runs.
+pub(crate) const UNIT_BYTES: usize = 32;
 pub(crate) const UNIT_WORDS: usize = UNIT_BYTES / 8;
-/// Largest room: 32 units, 512 bytes.
-pub(crate) const ORDER_MAX: u8 = 5;
+/// Largest room: 4 units, 128 bytes.
+pub(crate) const ORDER_MAX: u8 = 2;
 
 /// Room for a node: 2^order units from `unit` on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,6 +2,7 @@
 
 use crate::adjacency::{Adjacencies, Adjacency, AdjacencyTable, AdjacencyWord};
 use crate::arena::Arena;
+use crate::entry::UNITS_MAX;
 use crate::error::FibError;
 use crate::group::{GroupTable, Groups};
 use crate::next_hop::NextHop;
@@ -18,9 +19,9 @@ pub struct Limits {
     pub routes4_max: usize,
     /// IPv6 prefixes.
     pub routes6_max: usize,
-    /// Memory for IPv4 nodes below the 64 MiB root.
+    /// Memory for IPv4 nodes below the root, which takes 96 MiB.
     pub nodes4_bytes_max: usize,
-    /// Memory for IPv6 nodes below the 64 MiB root.
+    /// Memory for IPv6 nodes below the root, which takes up to 64 MiB.
     pub nodes6_bytes_max: usize,
     /// Neighbours, at most 2^23: 8 bytes each.
     pub adjacencies_max: usize,
@@ -75,11 +76,12 @@ pub struct Routes<A> {
 
 impl<A: Address> Routes<A> {
     fn new(quiescence: &Arc<Quiescence>, routes_max: usize, nodes_bytes_max: usize) -> Result<Self, FibError> {
-        let units_max = u32::try_from(nodes_bytes_max / crate::arena::UNIT_BYTES).ok().filter(|&units| units < 1 << 31);
+        let units_max =
+            u32::try_from(nodes_bytes_max / crate::arena::UNIT_BYTES).ok().filter(|&units| units < UNITS_MAX);
         let units_max = units_max.ok_or(FibError::Limit {
             what: "nodes_bytes_max",
             value: nodes_bytes_max,
-            value_max: (1 << 31) * crate::arena::UNIT_BYTES,
+            value_max: UNITS_MAX as usize * crate::arena::UNIT_BYTES,
         })?;
         let arena = Arena::new(Arc::clone(quiescence), units_max);
         let trie = Arc::new(Trie::new(units_max)?);
@@ -151,7 +153,7 @@ impl<A: Address> Routes<A> {
         self.rib.len() == 0
     }
 
-    /// Memory behind nodes, those that wait for readers included, in bytes. The root adds up to 64 MiB.
+    /// Memory behind nodes, those that wait for readers included, in bytes. The root adds up to 96 MiB.
     pub fn nodes_bytes(&self) -> usize {
         self.painter.arena_ref().units_used() * crate::arena::UNIT_BYTES
     }

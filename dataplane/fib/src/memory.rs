@@ -5,7 +5,7 @@
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::error::FibError;
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64};
 
 /// Size and alignment of a huge page on x86-64 and, with 4 KiB granules, on arm64.
 #[cfg(not(loom))]
@@ -14,6 +14,7 @@ const HUGE_PAGE_BYTES: usize = 2 << 20;
 mod sealed {
     /// What [`super::Words`] may hold: atomics, for which zero is valid and shared mutation sound.
     pub(crate) trait Word: Sync {}
+    impl Word for super::AtomicU16 {}
     impl Word for super::AtomicU32 {}
     impl Word for super::AtomicU64 {}
 }

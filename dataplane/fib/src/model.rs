@@ -14,29 +14,31 @@ use crate::sync::Arc;
 use crate::trie::{Painter, Trie};
 
 /// An address small enough for the model: one root bit, one level of nodes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-struct Tiny(u8);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[repr(transparent)]
+struct Tiny(u16);
 
 impl Address for Tiny {
-    const LEN_MAX: u8 = 7;
+    const LEN_MAX: u8 = 9;
     const ROOT_BITS: u8 = 1;
-    const ROOT_DECIDES_MOST: bool = false;
+    const ROOT_DECIDES_MOST: bool = true;
+    const ZERO: Self = Self(0);
 
     fn root_index(self) -> usize {
-        usize::from(self.0 >> 6) & 1
+        usize::from(self.0 >> 8) & 1
     }
 
-    fn sextet(self, _depth: u8) -> u8 {
-        self.0 & 63
+    fn octet(self, _depth: u8) -> u8 {
+        self.0 as u8
     }
 
     fn masked(self, len: u8) -> Self {
-        Self(self.0 & 127 & (127u8 << (7 - len)))
+        Self(self.0 & 511 & (511 << (9 - len)))
     }
 }
 
-const LEFT: Tiny = Tiny(0b0_000001);
-const RIGHT: Tiny = Tiny(0b1_000001);
+const LEFT: Tiny = Tiny(0b0_0000_0001);
+const RIGHT: Tiny = Tiny(0b1_0000_0001);
 
 fn hop(value: u32) -> NextHop {
     NextHop::new(value).unwrap()
@@ -55,7 +57,7 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
 
 fn tables() -> (Arc<Quiescence>, Arc<Trie<Tiny>>, Painter) {
     const UNITS_MAX: u32 = 64;
-    const { assert!(UNIT_WORDS == 2) };
+    const { assert!(UNIT_WORDS == 4) };
     let quiescence = Quiescence::with_seats(1);
     let painter = Painter::new(Arena::new(Arc::clone(&quiescence), UNITS_MAX));
     (quiescence, Arc::new(Trie::new(UNITS_MAX).unwrap()), painter)
@@ -65,7 +67,7 @@ fn tables() -> (Arc<Quiescence>, Arc<Trie<Tiny>>, Painter) {
 fn a_reader_never_sees_another_prefix_in_a_reused_node() {
     check(|| {
         let (quiescence, trie, mut painter) = tables();
-        painter.cover(&trie, prefix(LEFT, 7), hop(1)).unwrap();
+        painter.cover(&trie, prefix(LEFT, 9), hop(1)).unwrap();
         let seat = quiescence.seat().unwrap();
         let reader = {
             let trie = Arc::clone(&trie);
@@ -78,8 +80,8 @@ fn a_reader_never_sees_another_prefix_in_a_reused_node() {
             })
         };
         // The first node of LEFT goes; RIGHT's node takes its room if the reader cannot be in it.
-        painter.cover(&trie, prefix(LEFT, 7), hop(2)).unwrap();
-        painter.cover(&trie, prefix(RIGHT, 7), hop(9)).unwrap();
+        painter.cover(&trie, prefix(LEFT, 9), hop(2)).unwrap();
+        painter.cover(&trie, prefix(RIGHT, 9), hop(9)).unwrap();
         reader.join().unwrap();
     });
 }
@@ -88,7 +90,7 @@ fn a_reader_never_sees_another_prefix_in_a_reused_node() {
 fn a_reader_that_comes_online_is_waited_for() {
     check(|| {
         let (quiescence, trie, mut painter) = tables();
-        painter.cover(&trie, prefix(LEFT, 7), hop(1)).unwrap();
+        painter.cover(&trie, prefix(LEFT, 9), hop(1)).unwrap();
         let reader = {
             let trie = Arc::clone(&trie);
             thread::spawn(move || {
@@ -98,8 +100,8 @@ fn a_reader_that_comes_online_is_waited_for() {
                 seat.offline();
             })
         };
-        painter.cover(&trie, prefix(LEFT, 7), hop(2)).unwrap();
-        painter.cover(&trie, prefix(RIGHT, 7), hop(9)).unwrap();
+        painter.cover(&trie, prefix(LEFT, 9), hop(2)).unwrap();
+        painter.cover(&trie, prefix(RIGHT, 9), hop(9)).unwrap();
         reader.join().unwrap();
     });
 }

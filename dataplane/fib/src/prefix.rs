@@ -4,24 +4,30 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use zerocopy::{Immutable, IntoBytes};
+
 use crate::error::FibError;
 
 /// An IP address as an integer: `u32` for IPv4, `u128` for IPv6, most significant bit first on the wire.
-pub trait Address: Copy + Eq + Ord + Hash + fmt::Debug + Send + Sync + 'static {
+pub trait Address: Copy + Eq + Ord + Hash + fmt::Debug + IntoBytes + Immutable + Send + Sync + 'static {
     /// Bits in an address, and the longest prefix.
     const LEN_MAX: u8;
 
     /// Bits that index the first level of a table.
     const ROOT_BITS: u8;
 
-    /// Whether nearly all addresses end at the first level: few IPv4 prefixes are longer than 24 bits.
+    /// Whether nearly all addresses end at the first level, as few IPv4 prefixes are longer than 24 bits: then it has a
+    /// short form.
     const ROOT_DECIDES_MOST: bool;
+
+    /// The address of all zeros.
+    const ZERO: Self;
 
     /// The first [`Self::ROOT_BITS`] bits.
     fn root_index(self) -> usize;
 
-    /// The six bits behind the first `depth`, zeros behind the last one; `depth` is below `LEN_MAX`.
-    fn sextet(self, depth: u8) -> u8;
+    /// The eight bits behind the first `depth`; `depth` is below `LEN_MAX`, by a multiple of eight.
+    fn octet(self, depth: u8) -> u8;
 
     /// Keeps the first `len` bits and clears the others; `len` is at most [`Self::LEN_MAX`].
     fn masked(self, len: u8) -> Self;
@@ -31,6 +37,7 @@ impl Address for u32 {
     const LEN_MAX: u8 = 32;
     const ROOT_BITS: u8 = 24;
     const ROOT_DECIDES_MOST: bool = true;
+    const ZERO: Self = 0;
 
     #[inline]
     fn root_index(self) -> usize {
@@ -38,8 +45,8 @@ impl Address for u32 {
     }
 
     #[inline(always)]
-    fn sextet(self, depth: u8) -> u8 {
-        ((self << depth) >> (Self::LEN_MAX - 6)) as u8
+    fn octet(self, depth: u8) -> u8 {
+        (self >> (24 - (depth & 24))) as u8
     }
 
     #[inline]
@@ -52,6 +59,7 @@ impl Address for u128 {
     const LEN_MAX: u8 = 128;
     const ROOT_BITS: u8 = 24;
     const ROOT_DECIDES_MOST: bool = false;
+    const ZERO: Self = 0;
 
     #[inline]
     fn root_index(self) -> usize {
@@ -59,12 +67,9 @@ impl Address for u128 {
     }
 
     #[inline(always)]
-    fn sextet(self, depth: u8) -> u8 {
-        if depth <= 58 {
-            ((self >> 64) as u64 >> (58 - depth)) as u8 & 63
-        } else {
-            ((self << depth) >> (Self::LEN_MAX - 6)) as u8
-        }
+    fn octet(self, depth: u8) -> u8 {
+        let half = if depth < 64 { (self >> 64) as u64 } else { self as u64 };
+        (half >> (56 - (depth & 56))) as u8
     }
 
     #[inline]

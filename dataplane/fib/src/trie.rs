@@ -21,18 +21,23 @@
 //! **Default route.** Painting 2^ROOT_BITS slots for 0/0 would touch all the memory; it has a word of its own, with a
 //! version, which an address without any other match reads before and after its slot.
 
+use std::ops::Range;
+
 use crate::arena::{Arena, Room};
 use crate::entry::Entry;
 use crate::error::FibError;
 use crate::memory::Words;
 use crate::next_hop::NextHop;
-use crate::node::{self, SLOTS, STRIDE, Slots};
+use crate::node::{self, GROUP, Runs, SLOTS, STRIDE, Slots};
 use crate::prefix::{Address, Prefix};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::short::Short;
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// What readers see.
 pub(crate) struct Trie<A> {
     pub(crate) root: Words<AtomicU32>,
+    /// What [`Short`] can tell of each root slot, where [`Address::ROOT_DECIDES_MOST`]; otherwise nothing.
+    pub(crate) short: Words<AtomicU16>,
     pub(crate) nodes: Words<AtomicU64>,
     /// Version in the high half, next hop of the default route in the low one.
     pub(crate) default: AtomicU64,
@@ -43,10 +48,22 @@ impl<A: Address> Trie<A> {
     pub(crate) fn new(units_max: u32) -> Result<Self, FibError> {
         Ok(Self {
             root: Words::zeroed(1 << A::ROOT_BITS)?,
-            nodes: Words::zeroed(units_max as usize * crate::arena::UNIT_WORDS)?,
+            short: Words::zeroed(if A::ROOT_DECIDES_MOST { 1 << A::ROOT_BITS } else { 0 })?,
+            // Behind the last room, too, a storey's words can be read.
+            nodes: Words::zeroed(units_max as usize * crate::arena::UNIT_WORDS + node::WORDS_MAX)?,
             default: AtomicU64::new(0),
             address: std::marker::PhantomData,
         })
+    }
+
+    /// Stores a root slot, then its short form: whom that sends on to the slot finds there at least this.
+    fn store(&self, index: usize, entry: Entry) {
+        if let Some(word) = self.root.words().get(index) {
+            word.store(entry.0, Ordering::Release);
+        }
+        if let Some(short) = self.short.words().get(index) {
+            short.store(Short::of(entry).0, Ordering::Release);
+        }
     }
 }
 
@@ -137,7 +154,7 @@ impl Painter {
             // Slots that change from leaf to leaf need no room: they are painted below, when nothing can fail.
             if old.is_child() || paint.prefix.len() > A::ROOT_BITS {
                 match self.rewrite(trie, old, A::ROOT_BITS, &paint) {
-                    Ok(new) if new != old => self.staged.push((index, new)),
+                    Ok(new) if new != old => self.staged.push((first + index, new)),
                     Ok(_) => {}
                     Err(error) => {
                         self.abandon();
@@ -146,23 +163,22 @@ impl Painter {
                 }
             }
         }
-        self.publish(root, &paint);
+        self.publish(trie, first..first + count, &paint);
         Ok(())
     }
 
-    fn publish<A: Address>(&mut self, root: &[AtomicU32], paint: &Paint<A>) {
+    fn publish<A: Address>(&mut self, trie: &Trie<A>, slots: Range<usize>, paint: &Paint<A>) {
         if paint.prefix.len() <= A::ROOT_BITS {
-            for word in root {
+            let root = trie.root.words().get(slots.clone()).unwrap_or_default();
+            for (index, word) in slots.zip(root) {
                 let old = Entry(word.load(Ordering::Relaxed));
                 if !old.is_child() && paint.leaf(old) != old {
-                    word.store(paint.leaf(old).0, Ordering::Release);
+                    trie.store(index, paint.leaf(old));
                 }
             }
         }
         for (index, new) in self.staged.drain(..) {
-            if let Some(word) = root.get(index) {
-                word.store(new.0, Ordering::Release);
-            }
+            trie.store(index, new);
         }
         self.written.clear();
         self.arena.retire(self.replaced.drain(..));
@@ -194,7 +210,7 @@ impl Painter {
         let (first, count) = if len <= depth {
             (0, SLOTS)
         } else {
-            (usize::from(paint.prefix.addr().sextet(depth)), 1usize << (depth + STRIDE).saturating_sub(len))
+            (usize::from(paint.prefix.addr().octet(depth)), 1usize << (depth + STRIDE).saturating_sub(len))
         };
         // Equal neighbours are one run and become equal again.
         let mut last: Option<(Entry, Entry)> = None;
@@ -217,20 +233,40 @@ impl Painter {
             return Ok(old);
         }
         let one = after[0];
-        let new = if !one.is_child() && after.iter().all(|&slot| slot == one) {
-            one
-        } else {
-            let room = self.arena.alloc(Arena::order_for(node::words_for(after)))?;
-            self.written.push(room);
-            node::write(nodes, room.unit, after);
-            Entry::child(room.unit)
-        };
+        let new = if !one.is_child() && is_uniform(after) { one } else { self.build(nodes, after)? };
         if old.is_child() {
-            let order = Arena::order_for(node::words_for(before));
-            self.replaced.push(Room { unit: old.unit(), order });
+            node::rooms(nodes, old.unit(), &mut |room| self.replaced.push(room));
         }
         Ok(new)
     }
+
+    /// Writes a node of one storey or, for many runs, two.
+    fn build(&mut self, nodes: &[AtomicU64], slots: &Slots) -> Result<Entry, FibError> {
+        if let Some(runs) = Runs::of(slots, 0) {
+            return Ok(Entry::child(self.place(nodes, &runs)?));
+        }
+        let mut upper = Runs::NONE;
+        for (at, group) in slots.chunks(GROUP).enumerate() {
+            let entry = match Runs::of(group, at * GROUP) {
+                Some(runs) if !is_uniform(group) => Entry::lower_storey(self.place(nodes, &runs)?),
+                _ => group[0],
+            };
+            upper.push(at * GROUP + GROUP - 1, entry);
+        }
+        Ok(Entry::child(self.place(nodes, &upper)?))
+    }
+
+    /// Writes a storey; returns its first unit.
+    fn place(&mut self, nodes: &[AtomicU64], runs: &Runs) -> Result<u32, FibError> {
+        let room = self.arena.alloc(runs.order())?;
+        self.written.push(room);
+        node::write(nodes, room.unit, runs);
+        Ok(room.unit)
+    }
+}
+
+fn is_uniform(slots: &[Entry]) -> bool {
+    slots.iter().all(|&slot| slot == slots[0])
 }
 
 fn set_default<A>(trie: &Trie<A>, next_hop: NextHop) {

@@ -112,3 +112,35 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     }
     assert!(refused > 0 && refused < 64, "{refused}");
 }
+
+#[test]
+fn a_byte_whose_slots_all_differ_is_right_and_leaves_no_memory_behind() {
+    let (mut writer, reader) = tailwater_fib::new(Limits::default()).unwrap();
+    let view = reader.join().unwrap();
+    let prefix = |host: u32| tailwater_fib::Prefix::new(0x0a00_0000 + host, 32).unwrap();
+    let hop = |host: u32| NextHop::new(0x3f00 + host).unwrap();
+    let probes: Vec<u32> = (0x0a00_0000..0x0a00_0100).collect();
+    let agree = |view: &FibView, expected: &dyn Fn(u32) -> NextHop| {
+        let mut found = vec![NextHop::NONE; probes.len()];
+        view.lookup4_batch(&probes, &mut found);
+        for (host, (&addr, found)) in (0..).zip(probes.iter().zip(found)) {
+            assert_eq!((found, view.lookup4(addr)), (expected(host), expected(host)), "{addr:x}");
+        }
+        view.quiescent();
+    };
+    // From both ends, so that nodes get a second storey and lose it again at different places.
+    let order = |at: u32| if at.is_multiple_of(2) { at / 2 } else { 255 - at / 2 };
+    for at in 0..256 {
+        writer.v4.insert(prefix(order(at)), hop(order(at))).unwrap();
+    }
+    agree(&view, &hop);
+    for at in 0..128 {
+        writer.v4.remove(prefix(order(at))).unwrap();
+    }
+    agree(&view, &|host| if (64..192).contains(&host) { hop(host) } else { NextHop::NONE });
+    for at in 128..256 {
+        writer.v4.remove(prefix(order(at))).unwrap();
+    }
+    agree(&view, &|_| NextHop::NONE);
+    assert_eq!((writer.v4.reclaim(), writer.v4.nodes_bytes()), (0, 0));
+}
