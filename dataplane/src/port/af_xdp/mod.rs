@@ -18,7 +18,7 @@
 //! used a part of them: whoever finds the other at it goes on, nobody waits.
 //!
 //! TCP segments of one connection that leave together take another way where the kernel copies anyway: as one packet, which
-//! it cuts ([`gso`](super::gso)).
+//! it cuts (`port/gso`).
 //!
 //! System calls: `sendto` once per turn while the transmit ring asks for it (copy mode always does; up to 512 packets a
 //! call from Linux 6.17 on, 32 before), `recvfrom` when the fill ring asks or when busy polling works, `poll` when idle.
