@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use super::send_queue::{Segment, SendQueue};
+use super::send_queue::{Run, Segment, SendQueue};
 use super::seq::SeqNum;
 use crate::buffer::Buffer;
 use crate::time::Instant;
@@ -70,10 +70,8 @@ impl Rack {
         self.detect_reordering(segment);
         let Some(stamp) = segment.stamp else { return };
         let rtt = now.since(stamp.sent_at);
-        let overtaken = sent_after(self.xmit_ts, self.end_seq, stamp.sent_at, segment.end());
-        // One acknowledgement tells of several in any order.
-        if overtaken && self.learnt_at < now && rtt > self.rtt() && !segment.ever_resent() {
-            self.on_late(rtt);
+        if !segment.ever_resent() {
+            self.note_overtaken(stamp.sent_at, segment.end(), now);
         }
         // Step 2: which of its sendings has arrived? Not the last, if that is too short a time ago.
         if segment.ever_resent() && (echo_predates || min_rtt.is_some_and(|min| rtt < min)) {
@@ -87,13 +85,28 @@ impl Rack {
         }
     }
 
-    /// The same, of segments in a row that were sent once, the last of them at `sent_at`.
+    /// The same, of segments in a row that were sent once.
     #[inline]
-    pub(super) fn on_run_delivered(&mut self, first_end: SeqNum, last_end: SeqNum, sent_at: Instant, now: Instant) {
-        self.reordering_seen |= first_end.before(self.fack);
-        self.fack = self.fack.later(last_end);
-        if sent_after(sent_at, last_end, self.xmit_ts, self.end_seq) {
-            (self.rtt_ns, self.xmit_ts, self.end_seq) = (now.nanos_since(sent_at), sent_at, last_end);
+    pub(super) fn on_run_delivered(&mut self, run: &Run, now: Instant) {
+        self.reordering_seen |= run.first_end.before(self.fack);
+        self.fack = self.fack.later(run.last_end);
+        self.note_overtaken(run.first_sent_at, run.first_end, now);
+        let sent_at = run.last.sent_at;
+        if sent_after(sent_at, run.last_end, self.xmit_ts, self.end_seq) {
+            (self.rtt_ns, self.xmit_ts, self.end_seq) = (now.nanos_since(sent_at), sent_at, run.last_end);
+            self.learnt_at = now;
+        }
+    }
+
+    /// A segment that was sent once, up to `end`, has arrived: has one sent later been known to be there before? One
+    /// acknowledgement tells of several in any order.
+    #[inline]
+    fn note_overtaken(&mut self, sent_at: Instant, end: SeqNum, now: Instant) {
+        if sent_after(self.xmit_ts, self.end_seq, sent_at, end) && self.learnt_at < now {
+            let rtt = now.since(sent_at);
+            if rtt > self.rtt() {
+                self.on_late(rtt);
+            }
         }
     }
 
