@@ -33,7 +33,7 @@ fn ring_turn(criterion: &mut Criterion) {
 
 fn forward(criterion: &mut Criterion) {
     for (name, fused) in [("forward by graph", false), ("forward by fused loop", true)] {
-        let mut bench = Bench::new(fused, ROUTES).unwrap();
+        let mut bench = Bench::new(fused, ROUTES, BATCH).unwrap();
         let mut group = criterion.benchmark_group("turn of 32");
         group.throughput(Throughput::Elements(BATCH as u64));
         group.bench_function(name, |bencher| bencher.iter(|| bench.turn()));

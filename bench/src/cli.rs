@@ -12,6 +12,7 @@ use crate::host;
 use crate::lookup::Family;
 use crate::scenario::{Options, Scenario};
 use crate::tcp_load::Kind;
+use tailwater_bench::memory_forward::BATCH;
 
 /// Measures Tailwater and its peers side by side, in networks of its own that vanish afterwards.
 ///
@@ -119,6 +120,9 @@ pub(crate) enum Tool {
         /// One loop written by hand instead of the packet graph
         #[arg(long)]
         fused: bool,
+        /// Packets of a turn
+        #[arg(long, default_value_t = BATCH)]
+        batch: usize,
         #[arg(long)]
         secs: f64,
     },

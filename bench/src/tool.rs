@@ -40,8 +40,8 @@ pub(crate) fn run(tool: &Tool) -> Result<()> {
             println!("{}", serde_json::to_string(&lookup::ours(*family)?)?);
             Ok(())
         }
-        Tool::Forward { fused, secs } => {
-            let mut bench = Bench::new(*fused, ROUTES)?;
+        Tool::Forward { fused, batch, secs } => {
+            let mut bench = Bench::new(*fused, ROUTES, *batch)?;
             println!("{}", serde_json::to_string(&bench.run(*secs)?)?);
             Ok(())
         }

@@ -72,8 +72,9 @@ pub(crate) fn look_up(family: Family) -> Result<Program> {
     Ok(Program::new(this_binary()?).args(["tool", "look-up", family.get_name()]))
 }
 
-pub(crate) fn forward_in_memory(fused: bool, secs: f64) -> Result<Program> {
+pub(crate) fn forward_in_memory(fused: bool, batch: usize, secs: f64) -> Result<Program> {
     let program = Program::new(this_binary()?).args(["tool", "forward", "--secs", &secs.to_string()]);
+    let program = program.args(["--batch", &batch.to_string()]);
     Ok(if fused { program.arg("--fused") } else { program })
 }
 

@@ -14,12 +14,13 @@ use crate::report::{Better, Measure};
 use crate::scenario::Session;
 use crate::testbed::ROUTER_CPU;
 use crate::tools;
-use tailwater_bench::memory_forward::Cost;
+use tailwater_bench::memory_forward::{BATCH, BATCH_MAX, Cost};
 
-const COLUMN: &str = "64 B";
+/// Packets a turn: as few as the figures are mostly told for, and as many as a worker takes under load.
+const COLUMNS: [(&str, usize); 2] = [("32 a turn", BATCH), ("256 a turn", BATCH_MAX)];
 /// Ours, by the packet graph and as a fused loop.
 const OURS: [(&str, bool, &str); 2] = [
-    ("tailwater-graph", false, "router graph over memory ports: LPM in 1 M routes, random destinations, batches of 32"),
+    ("tailwater-graph", false, "router graph over memory ports: LPM in 1 M routes, random destinations"),
     ("fused-loop", true, "the same work in one loop written by hand, no graph and no worker"),
 ];
 const START: Duration = Duration::from_secs(120);
@@ -56,7 +57,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
             unit: "ns".into(),
             better: Better::Lower,
             reference: reference.into(),
-            columns: vec![COLUMN.into()],
+            columns: COLUMNS.iter().map(|(column, _)| (*column).to_owned()).collect(),
             load: None,
             value: "ns_per_packet".into(),
         });
@@ -64,7 +65,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
     session.note(
         "testpmd does no lookup: io moves buffer pointers, macswap also writes the first 12 bytes. Ours checks the header, \
          looks up a full table at a random address, decrements the TTL, corrects the checksum and writes both MAC addresses. \
-         Ours counts receive, graph and transmit; testpmd its whole loop.",
+         Graph and loop both serve two ports and send each packet by the port of its route. Ours counts receive, graph and transmit; testpmd its whole loop.",
     );
     for (name, about, way) in rows().filter(|(name, ..)| session.wants(name)).collect::<Vec<_>>() {
         let absent = match way {
@@ -75,13 +76,15 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
     }
     let _pages = HugePages::reserve(HUGE_PAGES).ok();
     let present = session.report.rows.iter().filter(|row| row.absent.is_none()).count();
-    session.plan((present * session.options.runs as usize) as u64);
+    session.plan((present * COLUMNS.len() * session.options.runs as usize) as u64);
     for run in 1..=session.options.runs {
-        for (name, _, way) in rows() {
-            if session.is_present(name)
-                && let Err(error) = turn(session, name, run, way)
-            {
-                session.failed(name, error)?;
+        for column in COLUMNS {
+            for (name, _, way) in rows() {
+                if session.is_present(name)
+                    && let Err(error) = turn(session, name, column, run, way)
+                {
+                    session.failed(name, error)?;
+                }
             }
         }
     }
@@ -90,23 +93,24 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
 
 type Found = (String, BTreeMap<String, f64>);
 
-fn turn(session: &mut Session<'_>, name: &str, run: u32, way: Way) -> Result<()> {
+fn turn(session: &mut Session<'_>, name: &str, column: (&str, usize), run: u32, way: Way) -> Result<()> {
+    let (column, batch) = column;
     let quiet = session.wait_until_quiet()?;
     let (command, values) = match way {
-        Way::Testpmd(mode) => testpmd(session, mode)?,
-        Way::Ours { fused } => ours(session, fused)?,
+        Way::Testpmd(mode) => testpmd(session, mode, batch)?,
+        Way::Ours { fused } => ours(session, fused, batch)?,
     };
     interrupt::check()?;
     session.commands(name, &[command]);
     let cost = values.get("ns_per_packet").copied().context("no ns_per_packet in the result")?;
     let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    session.sample(name, COLUMN, "", run, quiet, &values);
-    session.step(&format!("run {run} {name}: {cost:.1} ns"));
+    session.sample(name, column, "", run, quiet, &values);
+    session.step(&format!("run {run} {name}, {column}: {cost:.1} ns"));
     Ok(())
 }
 
-fn ours(session: &Session<'_>, fused: bool) -> Result<Found> {
-    let program = tools::forward_in_memory(fused, session.options.secs)?.cpu(ROUTER_CPU);
+fn ours(session: &Session<'_>, fused: bool, batch: usize) -> Result<Found> {
+    let program = tools::forward_in_memory(fused, batch, session.options.secs)?.cpu(ROUTER_CPU);
     let output = program.run(START)?;
     let found: Cost = serde_json::from_str(output.trim()).context("reading what our forwarder printed")?;
     let values = [
@@ -117,7 +121,7 @@ fn ours(session: &Session<'_>, fused: bool) -> Result<Found> {
     Ok((program.display_short(), values.map(|(name, value)| (name.to_owned(), value)).into()))
 }
 
-fn testpmd(session: &Session<'_>, mode: &str) -> Result<Found> {
+fn testpmd(session: &Session<'_>, mode: &str, batch: usize) -> Result<Found> {
     let path = session.options.binaries.testpmd.as_ref().context("dpdk-testpmd is not installed")?;
     // Standard output in lines, or the statistics come too late.
     let program = Program::new("stdbuf").arg("-oL").arg(path);
@@ -128,7 +132,8 @@ fn testpmd(session: &Session<'_>, mode: &str) -> Result<Found> {
         "net_null1,size=60,copy=0",
     ]);
     let program = program.args(["--", &format!("--forward-mode={mode}"), "--auto-start", "--no-mlockall"]);
-    let program = program.args(["--total-num-mbufs=32768", "--burst=32", "--stats-period=1"]).stdin_open();
+    let program =
+        program.args(["--total-num-mbufs=32768", &format!("--burst={batch}"), "--stats-period=1"]).stdin_open();
     host::top_up_huge_pages(HUGE_PAGES)?;
     let mut process = program.spawn()?;
     process.wait_for_line("Port statistics", START)?;

@@ -207,7 +207,7 @@ impl Graph {
     }
 
     /// Lets one block work on its input, in place, and hands on what it leaves and emits; or emit what has become due.
-    #[inline]
+    #[inline(always)]
     fn step(&mut self, at: usize, turn: &mut Turn<'_>, poll: bool) {
         let Self { nodes, sinks, outputs, .. } = self;
         // Every edge leads forward: what lies behind the node is all that it can hand on to.
@@ -311,8 +311,13 @@ impl Onward<'_> {
     fn deliver_by_frame(&mut self, batch: &mut Batch, turn: &mut Turn<'_>) {
         if let Some(sink) = batch.common_port().and_then(|port| self.sinks.get_mut(usize::from(port))) {
             sink.append(batch);
-            return;
+        } else {
+            self.sort_by_port(batch, turn);
         }
+    }
+
+    #[inline(never)]
+    fn sort_by_port(&mut self, batch: &mut Batch, turn: &mut Turn<'_>) {
         for frame in batch.drain() {
             match self.sinks.get_mut(usize::from(frame.port())) {
                 Some(sink) => sink.push(frame),
