@@ -327,12 +327,7 @@ impl<B: Buffer> Tcb<B> {
     /// RFC 9293 §3.10.7.4, of which [`expects`](Self::expects) has done the first (sequence number), second (RST), fourth (SYN)
     /// and sixth (URG).
     #[inline]
-    fn take_expected<E: Env<Buffer = B>>(
-        &mut self,
-        segment: &Candidate,
-        buffer: B,
-        cx: &mut Cx<'_, B, E>,
-    ) -> Taken {
+    fn take_expected<E: Env<Buffer = B>>(&mut self, segment: &Candidate, buffer: B, cx: &mut Cx<'_, B, E>) -> Taken {
         self.last_heard_at = cx.now;
         self.probes_out = 0;
         // Fifth, check the ACK field.
