@@ -100,7 +100,7 @@ impl<B: Buffer> Tcb<B> {
         delivery.delivered += run.len;
         delivery.original |= self.recovery_covers(run.first_end);
         self.sampler.on_delivered(cx.now, &run.last, run.len);
-        self.rack.on_run_delivered(run.first_end, run.last_end, run.last.sent_at, cx.now);
+        self.rack.on_run_delivered(&run, cx.now);
         let (oldest, newest) = (cx.now.nanos_since(run.first_sent_at), cx.now.nanos_since(run.last.sent_at));
         delivery.oldest = Some(delivery.oldest.map_or(oldest, |other| other.max(oldest)));
         delivery.newest = Some(delivery.newest.map_or(newest, |other| other.min(newest)));

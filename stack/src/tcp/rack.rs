@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use super::send_queue::{Segment, SendQueue};
+use super::send_queue::{Run, Segment, SendQueue};
 use super::seq::SeqNum;
 use crate::buffer::Buffer;
 use crate::time::Instant;
@@ -87,13 +87,19 @@ impl Rack {
         }
     }
 
-    /// The same, of segments in a row that were sent once, the last of them at `sent_at`.
+    /// The same, of segments in a row that were sent once: the first took longest, the last was sent last.
     #[inline]
-    pub(super) fn on_run_delivered(&mut self, first_end: SeqNum, last_end: SeqNum, sent_at: Instant, now: Instant) {
-        self.reordering_seen |= first_end.before(self.fack);
-        self.fack = self.fack.later(last_end);
-        if sent_after(sent_at, last_end, self.xmit_ts, self.end_seq) {
-            (self.rtt_ns, self.xmit_ts, self.end_seq) = (now.nanos_since(sent_at), sent_at, last_end);
+    pub(super) fn on_run_delivered(&mut self, run: &Run, now: Instant) {
+        self.reordering_seen |= run.first_end.before(self.fack);
+        self.fack = self.fack.later(run.last_end);
+        let overtaken = sent_after(self.xmit_ts, self.end_seq, run.first_sent_at, run.first_end);
+        if overtaken && self.learnt_at < now && now.nanos_since(run.first_sent_at) > self.rtt_ns {
+            self.on_late(now.since(run.first_sent_at));
+        }
+        let sent_at = run.last.sent_at;
+        if sent_after(sent_at, run.last_end, self.xmit_ts, self.end_seq) {
+            (self.rtt_ns, self.xmit_ts, self.end_seq) = (now.nanos_since(sent_at), sent_at, run.last_end);
+            self.learnt_at = now;
         }
     }
 
