@@ -1,6 +1,21 @@
 //! TCP between two hosts of one process, on one thread: ours in two workers joined by memory ports, and smoltcp's in two
-//! interfaces joined by queues of frames that are used again. Both write and verify every checksum, and both copy what is
-//! sent once, into what it leaves from; neither looks at what arrives.
+//! interfaces joined by queues of frames that are used again.
+//!
+//! | | ours | smoltcp |
+//! |---|---|---|
+//! | IP and TCP checksums | written and verified | written and verified |
+//! | copies | one: into the frame that it leaves from, which arrives | three: into the send buffer, the frame, the receive buffer |
+//! | what arrives is | counted, in the frame | counted, in the receive buffer |
+//! | buffers, each way | 256 KiB | 256 KiB |
+//! | frames on the way, MTU, writes | 2048, the same, 64 KiB at once | 2048, the same, 64 KiB at once |
+//! | options, payload at MTU 1500 | timestamps, SACK: 1448 bytes | none: 1460 bytes |
+//! | Nagle | off | off |
+//! | acknowledgements | one for what a turn finds, at least for every second full segment | one for what a poll finds, at least for every second full segment |
+//! | congestion control | CUBIC | none |
+//! | clock reads | one for each host and pass | one for each host and pass |
+//!
+//! Ours goes through ports, worker, packet graph and the service's callbacks; smoltcp's sockets are called directly. What
+//! each needs more copies for is its interface: nothing is copied here that it would not copy elsewhere.
 //!
 //! ```text
 //!   client: worker, stack, service  <-- frames -->  service, stack, worker: server        turn by turn, one after the other
