@@ -299,7 +299,7 @@ impl<B: Buffer> Tcb<B> {
     /// New data is acknowledged: the path is alive.
     pub(super) fn on_progress<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
         self.rtt.reset_backoff();
-        self.waiting_since = (self.queue.sent_count() > 0).then_some(cx.now);
+        self.waiting_since = if self.queue.sent_count() > 0 { cx.now } else { Instant::ZERO };
         self.confirm_neighbour(cx);
         if self.write_blocked && self.queue.bytes() <= self.options.send_buffer_max / 2 {
             self.write_blocked = false;

@@ -169,7 +169,7 @@ impl<B: Buffer> Tcb<B> {
         }
         cx.stack.tcp.counters.bytes_out += u64::from(len);
         self.usage.on_send(self.in_flight(), false);
-        self.waiting_since.get_or_insert(cx.now);
+        self.begin_waiting(cx.now);
         if !self.timers.is_armed(Timer::Retransmit) {
             self.timers.arm(Timer::Retransmit, cx.now.plus_nanos(self.rtt.rto_ns()));
         }

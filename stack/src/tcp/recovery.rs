@@ -315,9 +315,18 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
+    /// Something is unacknowledged from now on, if not since before.
+    #[inline]
+    pub(super) fn begin_waiting(&mut self, now: crate::time::Instant) {
+        if self.waiting_since == crate::time::Instant::ZERO {
+            self.waiting_since = now;
+        }
+    }
+
     /// RFC 9293 §3.8.3, RFC 5482: whether it is time to give up.
     fn has_stalled<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) -> bool {
-        let since = *self.waiting_since.get_or_insert(cx.now);
+        self.begin_waiting(cx.now);
+        let since = self.waiting_since;
         // RFC 9293 §3.8.6.1: a peer that closes its window, and says so, is alive.
         if self.snd_wnd == 0 && cx.now.since(self.last_heard_at) < 2 * super::rto::MAX {
             return false;

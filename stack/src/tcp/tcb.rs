@@ -131,7 +131,8 @@ pub(super) struct Tcb<B> {
     pub(super) opened_at: Instant,
     pub(super) last_heard_at: Instant,
     /// When data was last acknowledged, or first sent, if some is unacknowledged.
-    pub(super) waiting_since: Option<Instant>,
+    /// `ZERO`: none is.
+    pub(super) waiting_since: Instant,
     /// Times that the SYN, or SYN,ACK, was sent.
     pub(super) syn_transmits: u8,
     /// Window or keep-alive probes without an answer.
@@ -233,7 +234,7 @@ impl<B: Buffer> Tcb<B> {
             timers: Timers::new(),
             opened_at: now,
             last_heard_at: now,
-            waiting_since: None,
+            waiting_since: Instant::ZERO,
             syn_transmits: 0,
             probes_out: 0,
             user_timeout_s: None,

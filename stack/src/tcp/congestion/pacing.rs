@@ -23,7 +23,8 @@ pub const BURST_MAX: u32 = 64 * 1024;
 pub struct Pacer {
     /// Bytes per second; 0: unlimited.
     rate: u64,
-    catch_up: Duration,
+    /// What a timer is late is made up for.
+    kept: bool,
     next_send_at: Instant,
 }
 
@@ -32,7 +33,7 @@ impl Pacer {
     /// only spreads a window.
     pub fn set_rate(&mut self, bytes_per_second: u64, kept: bool) {
         self.rate = bytes_per_second;
-        self.catch_up = if kept { CATCH_UP_MAX } else { Duration::ZERO };
+        self.kept = kept;
     }
 
     /// When the next segment may leave; not later than `now` if at once.
@@ -58,7 +59,8 @@ impl Pacer {
         }
         let took = u128::from(len) * 1_000_000_000 / u128::from(self.rate);
         let took = Duration::from_nanos(u64::try_from(took).unwrap_or(u64::MAX));
-        let earliest = now.as_nanos().saturating_sub(self.catch_up.as_nanos() as u64);
+        let catch_up = if self.kept { CATCH_UP_MAX } else { Duration::ZERO };
+        let earliest = now.as_nanos().saturating_sub(catch_up.as_nanos() as u64);
         self.next_send_at = self.next_send_at.max(Instant::from_nanos(earliest)) + took;
     }
 }
