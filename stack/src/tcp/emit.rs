@@ -1,7 +1,6 @@
 //! One segment on its way out: options, header, checksum, IP.
 
 use core::net::IpAddr;
-use core::time::Duration;
 
 use zerocopy::IntoBytes;
 
@@ -27,9 +26,6 @@ use crate::wire::{ethernet, ipv4, ipv6, protocol};
 /// Bytes of SACK option in front of its blocks, padded.
 const SACK_HEAD_LEN: usize = 4;
 const SACK_BLOCK_LEN: usize = 8;
-
-/// Neighbours are confirmed no more often: they stay reachable for longer (RFC 4861 §10).
-const CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What leaves.
 pub(super) struct Leaving<B> {
@@ -245,9 +241,10 @@ impl<B: Buffer> Tcb<B> {
 
     /// RFC 4861 §7.3.1: progress shows that the neighbour hears us.
     pub(super) fn confirm_neighbour<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
-        let due = cx.now.since(self.neighbour_confirmed_at) >= CONFIRM_INTERVAL;
-        if due && let Ok(hop) = self.next_hop(cx) {
-            self.neighbour_confirmed_at = cx.now;
+        if !self.neighbour_confirmed
+            && let Ok(hop) = self.next_hop(cx)
+        {
+            self.neighbour_confirmed = true;
             cx.stack.confirm_neighbour(hop.interface, hop.next, cx.env);
         }
     }

@@ -75,8 +75,8 @@ pub(super) struct Tcb<B> {
     /// A write was cut short: tell when there is room.
     pub(super) write_blocked: bool,
     pub(super) way: Way,
-    /// `ZERO`: never.
-    pub(super) neighbour_confirmed_at: Instant,
+    /// Since the way was last due to be looked up: neighbours stay reachable for longer (RFC 4861 §10).
+    pub(super) neighbour_confirmed: bool,
 
     // Receive.
     pub(super) irs: SeqNum,
@@ -198,7 +198,7 @@ impl<B: Buffer> Tcb<B> {
             last_sent_at: now,
             write_blocked: false,
             way: Way::NONE,
-            neighbour_confirmed_at: Instant::ZERO,
+            neighbour_confirmed: false,
             irs: SeqNum(0),
             rcv_nxt: SeqNum(0),
             rcv_adv: SeqNum(0),

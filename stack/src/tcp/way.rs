@@ -24,7 +24,7 @@ pub(super) struct Way {
     /// `ZERO`: there is none.
     until: Instant,
     version: u32,
-    /// Bytes that an IP packet may have.
+    /// Bytes that an IP packet may have; 0: there is no plain way.
     pub(super) mtu: u32,
     interface: u16,
     pub(super) link: [u8; HEADER_LEN],
@@ -57,7 +57,14 @@ impl<B: Buffer> Tcb<B> {
 
     /// A segment has just left by the long way: remembers it, if it is a plain one.
     pub(super) fn learn_way<E: Env<Buffer = B>>(&mut self, hop: Hop, cx: &Cx<'_, B, E>) {
-        self.way = self.way_by(hop, cx).unwrap_or(Way::NONE);
+        let until = cx.now + LIFETIME;
+        if self.way.until <= cx.now {
+            self.neighbour_confirmed = false;
+        } else if self.way.mtu == 0 {
+            return;
+        }
+        // Nothing fits a way that is none, which is asked for again as late.
+        self.way = self.way_by(hop, cx).unwrap_or(Way { until, ..Way::NONE });
     }
 
     fn way_by<E: Env<Buffer = B>>(&self, hop: Hop, cx: &Cx<'_, B, E>) -> Option<Way> {
