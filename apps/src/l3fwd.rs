@@ -188,6 +188,7 @@ mod tests {
             up: true,
             rx_queues: 1,
             tx_queues: 1,
+            tx_checksum: false,
             occupant: None,
             native: Support::Yes,
             redirect: Support::Yes,

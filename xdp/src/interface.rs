@@ -15,6 +15,7 @@ pub(crate) struct Interface {
     pub(crate) up: bool,
     pub(crate) rx_queues: u32,
     pub(crate) tx_queues: u32,
+    pub(crate) tx_checksum: bool,
 }
 
 impl Interface {
@@ -29,6 +30,7 @@ impl Interface {
             up: asker.is_up(&name).map_err(|error| Error::system("SIOCGIFFLAGS", error))?,
             rx_queues,
             tx_queues,
+            tx_checksum: asker.tx_checksum(&name).unwrap_or(false),
             name,
         })
     }

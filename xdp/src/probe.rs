@@ -37,6 +37,8 @@ pub struct Probe {
     pub rx_queues: u32,
     /// Transmit queues in use.
     pub tx_queues: u32,
+    /// The kernel leaves checksums of what it sends to it (`ethtool -k`, tx-checksumming).
+    pub tx_checksum: bool,
     /// XDP program which is attached now.
     pub occupant: Option<Occupant>,
     /// Native XDP: attaching in native mode would work.
@@ -56,7 +58,7 @@ pub struct Probe {
 impl Probe {
     /// Asks the kernel about an interface of the caller's network namespace.
     pub fn interface(ifindex: u32) -> Result<Self> {
-        let Interface { name, driver, mac, mtu, up, rx_queues, tx_queues } = Interface::ask(ifindex)?;
+        let Interface { name, driver, mac, mtu, up, rx_queues, tx_queues, tx_checksum } = Interface::ask(ifindex)?;
         let query = sys::xdp_query(ifindex).unwrap_or_default();
         let occupant = attach::occupant(ifindex)?;
         let can = |bit: u64| support(query.feature_flags, bit);
@@ -69,6 +71,7 @@ impl Probe {
             up,
             rx_queues,
             tx_queues,
+            tx_checksum,
             occupant,
             native: can(sys::NETDEV_XDP_ACT_BASIC),
             redirect: can(sys::NETDEV_XDP_ACT_REDIRECT),
@@ -77,6 +80,15 @@ impl Probe {
             redirect_target: can(sys::NETDEV_XDP_ACT_NDO_XMIT),
             zero_copy_frags_max: query.xdp_zc_max_segs,
         })
+    }
+}
+
+impl Probe {
+    /// Whether what the kernel sends may reach the other end without its checksum: drivers between programs of one machine
+    /// or of its guests hand on what they ought to sum up, and an XDP program there sees it so.
+    pub fn leaves_sums_undone(&self) -> bool {
+        const UNSUMMED: [&str; 7] = ["veth", "tun", "bridge", "macvlan", "ipvlan", "virtio_net", "unknown"];
+        self.tx_checksum && UNSUMMED.contains(&self.driver.as_str())
     }
 }
 

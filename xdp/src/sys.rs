@@ -199,6 +199,13 @@ impl Asker {
         Some((rx.saturating_add(combined), tx.saturating_add(combined)))
     }
 
+    /// Whether the kernel leaves checksums of what it sends to the interface (`ethtool -k`, tx-checksumming).
+    pub(crate) fn tx_checksum(&self, name: &str) -> Option<bool> {
+        let mut value = EthtoolValue { cmd: ETHTOOL_GTXCSUM, data: 0 };
+        self.ethtool(name, &mut value).ok()?;
+        Some(value.data != 0)
+    }
+
     /// The driver's statistics by name (`ethtool -S`).
     pub(crate) fn statistics(&self, name: &str) -> Option<Vec<(String, u64)>> {
         let mut set = SetLen { cmd: ETHTOOL_GSSET_INFO, reserved: 0, mask: 1 << ETH_SS_STATS, len: 0 };
@@ -235,12 +242,13 @@ impl Asker {
 trait EthtoolCommand {}
 impl EthtoolCommand for DriverInfo {}
 impl EthtoolCommand for Channels {}
-
+impl EthtoolCommand for EthtoolValue {}
 impl EthtoolCommand for SetLen {}
 impl EthtoolCommand for Names {}
 impl EthtoolCommand for Values {}
 
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GTXCSUM: u32 = 0x16;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSTATS: u32 = 0x1d;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
@@ -260,6 +268,13 @@ struct DriverInfo {
     rest: [u8; 156],
 }
 const _: () = assert!(size_of::<DriverInfo>() == 196);
+
+/// `struct ethtool_value`.
+#[repr(C)]
+struct EthtoolValue {
+    cmd: u32,
+    data: u32,
+}
 
 /// `struct ethtool_channels`.
 #[repr(C)]

@@ -67,11 +67,14 @@ fn sent(report: &serde_json::Value) -> [u64; 2] {
 
 #[test]
 fn segments_leave_in_trains_that_the_kernel_cuts_unless_that_is_switched_off() {
-    for (mtu, offloads, words) in [(1500, false, ""), (9000, false, ""), (1500, true, ""), (9000, false, "--no-gso")] {
+    let cases =
+        [(1500, false, "", true), (9000, false, "", true), (1500, true, "", false), (9000, false, "--no-gso", false)];
+    for (mtu, offloads, words, wanted) in cases {
         let lab = Lab::pair(1, mtu).unwrap();
-        for (namespace, interface) in [(lab.dut(), "d0"), (lab.client(), "c0")] {
-            namespace.offload(interface, &["tso", "gso", "gro", "tx"], offloads).unwrap();
-        }
+        lab.dut().offload("d0", &["tso", "gso", "gro", "tx"], offloads).unwrap();
+        // What the kernel leaves unsummed reaches AF_XDP unsummed.
+        lab.client().offload("c0", &["tso", "gso", "tx"], false).unwrap();
+        lab.client().offload("c0", &["gro"], offloads).unwrap();
         let server = Server::start(&lab, words);
         for host in ["10.1.0.1", "fd00:1::1"] {
             let result = iperf3(&lab, &format!("-c {host} -R -n 16M"));
@@ -81,7 +84,8 @@ fn segments_leave_in_trains_that_the_kernel_cuts_unless_that_is_switched_off() {
         server.tests(2);
         let report = server.stop();
         let [packets, trains] = sent(&report);
-        let as_asked = if words.is_empty() { trains > 0 && packets > 4 * trains } else { trains == 0 };
+        // A veth with checksum off-load would hand on what nobody has summed up.
+        let as_asked = if wanted { trains > 0 && packets > 4 * trains } else { trains == 0 };
         assert!(as_asked, "MTU {mtu} {words}: {packets} packets, {trains} trains");
         assert_eq!(counter(&report, "tcp_timeouts"), 0, "MTU {mtu} {words}: {report:#}");
     }

@@ -66,10 +66,6 @@ const CONTENDERS: &[Contender] = &[
         ..row("kernel-offloads", "kernel to kernel, TSO and checksum off-load on", End::Kernel, End::Kernel, false)
     },
     Contender {
-        offloads: true,
-        ..row("sends-offloads", "tailwater perf to kernel, TSO and checksum off-load on", End::Ours, End::Kernel, false)
-    },
-    Contender {
         scatter_gather: true,
         ..row("kernel-sg", "kernel to kernel, scatter-gather on", End::Kernel, End::Kernel, false)
     },

@@ -116,7 +116,8 @@ impl Interface {
         workers: usize,
     ) -> Result<(Self, Vec<Box<dyn Port>>), RuntimeError> {
         let shared = shared.ok_or(PortError::NoUmem)?;
-        let queues_max = tailwater_xdp::Probe::interface(link.ifindex)?.rx_queues.max(1);
+        let probe = tailwater_xdp::Probe::interface(link.ifindex)?;
+        let queues_max = probe.rx_queues.max(1);
         let queues = wanted.queues.unwrap_or(queues_max);
         if queues == 0 || queues > queues_max {
             let queue = queues.saturating_sub(1);
@@ -146,7 +147,7 @@ impl Interface {
                 ring_size: config.ring_size,
                 fill_target: fill_target(config, region, queues),
                 copy: wanted.copy,
-                segmentation: config.segmentation && config.frames_kept > 0,
+                segmentation: config.segmentation && config.frames_kept > 0 && !probe.leaves_sums_undone(),
             },
         )?;
         let entrances = opened.entrances(&steering)?;
@@ -160,6 +161,10 @@ impl Interface {
         );
         if opened.ports.iter().any(|port| port.capabilities().segmentation) {
             description.push_str("; the kernel copies, so it cuts what leaves as TCP (GSO)");
+        } else if config.segmentation && config.frames_kept > 0 && probe.leaves_sums_undone() {
+            let hint = "; TCP leaves segment by segment, because the driver would leave sums of larger packets undone \
+                        (`ethtool -K IF tx off` lets the kernel sum and cut them)";
+            description.push_str(hint);
         }
         if !opened.ports.iter().any(|port| port.capabilities().busy_poll) {
             description.push_str("; no busy polling (the driver gives sockets no NAPI id)");

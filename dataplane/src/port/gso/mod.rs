@@ -10,6 +10,9 @@
 //! socket may do the same: `PACKET_VNET_HDR` takes a `struct virtio_net_hdr` that says how to cut. A device with TSO cuts
 //! it itself, or not at all (veth).
 //!
+//! The kernel sums up what it cuts, or leaves that to the device. A veth with checksum off-load does neither, and its other end
+//! may be an AF_XDP socket: there each segment goes alone (`tailwater_xdp::Probe::leaves_sums_undone`).
+//!
 //! Only frames that the stack keeps for retransmission are coupled (they are lent to the port): of these, headers and text
 //! are known to be what the stack made, so that a checksum written anew by the kernel hides no damage. Everything else,
 //! forwarded packets above all, takes the ring.
