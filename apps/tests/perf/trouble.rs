@@ -170,7 +170,10 @@ fn interrupted_client_tells_the_server_and_interrupted_server_the_client() {
     client.wait_for("runs", |line| line.contains("0.10-0.20"), DEADLINE).unwrap();
     server.stop();
     let finished = client.wait(DEADLINE).unwrap();
-    assert!(finished.stderr.contains("the server has terminated"), "{finished:?}");
+    // Where it is about to write when the streams end, iperf3 says that instead.
+    let told = ["the server has terminated", "Broken pipe", "Connection reset"];
+    assert!(told.iter().any(|text| finished.stderr.contains(text)), "{finished:?}");
+    assert!(!finished.status.success());
 }
 
 #[test]
