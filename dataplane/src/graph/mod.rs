@@ -67,7 +67,7 @@ pub struct NodeCounters {
     pub packets: u64,
     /// Batches that came in.
     pub batches: u64,
-    /// Clock cycles spent (time stamp counter), by the time of one walk in eight.
+    /// Clock cycles spent (time stamp counter), by the time of one walk in seven.
     pub cycles: u64,
     /// Batches that came in, by size.
     pub batch_sizes: BatchSizes,
@@ -123,12 +123,13 @@ pub struct Graph {
     sinks: Vec<Batch>,
     outputs: Vec<Batch>,
     spec: GraphSpec,
-    /// Walks so far.
+    /// Walks with packets so far.
     walks: u32,
 }
 
-/// One walk in so many is timed: reading the clock for each block costs as much as a packet does.
-const TIMED_WALKS: u32 = 8;
+/// One walk in so many is timed: reading the clock for each block costs as much as a packet does. Prime, so that two ways of
+/// traffic in turn are both timed.
+const TIMED_WALKS: u32 = 7;
 
 impl Graph {
     /// Checks `spec` and builds its blocks for one worker. `ports` are the port names in index order.
@@ -181,29 +182,33 @@ impl Graph {
         for polled in 0..self.polled.len() {
             self.step(self.polled[polled], turn, true);
         }
-        if self.walks.is_multiple_of(TIMED_WALKS) {
-            self.walk(turn, clock::cycles, TIMED_WALKS);
+        let walked = if self.walks.is_multiple_of(TIMED_WALKS) {
+            self.walk(turn, clock::cycles, TIMED_WALKS)
         } else {
-            self.walk(turn, || 0, 0);
-        }
-        self.walks = self.walks.wrapping_add(1);
+            self.walk(turn, || 0, 0)
+        };
+        // Turns without packets are not counted: with them a rhythm of packets and pauses might never be timed.
+        self.walks = self.walks.wrapping_add(u32::from(walked));
     }
 
-    /// Walks every pending batch through; each block's time by `clock` counts `weight` times.
+    /// Walks every pending batch through; each block's time by `clock` counts `weight` times. Whether there was one.
     #[inline]
-    fn walk(&mut self, turn: &mut Turn<'_>, clock: impl Fn() -> u64, weight: u32) {
+    fn walk(&mut self, turn: &mut Turn<'_>, clock: impl Fn() -> u64, weight: u32) -> bool {
         let mut started = clock();
+        let mut walked = false;
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
             if node.input.is_empty() {
                 continue;
             }
+            walked = true;
             node.count_input();
             self.step(at, turn, false);
             let ended = clock();
             self.nodes[at].counters.cycles += ended.wrapping_sub(started) * u64::from(weight);
             started = ended;
         }
+        walked
     }
 
     /// Lets one block work on its input, in place, and hands on what it leaves and emits; or emit what has become due.
