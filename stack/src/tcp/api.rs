@@ -142,8 +142,12 @@ impl<B: Buffer> Stack<B> {
     /// Bytes that [`tcp_send`](Self::tcp_send) would take; after a 0, [`TcpEvent::Writable`] follows
     /// when there is room.
     pub fn tcp_send_room(&mut self, id: ConnectionId) -> usize {
+        let Some(own) = self.tcp.table.get_mut(id).map(|tcb| tcb.queue.len()) else { return 0 };
+        // With nothing on its way no acknowledgement would tell of room.
+        let held_up = own > 0 && !self.tcp.may_hold(own);
         let Some(tcb) = self.tcp.table.get_mut(id) else { return 0 };
         let room = tcb.options.send_buffer_max.saturating_sub(tcb.queue.bytes()) as usize;
+        let room = if held_up { 0 } else { room };
         tcb.write_blocked |= room == 0;
         room
     }
