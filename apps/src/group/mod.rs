@@ -4,7 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `plain` | the shortest command lines, read without clap |
-//! | `change` | up, down, MTU: the kernel's group request, or one request per member |
+//! | `change` | up and MTU by the kernel's group request, down by one request per member |
 //! | `address` | addresses on members |
 //! | `membership` | into the group, and out of it |
 //! | `show` | groups and their members |
@@ -97,7 +97,7 @@ enum Action {
 /// How to change all members.
 #[derive(ClapArgs, Clone, Copy, Debug, Default)]
 struct ChangeOptions {
-    /// One request for each member, many in a system call, instead of the kernel's own group request
+    /// One request for each member instead of the kernel's own group request; `down` always works so
     #[arg(long)]
     per_member: bool,
     #[command(flatten)]

@@ -54,12 +54,12 @@ const CONTENDERS: [Contender; 6] = [
     Contender { name: "ip-batch", about: "one process of ip, a line for each device", way: Way::IpBatch },
     Contender {
         name: "tailwater-group",
-        about: "the kernel's group request, by tailwater",
+        about: "tailwater, in its own way: up and MTU by the kernel's group request, down by one for each device",
         way: Way::Ours { per_member: false },
     },
     Contender {
         name: "tailwater-batch",
-        about: "a request for each device, 256 in a system call",
+        about: "a request for each device, 256 in a system call, for down one",
         way: Way::Ours { per_member: true },
     },
     Contender {

@@ -18,7 +18,7 @@ use crate::request;
 use crate::socket::{Dump, Netlink};
 
 /// Requests in one system call; their acknowledgements fit the request socket's buffer many times.
-const BATCH_MAX: usize = 256;
+pub(crate) const BATCH_MAX: usize = 256;
 /// Listings of links before the last one is taken although links kept changing.
 const LISTING_ATTEMPTS_MAX: u32 = 16;
 
@@ -199,8 +199,21 @@ impl Control {
         request: impl Fn(&T) -> (RouteNetlinkMessage, u16),
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Result<()>>> {
+        self.each_in_batches(BATCH_MAX, all, items, doing, request, progress)
+    }
+
+    /// As [`Control::each`], `batch_len` requests in a system call.
+    pub(crate) fn each_in_batches<T>(
+        &mut self,
+        batch_len: usize,
+        all: &'static str,
+        items: &[T],
+        doing: impl Fn(&T) -> String,
+        request: impl Fn(&T) -> (RouteNetlinkMessage, u16),
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Result<()>>> {
         let mut verdicts = Vec::with_capacity(items.len());
-        for batch in items.chunks(BATCH_MAX) {
+        for batch in items.chunks(batch_len) {
             let answers = self.requests.execute(all, batch.iter().map(&request).collect())?;
             let told = batch.iter().zip(answers);
             verdicts.extend(told.map(|(item, answer)| answer.map_err(|refusal| Error::refused(doing(item), refusal))));
