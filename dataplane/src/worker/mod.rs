@@ -248,7 +248,7 @@ impl Worker {
     /// Sends what waits for the ports; returns how many packets waited.
     #[inline]
     fn send(&mut self, now_ns: u64) -> usize {
-        let Self { ports, graph, pool, tally, releasing, probe, .. } = self;
+        let Self { ports, graph, pool, batch, tally, releasing, probe, .. } = self;
         let mut sent = 0;
         for (at, port) in ports.iter_mut().enumerate() {
             if let Some(waiting) = graph.sink(at).filter(|waiting| !waiting.is_empty()) {
@@ -261,6 +261,10 @@ impl Worker {
                 }
                 if let Some(reason) = reason {
                     discard(waiting, reason, pool, &mut tally.ledger);
+                }
+                // The memory written last comes next.
+                if waiting.is_empty() {
+                    std::mem::swap(batch, waiting);
                 }
             }
             port.flush(pool);
