@@ -52,11 +52,14 @@ pub(crate) struct Forwarder {
     /// What was started and set, as a reader would repeat it.
     pub commands: Vec<String>,
     folder: Option<PathBuf>,
+    /// Whether it is a process of ours in which a worker forwards.
+    has_worker: bool,
 }
 
 impl Forwarder {
     pub(crate) fn start(contender: &Contender, lab: &Lab, binaries: &Binaries) -> Result<Self> {
-        let mut forwarder = Self { processes: Vec::new(), commands: Vec::new(), folder: None };
+        let mut forwarder = Self { processes: Vec::new(), commands: Vec::new(), folder: None, has_worker: false };
+        forwarder.has_worker = matches!(contender.device, Device::TailwaterUser(_));
         match contender.device {
             Device::Kernel => forwarder.kernel(contender.receive, lab)?,
             Device::XdpRedirect => forwarder.tool(tools::redirect(lab.dut(), "d0", "d1")?)?,
@@ -73,6 +76,11 @@ impl Forwarder {
             forwarder.commands.push(format!("threaded NAPI on d0, pinned to CPU {ROUTER_CPU}"));
         }
         Ok(forwarder)
+    }
+
+    /// The process whose worker forwards, if it is ours.
+    pub(crate) fn worker_pid(&self) -> Option<u32> {
+        self.processes.first().filter(|_| self.has_worker).map(Process::pid)
     }
 
     /// Whether what was started still runs.

@@ -7,6 +7,7 @@
 mod cli;
 mod contender;
 mod forwarder;
+mod gauge;
 mod host;
 mod interrupt;
 mod lookup;

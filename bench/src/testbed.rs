@@ -7,6 +7,7 @@
 //!   2^20 destinations              (neighbour 02:00:00:00:02:03)
 //! ```
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,6 +15,7 @@ use tailwater_lab::{CpuTimes, Lab, LabConfig, Namespace, Process, Topology};
 
 use crate::contender::{Contender, Device, Sink};
 use crate::forwarder::{Binaries, Forwarder};
+use crate::gauge::{self, Totals};
 use crate::interrupt;
 use crate::tools::{self, Traffic};
 use crate::verify;
@@ -38,6 +40,7 @@ const KERNEL_SHARE_MAX: f64 = 0.001;
 #[derive(Debug)]
 pub(crate) struct Testbed {
     device: Device,
+    tailwater: PathBuf,
     forwarder: Forwarder,
     sink: Option<Process>,
     lab: Lab,
@@ -52,6 +55,8 @@ pub(crate) struct Forwarded {
     pub accepted_pps: f64,
     pub router_cpu_busy: f64,
     pub generator_cpu_busy: f64,
+    /// Of a forwarder in a process of ours.
+    pub packets_per_system_call: Option<f64>,
 }
 
 impl Testbed {
@@ -72,7 +77,8 @@ impl Testbed {
             lab.gen_side().offload("g0", &["gro"], true)?;
         }
         let forwarder = Forwarder::start(contender, &lab, binaries)?;
-        let mut testbed = Self { device: contender.device, forwarder, sink: None, lab };
+        let mut testbed =
+            Self { device: contender.device, tailwater: binaries.tailwater.clone(), forwarder, sink: None, lab };
         testbed.verify()?;
         if contender.sink == Sink::XdpDrop {
             let mut sink = tools::drop_frames(testbed.lab.sink(), "s0")?.spawn()?;
@@ -110,6 +116,7 @@ impl Testbed {
         generator.wait_for_line(tools::READY, START)?;
         interrupt::sleep(WARM_UP)?;
 
+        let totals_before = self.totals()?;
         let kernel_before = kernel_forwarded(self.lab.dut())?;
         let offered_before = self.offered()?;
         let cpus_before = [CpuTimes::read(ROUTER_CPU)?, CpuTimes::read(GENERATOR_CPU)?];
@@ -119,6 +126,7 @@ impl Testbed {
         let cpus_after = [CpuTimes::read(ROUTER_CPU)?, CpuTimes::read(GENERATOR_CPU)?];
         let offered_after = self.offered()?;
         let kernel_after = kernel_forwarded(self.lab.dut())?;
+        let totals = self.totals()?.zip(totals_before);
 
         ensure!(generator.is_running(), "the generator ended early: {}", generator.stdout());
         drop(generator);
@@ -138,7 +146,17 @@ impl Testbed {
             accepted_pps: accepted,
             router_cpu_busy: cpus_after[0].busy_since(cpus_before[0]),
             generator_cpu_busy: cpus_after[1].busy_since(cpus_before[1]),
+            packets_per_system_call: totals.map(|(after, before)| after.packets_per_call_since(&before)),
         })
+    }
+
+    /// Share of a CPU that a process of ours takes in this time, while nothing is sent; None for other forwarders.
+    pub(crate) fn idle_cpu(&self, time: Duration) -> Result<Option<f64>> {
+        self.forwarder.worker_pid().map(|pid| gauge::cpu_share(pid, time)).transpose()
+    }
+
+    fn totals(&self) -> Result<Option<Totals>> {
+        self.forwarder.worker_pid().map(|pid| Totals::read(&self.tailwater, pid)).transpose()
     }
 
     /// Frames that have reached s0.

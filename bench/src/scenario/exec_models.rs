@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::contender::EXEC_MODELS;
 use crate::report::{Better, Measure};
 use crate::scenario::Session;
-use crate::scenario::forwarding::{self, FULL_LOAD, size_column};
+use crate::scenario::forwarding::{self, FULL_LOAD, NO_LOAD, size_column};
 
 const FRAME_BYTES: u16 = 60;
 
@@ -24,6 +24,17 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
     session.measure(measure("overload", "Packet rate under full overload", Some(FULL_LOAD), "Mpps", "mpps"));
     let cpu = "router_cpu_ns_per_packet";
     session.measure(measure("cpu", "Time of the forwarding core for a delivered packet", None, "ns", cpu));
+    let calls = "packets_per_system_call";
+    session.measure(Measure {
+        better: Better::Higher,
+        ..measure("calls", "Packets for a system call of the worker, full overload", Some(FULL_LOAD), "packets", calls)
+    });
+    let idle = "idle_cpu_percent";
+    session.measure(measure("idle", "CPU of the process while nothing is sent", Some(NO_LOAD), "% of a CPU", idle));
     forwarding::notes(session);
+    session.note(
+        "Packets for a system call are packets received and packets sent, together, for each system call of the worker. These and idle CPU are not \
+         told of what has no worker of ours.",
+    );
     forwarding::run(session, EXEC_MODELS, &[FRAME_BYTES])
 }

@@ -1,5 +1,7 @@
 //! Running forwarders in turns: for each size and run every contender once, at every offered load.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::contender::{Contender, Receive, Sink};
@@ -20,6 +22,9 @@ pub(super) fn load_name(delay: u32) -> String {
 
 /// The load at which the generator offers all it can.
 pub(super) const FULL_LOAD: &str = "full";
+/// No packet is sent.
+pub(super) const NO_LOAD: &str = "none";
+const IDLE: Duration = Duration::from_millis(500);
 
 pub(super) fn names(contenders: &[Contender]) -> Vec<(String, String)> {
     contenders.iter().map(|contender| (contender.name.to_owned(), contender.about.to_owned())).collect()
@@ -68,11 +73,14 @@ fn turn(session: &mut Session<'_>, contender: &Contender, frame_bytes: u16, run:
     let quiet = session.wait_until_quiet()?;
     let mut testbed = Testbed::start(contender, &session.options.binaries)?;
     session.commands(contender.name, testbed.commands());
+    let column = size_column(frame_bytes);
+    if let Some(share) = testbed.idle_cpu(IDLE)? {
+        session.sample(contender.name, &column, NO_LOAD, run, quiet, &[("idle_cpu_percent", share * 100.0)]);
+    }
     for &delay in &session.options.delays {
         let traffic = Traffic { frame_bytes, delay, secs: session.options.secs };
         let forwarded = testbed.measure(traffic)?;
-        let (column, load) = (size_column(frame_bytes), load_name(delay));
-        session.sample(contender.name, &column, &load, run, quiet, &values(&forwarded));
+        session.sample(contender.name, &column, &load_name(delay), run, quiet, &values(&forwarded));
         let mpps = forwarded.delivered_pps / 1e6;
         let offered = forwarded.offered_pps / 1e6;
         session.step(&format!("{column} run {run} {}: {mpps:.3} of {offered:.2} Mpps", contender.name));
@@ -81,10 +89,10 @@ fn turn(session: &mut Session<'_>, contender: &Contender, frame_bytes: u16, run:
 }
 
 /// Everything that is kept of a run.
-fn values(forwarded: &Forwarded) -> [(&'static str, f64); 7] {
+fn values(forwarded: &Forwarded) -> Vec<(&'static str, f64)> {
     let cpus_busy = forwarded.router_cpu_busy + forwarded.generator_cpu_busy;
     let pps = forwarded.delivered_pps.max(1.0);
-    [
+    let mut values = vec![
         ("mpps", forwarded.delivered_pps / 1e6),
         ("offered_mpps", forwarded.offered_pps / 1e6),
         ("accepted_mpps", forwarded.accepted_pps / 1e6),
@@ -92,7 +100,9 @@ fn values(forwarded: &Forwarded) -> [(&'static str, f64); 7] {
         ("generator_cpu_busy", forwarded.generator_cpu_busy),
         ("router_cpu_ns_per_packet", forwarded.router_cpu_busy * 1e9 / pps),
         ("both_cpus_ns_per_packet", cpus_busy * 1e9 / pps),
-    ]
+    ];
+    values.extend(forwarded.packets_per_system_call.map(|packets| ("packets_per_system_call", packets)));
+    values
 }
 
 /// What must be known to read any of these tables.
