@@ -320,10 +320,10 @@ impl Block {
     }
 }
 
-/// A sleep is a call to wait and one to forget what woke it.
+/// Every call of a worker on its way round: for packets, to wait, and to make way for others.
 fn system_calls(report: &WorkerReport) -> u64 {
     let kicks: u64 = report.ports.iter().map(|port| port.counters.tx_kicks + port.counters.rx_kicks).sum();
-    kicks + report.yields + 2 * report.sleeps
+    kicks + report.yields + report.sleeps + report.wake_ups
 }
 
 fn counts(pairs: &[(&'static str, u64)]) -> Counts {

@@ -44,9 +44,13 @@ impl EventFd {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Makes it unreadable.
-    pub(crate) fn lower(&self) {
-        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+    /// Makes it unreadable; returns how often it was made readable since the last time.
+    pub(crate) fn lower(&self) -> u32 {
+        let mut count = [0; 8];
+        match rustix::io::read(&self.0, &mut count) {
+            Ok(_) => u32::try_from(u64::from_ne_bytes(count)).unwrap_or(u32::MAX),
+            Err(_) => 0,
+        }
     }
 }
 

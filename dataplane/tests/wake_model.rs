@@ -70,8 +70,8 @@ mod sync {
             self.raised.notify_all();
         }
 
-        pub(crate) fn lower(&self) {
-            *self.count.lock().unwrap() = 0;
+        pub(crate) fn lower(&self) -> u32 {
+            std::mem::take(&mut *self.count.lock().unwrap())
         }
 
         pub(crate) fn level(&self) -> bool {
@@ -152,6 +152,10 @@ fn a_worker_that_goes_to_sleep_never_misses_what_it_is_woken_for() {
             done = work.load(Ordering::Acquire);
         }
         threads.into_iter().for_each(|thread| thread.join().unwrap());
+        // A wake-up that came late does not keep the worker awake for ever.
+        waker.announce();
+        waker.awake();
+        assert!(!waker.fd().level());
     });
 }
 

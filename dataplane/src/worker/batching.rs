@@ -2,7 +2,7 @@
 //!
 //! The bound is how much one port may bring into a turn. While a queue is no longer than the bound, latency is that of
 //! the packets there are. When a burst fills the bound, the queue is longer: the bound doubles, and the cost of a turn is
-//! shared by more packets. When bursts fall below a quarter, it halves.
+//! shared by more packets. When bursts fall below a quarter, it halves. A queue that is empty says nothing about bursts.
 
 /// Smallest bound, in packets: what an unloaded port may bring at once.
 pub(super) const BATCH_MIN: usize = 32;
@@ -30,7 +30,7 @@ impl BatchBound {
     pub(super) fn observe(&mut self, received: usize) {
         if received >= self.0 {
             self.0 = (self.0 * 2).min(BATCH_MAX);
-        } else if received < self.0 / 4 {
+        } else if received > 0 && received < self.0 / 4 {
             self.0 = (self.0 / 2).max(BATCH_MIN);
         }
     }
@@ -47,6 +47,8 @@ mod tests {
             bound.observe(bound.get());
             assert_eq!(bound.get(), expected);
         }
+        bound.observe(0);
+        assert_eq!(bound.get(), 256, "between two bursts it waits");
         bound.observe(64);
         assert_eq!(bound.get(), 256, "a quarter is still worth it");
         for expected in [128, 64, 32, 32] {

@@ -81,6 +81,7 @@ struct Tally {
     turns: u64,
     empty_turns: u64,
     sleeps: u64,
+    wake_ups: u64,
     busy_polls: u64,
     yields: u64,
     /// In turns that moved packets.
@@ -308,7 +309,7 @@ impl Worker {
             let unsent = ports.iter_mut().any(|port| port.tx_pending() > 0);
             waiting.sleep(&ports[..*occupied], waker, now_ns, until_ns, unsent);
         }
-        waker.awake();
+        tally.wake_ups += u64::from(waker.awake());
     }
 
     /// Answers requests; returns whether to stop.

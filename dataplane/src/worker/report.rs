@@ -50,6 +50,8 @@ pub struct WorkerReport {
     pub empty_turns: u64,
     /// Times it went to sleep.
     pub sleeps: u64,
+    /// Times it took note, by a system call, that somebody had woken it.
+    pub wake_ups: u64,
     /// Times it let the kernel receive in its own time.
     pub busy_polls: u64,
     /// Times it gave the core to whoever else wanted it.
@@ -102,6 +104,7 @@ pub(super) fn fill(
         turns,
         empty_turns,
         sleeps,
+        wake_ups,
         busy_polls,
         yields,
         busy_ns,
@@ -114,6 +117,7 @@ pub(super) fn fill(
     report.turns = *turns;
     report.empty_turns = *empty_turns;
     report.sleeps = *sleeps;
+    report.wake_ups = *wake_ups;
     report.busy_polls = *busy_polls;
     report.yields = *yields;
     report.busy_ns = *busy_ns;

@@ -8,18 +8,20 @@
 //! ```
 //! Each side puts its word in place before it looks at the other's, so one of them sees the other.
 
-use crate::sync::{AtomicBool, EventFd, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicU32, EventFd, Ordering, fence};
 
 /// Wakes one worker.
 pub struct Waker {
     sleeping: AtomicBool,
+    /// Wake-ups that somebody has promised, by taking the mark away, and the worker has not read; only the worker's.
+    owed: AtomicU32,
     fd: EventFd,
 }
 
 impl Waker {
     /// For a worker that is yet to start.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { sleeping: AtomicBool::new(false), fd: EventFd::new()? })
+        Ok(Self { sleeping: AtomicBool::new(false), owed: AtomicU32::new(0), fd: EventFd::new()? })
     }
 
     /// Sees to it that the worker looks for what has just been put in place: one fence and one load while it is awake.
@@ -50,9 +52,14 @@ impl Waker {
         &self.fd
     }
 
-    /// The worker is awake, and forgets that it was woken.
-    pub(crate) fn awake(&self) {
-        self.sleeping.store(false, Ordering::Relaxed);
-        self.fd.lower();
+    /// The worker is awake, and forgets that it was woken: by a system call only if it was, or if a promised wake-up has
+    /// still to come. Returns whether there was that call.
+    pub(crate) fn awake(&self) -> bool {
+        let roused = !self.sleeping.swap(false, Ordering::AcqRel);
+        let owed = self.owed.load(Ordering::Relaxed) + u32::from(roused);
+        if owed > 0 {
+            self.owed.store(owed.saturating_sub(self.fd.lower()), Ordering::Relaxed);
+        }
+        owed > 0
     }
 }
