@@ -141,8 +141,8 @@ fn measures(session: &mut Session<'_>) {
 fn notes(session: &mut Session<'_>) {
     let notes = [
         "Client: wrk with one thread on CPU 1, over the kernel's TCP, 64 connections unless the column says otherwise; with \
-         \"close\" each request has a connection of its own, which the server ends. wrk uses all of its CPU in every row: \
-         where a server's CPU has time left, the rate is the client's.",
+         \"close\" each request has a connection of its own, which the server ends. Where a server that blocks has time \
+         left on its CPU, the rate is wrk's.",
         "The same two files for both servers, from the page cache (nginx, with its cache of open files) and from memory \
          (ours). nginx writes no access log, and its listening queue has 8192 places.",
         "On a veth, receiving is paid by whoever sends unless a NAPI thread does it: compare within one placement. A server \
