@@ -13,6 +13,7 @@ use crate::lookup::Family;
 use crate::scenario::{Options, Scenario};
 use crate::tcp_load::Kind;
 use tailwater_bench::memory_forward::BATCH;
+use tailwater_bench::tcp_in_process::{self, StackKind};
 
 /// Measures Tailwater and its peers side by side, in networks of its own that vanish afterwards.
 ///
@@ -123,6 +124,17 @@ pub(crate) enum Tool {
         /// Packets of a turn
         #[arg(long, default_value_t = BATCH)]
         batch: usize,
+        #[arg(long)]
+        secs: f64,
+    },
+    /// TCP between two hosts of this process
+    TcpInProcess {
+        #[arg(value_enum)]
+        stack: StackKind,
+        #[arg(value_enum)]
+        load: tcp_in_process::Load,
+        #[arg(long)]
+        mtu: usize,
         #[arg(long)]
         secs: f64,
     },

@@ -24,7 +24,11 @@
 mod ours;
 mod smoltcp;
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 pub use ours::Ours;
 pub use smoltcp::Smoltcp;
@@ -38,8 +42,15 @@ pub const MESSAGE: usize = 64;
 /// Passes without progress after which a transfer counts as stuck; each lets the clock go on.
 const PASSES_MAX: u64 = 50_000_000;
 
+/// Whose hosts they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum StackKind {
+    Ours,
+    Smoltcp,
+}
+
 /// What the client does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Load {
     /// Sends as much as it can.
     Bulk,
@@ -54,6 +65,40 @@ pub trait Pair {
 
     /// Bytes that the server has read (bulk), or responses that the client has (requests).
     fn done(&self) -> u64;
+}
+
+impl StackKind {
+    /// Two hosts, connected and warmed up.
+    pub fn pair(self, load: Load, mtu: usize) -> Result<Box<dyn Pair>> {
+        Ok(match self {
+            Self::Ours => Box::new(Ours::new(load, mtu)?),
+            Self::Smoltcp => Box::new(Smoltcp::new(load, mtu)),
+        })
+    }
+}
+
+/// How much was done, of what [`Pair::done`] counts.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Found {
+    pub count: u64,
+    pub secs: f64,
+}
+
+impl Found {
+    pub fn per_second(self) -> f64 {
+        self.count as f64 / self.secs
+    }
+}
+
+/// Goes on for this long.
+pub fn run_for(pair: &mut dyn Pair, load: Load, lasts: Duration) -> Result<Found> {
+    // Some milliseconds, so that looking at the clock is no part of it.
+    let step = if load == Load::Bulk { 64 << 20 } else { 20_000 };
+    let (started, before) = (Instant::now(), pair.done());
+    while started.elapsed() < lasts {
+        run(pair, step)?;
+    }
+    Ok(Found { count: pair.done() - before, secs: started.elapsed().as_secs_f64() })
 }
 
 /// Passes until `count` more are done.

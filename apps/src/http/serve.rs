@@ -37,6 +37,10 @@ const ROOT_LEN: u64 = 1_024;
 /// Bytes that one connection may have under way: a megabyte each keeps many downloads within the frames there are.
 const SEND_BUFFER_MAX: u32 = 1 << 20;
 
+/// Frames with what has been sent and may have to be sent again, for each worker: half of them, and so as many segments, are
+/// for the stack, which shares them out among the connections. Frames that are kept leave as trains of segments.
+const FRAMES_KEPT: usize = 32_768;
+
 /// Options of `http serve`.
 #[derive(ClapArgs, Debug)]
 pub(super) struct Args {
@@ -72,6 +76,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let root_len = bytes.or(root.is_none().then_some(ROOT_LEN));
     let content = Arc::new(Content::load(root.as_deref(), root_len)?);
     let mut config = common.runtime_config(hosting.mode(), Place::User, grouping)?;
+    config.frames_kept = FRAMES_KEPT;
     let limits = args.limits();
     output::note(content.describe());
     let host = Host::new(move |_worker| Server::new(Arc::clone(&content), limits));

@@ -4,10 +4,13 @@ mod exec_models;
 mod fib;
 mod forwarding;
 mod groups;
+mod http;
 mod impaired;
 mod l3fwd;
 mod memory;
+mod sweep;
 mod tcp_bulk;
+mod tcp_in_process;
 mod tcp_requests;
 mod udp_rtt;
 
@@ -38,6 +41,12 @@ pub(crate) enum Scenario {
     TcpBulk,
     /// Requests and responses over TCP against the kernel's sockets: one connection, many, and connect and close.
     TcpRequests,
+    /// TCP one way by message size, 64 bytes to 64 KiB, sending and receiving, against the kernel.
+    Sweep,
+    /// TCP between two hosts of one process, no kernel in it, against smoltcp.
+    TcpInProcess,
+    /// An HTTP server under wrk, against nginx: small and large files, connections that stay and that close.
+    Http,
     /// TCP over loss and reordering, and beside another flow, ours and the kernel's in turn.
     Impaired,
     /// Lookup in a full forwarding table, against DPDK's.
@@ -66,6 +75,9 @@ impl Scenario {
             Self::UdpRtt => udp_rtt::names(),
             Self::TcpBulk => tcp_bulk::names(),
             Self::TcpRequests => tcp_requests::names(),
+            Self::Sweep => sweep::names(),
+            Self::TcpInProcess => tcp_in_process::names(),
+            Self::Http => http::names(),
             Self::Impaired => impaired::names(),
             Self::Fib => fib::names(),
             Self::Memory => memory::names(),
@@ -81,6 +93,9 @@ impl Scenario {
             Self::UdpRtt => udp_rtt::run(&mut session),
             Self::TcpBulk => tcp_bulk::run(&mut session),
             Self::TcpRequests => tcp_requests::run(&mut session),
+            Self::Sweep => sweep::run(&mut session),
+            Self::TcpInProcess => tcp_in_process::run(&mut session),
+            Self::Http => http::run(&mut session),
             Self::Impaired => impaired::run(&mut session),
             Self::Fib => fib::run(&mut session),
             Self::Memory => memory::run(&mut session),

@@ -75,7 +75,7 @@ impl<B: Buffer> Tcb<B> {
         }
         self.ecn.reacted_until = Some(self.snd_nxt);
         self.ecn.cwr = true;
-        let (flight_size, in_flight) = (self.flight_size(), self.in_flight());
+        let (flight_size, in_flight) = (self.flight_size_unsacked(), self.in_flight());
         self.congestion.on_congestion(&Congestion { now, cause: Cause::Ecn, flight_size, in_flight });
     }
 

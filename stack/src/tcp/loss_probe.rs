@@ -98,7 +98,7 @@ impl<B: Buffer> Tcb<B> {
             // any other.
             self.probe.end();
             if self.recovery.phase == Phase::Open {
-                let (flight_size, in_flight) = (self.flight_size(), self.in_flight());
+                let (flight_size, in_flight) = (self.flight_size_unsacked(), self.in_flight());
                 let congestion = Congestion { now: cx.now, cause: Cause::Loss, flight_size, in_flight };
                 self.congestion.on_congestion(&congestion);
                 self.note_reduction();

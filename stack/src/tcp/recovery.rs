@@ -244,14 +244,13 @@ impl<B: Buffer> Tcb<B> {
     }
 
     fn begin_recovery<E: Env<Buffer = B>>(&mut self, delivered: u32, cx: &mut Cx<'_, B, E>) {
-        let (flight_size, in_flight) = (self.flight_size(), self.in_flight());
-        let congestion = Congestion { now: cx.now, cause: Cause::Loss, flight_size, in_flight };
+        // Before this acknowledgement. RFC 9937 §6.1: what was SACKed before will not be delivered in this recovery.
+        let flight_size = self.flight_size_unsacked().saturating_add(delivered);
+        let congestion = Congestion { now: cx.now, cause: Cause::Loss, flight_size, in_flight: self.in_flight() };
         self.congestion.on_congestion(&congestion);
         self.note_reduction();
         self.recovery.begin(Phase::Recovery, self.snd_nxt);
-        // RFC 9937 §6.1: what was SACKed before will not be delivered in this recovery.
-        let flight = (flight_size + delivered).saturating_sub(self.queue.sacked());
-        self.recovery.prr = Prr::begin(flight, self.smss);
+        self.recovery.prr = Prr::begin(flight_size, self.smss);
         self.timers.disarm(Timer::LossProbe);
         cx.stack.tcp.counters.recoveries += 1;
     }

@@ -251,6 +251,12 @@ impl<B: Buffer> Tcb<B> {
         self.snd_nxt.since(self.snd_una)
     }
 
+    /// The same without what has arrived out of order: in its place others left, which a reduction of the window must not
+    /// count (RFC 5681 §3.2 step 2, RFC 6675 §5 step 4.2). It is the longer, the longer reordering is given.
+    pub(super) fn flight_size_unsacked(&self) -> u32 {
+        self.flight_size().saturating_sub(self.queue.sacked())
+    }
+
     /// What is to be reported by SACK.
     pub(super) fn report(&mut self) -> &mut SackReport {
         self.sack_report.get_or_insert_default()

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tailwater_stack::tcp::ConnectionId;
+use tailwater_stack::tcp::congestion::control;
 
 use crate::script::*;
 
@@ -105,6 +106,27 @@ fn recovery_halves_the_flight_bit_by_bit_rfc9937_s6_2() {
     // CUBIC: 0.7 of ten, one of which fills the hole.
     assert!((6..=8).contains(&total), "{sent:?}");
     assert!(sent.iter().all(|&n| n <= 2), "no burst: {sent:?}");
+}
+
+#[test]
+fn text_that_left_upon_sacks_is_not_in_what_is_halved_rfc5681_s3_2() {
+    // RFC 5681 §3.2 step 2, RFC 6675 §5 step 4.2: else the longer reordering is given, the less the window shrinks.
+    let (mut host, id, first) = ten_in_flight(false);
+    host.stack.tcp_set_congestion_control(id, control("reno").unwrap(), &mut host.env).unwrap();
+    host.send(id, &bytes(10_000, 60_000));
+    host.wait_ms(100);
+    host.get(&acked(first, 0, &[(1, 2)]));
+    host.get(&acked(first, 2, &[]));
+    for sacked in 4..=9 {
+        host.get(&acked(first, 2, &[(3, sacked)]));
+        assert!(!host.all().is_empty(), "reordering was seen: what is missing may be late");
+    }
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion;
+    assert_eq!(before.ssthresh, None);
+    host.wait_ms(30);
+    let after = host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion;
+    assert_eq!(host.stack.tcp_counters().recoveries, 1);
+    assert_eq!(after.ssthresh.map(|ssthresh| ssthresh / 1_000), Some(before.cwnd / 2_000));
 }
 
 #[test]

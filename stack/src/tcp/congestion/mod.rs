@@ -184,7 +184,7 @@ pub enum Cause {
 pub struct Congestion {
     pub now: Instant,
     pub cause: Cause,
-    /// `FlightSize` of RFC 5681 §2: bytes sent and not cumulatively acknowledged.
+    /// `FlightSize` of RFC 5681 §2, but for what left in place of SACKed segments: bytes sent and not known to have arrived.
     pub flight_size: u32,
     /// Bytes in flight, lost ones taken off.
     pub in_flight: u32,
