@@ -92,9 +92,8 @@ impl Frame {
         if self.layout.flags() & SHARED == 0 { self.layout.len() } else { self.shared_writable_len() }
     }
 
-    #[cold]
     fn shared_writable_len(&self) -> usize {
-        if !self.is_shared() {
+        if !self.is_lent() && !self.is_shared() {
             return self.layout.len();
         }
         let from = usize::from(self.sharing().read_only_from.load(Ordering::Relaxed));
@@ -105,8 +104,8 @@ impl Frame {
     #[inline]
     pub(super) fn claimable(&self) -> usize {
         let headroom = self.layout.head() - region::HEADER_LEN;
-        let kept = || self.is_shared() && !self.is_lent();
-        if self.layout.flags() & SHARED != 0 && kept() { 0 } else { headroom }
+        let is_kept = self.layout.flags() & (SHARED | LENT) == SHARED && self.has_further_handle();
+        if is_kept { 0 } else { headroom }
     }
 
     /// Whether this is the handle that is sent, while another is kept by who made the packet.

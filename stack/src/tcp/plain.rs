@@ -202,6 +202,8 @@ fn put<B: Buffer, const IP: usize, const TCP: usize>(
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
     use crate::output::Outgoing;
     use crate::tcp::emit::write_header;
@@ -215,7 +217,7 @@ mod tests {
     }
 
     /// The same headers by way of the structures that everything else is sent by.
-    fn expected(headers: &Headers, flow: &Flow, text: &[u8]) -> std::vec::Vec<u8> {
+    fn expected(headers: &Headers, flow: &Flow, text: &[u8]) -> Vec<u8> {
         let mut buffer = holding(text);
         let padded = headers.stamps.map(Timestamps::padded);
         let options = padded.as_ref().map_or(&[][..], |padded| padded);
@@ -252,7 +254,7 @@ mod tests {
             let flow = Flow { local, remote, local_port: 65_535, remote_port: 7, zone: None };
             for stamps in [None, Some(Timestamps { value: 0xfedc_ba98, echo: 0x8000_0001 })] {
                 for len in [0, 1, 64, 1_447] {
-                    let text: std::vec::Vec<u8> = (0..len).map(|at| (at * 31 + 200) as u8).collect();
+                    let text: Vec<u8> = (0..len).map(|at| (at * 31 + 200) as u8).collect();
                     let headers = Headers {
                         text_len: len,
                         sum: Sum::new().with(&text).folded(),
