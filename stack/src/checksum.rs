@@ -41,6 +41,15 @@ impl Sum {
         Self { words: self.words + sum, odd: false }
     }
 
+    /// With header words, behind an even number of bytes, as numbers.
+    #[must_use]
+    #[inline]
+    pub fn with_numbers<const N: usize>(self, words: [u32; N]) -> Self {
+        debug_assert!(!self.odd);
+        let sum: u64 = words.iter().map(|word| u64::from(word.to_be())).sum();
+        Self { words: self.words + sum, odd: false }
+    }
+
     /// With what `later` sums up, of the bytes that follow.
     #[must_use]
     #[inline]
@@ -202,9 +211,7 @@ fn sum_blocks(blocks: &[[u8; 32]]) -> u64 {
 /// Folds carries until 16 bits remain. Zero only if every word was zero.
 #[inline]
 fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    sum as u16
+    // The upper half of a number plus itself turned around is both halves with the carry of the lower one.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }

@@ -366,6 +366,14 @@ impl<B: Buffer> Stack<B> {
 
     // ---- outputs ----------------------------------------------------------------------------
 
+    /// Whether [`tcp_poll`](Self::tcp_poll) and [`poll_event`](Self::poll_event) have nothing, and
+    /// [`end_burst`](Self::end_burst) has nothing to send.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.tcp.is_quiet() && self.events.events.is_empty()
+    }
+
+    #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.events.pop_front()
     }

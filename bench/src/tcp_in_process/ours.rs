@@ -42,9 +42,9 @@ impl Ours {
         let (near, far) = MemoryPort::pair(&region, ["wire", "wire"], RING);
         let done = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&done);
-        let client = Host::new(move |_| Client::new(load, Arc::clone(&counter)));
+        let client = Host::new(move |_| Client::new(load, Tally::shown_in(&counter)));
         let counter = Arc::clone(&done);
-        let server = Host::new(move |_| Server { load, done: Arc::clone(&counter) });
+        let server = Host::new(move |_| Server { load, done: Tally::shown_in(&counter) });
         let server = server.listen_tcp(SocketAddr::new(SERVER.into(), PORT));
         let mut pair = Self {
             client: worker(client, 1, near, &region, mtu)?,
@@ -97,16 +97,33 @@ fn worker<S: Service + 'static>(
     Ok(Worker::new(config, ports, graph, Pool::new(Arc::clone(region)))?)
 }
 
+/// Counts for itself, as smoltcp's hosts do, and shows it.
+struct Tally {
+    count: u64,
+    shown: Arc<AtomicU64>,
+}
+
+impl Tally {
+    fn shown_in(counter: &Arc<AtomicU64>) -> Self {
+        Self { count: 0, shown: Arc::clone(counter) }
+    }
+
+    fn add(&mut self, n: u64) {
+        self.count += n;
+        self.shown.store(self.count, Ordering::Relaxed);
+    }
+}
+
 struct Client {
     load: Load,
     pattern: Vec<u8>,
     /// Bytes of the response that are there.
     answered: usize,
-    done: Arc<AtomicU64>,
+    done: Tally,
 }
 
 impl Client {
-    fn new(load: Load, done: Arc<AtomicU64>) -> Self {
+    fn new(load: Load, done: Tally) -> Self {
         Self { load, pattern: pattern(), answered: 0, done }
     }
 
@@ -147,7 +164,7 @@ impl Service for Client {
         }
         if self.answered >= MESSAGE {
             self.answered = 0;
-            self.done.fetch_add(1, Ordering::Relaxed);
+            self.done.add(1);
             self.request(connection, io);
         }
     }
@@ -155,7 +172,7 @@ impl Service for Client {
 
 struct Server {
     load: Load,
-    done: Arc<AtomicU64>,
+    done: Tally,
 }
 
 impl Service for Server {
@@ -163,7 +180,7 @@ impl Service for Server {
         while let Ok(Some(text)) = io.receive(connection) {
             match self.load {
                 Load::Bulk => {
-                    self.done.fetch_add(text.total_len() as u64, Ordering::Relaxed);
+                    self.done.add(text.total_len() as u64);
                     io.release(text);
                 }
                 Load::Requests => {

@@ -19,7 +19,10 @@ pub use region::{DATA_OFFSET, Pages, Region, RegionConfig, RegionError};
 
 use std::ptr::NonNull;
 
-use layout::{CHAINED, LARGE_CHUNK, Layout, TRACE_SHIFT, TRACE_SLOT};
+use layout::{CHAINED, LARGE_CHUNK, LENT, Layout, SHARED, TRACE_SHIFT, TRACE_SLOT};
+
+/// Flags that say what a frame consists of.
+const FORM: u8 = CHAINED | SHARED | LENT;
 
 /// Largest number of a slot that a mark can tell.
 pub(crate) const TRACE_SLOT_MAX: u8 = TRACE_SLOT >> TRACE_SHIFT;
@@ -70,6 +73,24 @@ impl Frame {
         let data = unsafe { region.chunk_ptr(chunk).add(head) };
         let flags = if region.chunk_len() == 4096 { LARGE_CHUNK } else { 0 };
         Self { data, layout: Layout::new(head, len, flags) }
+    }
+
+    /// What another end in this process needs to know besides address and length of the first segment, to have the frame as it
+    /// is, with the chunks behind it and with what is shared of it.
+    #[inline]
+    pub(crate) fn form(&self) -> u8 {
+        self.layout.flags() & FORM
+    }
+
+    /// With the form of a frame that was given up.
+    ///
+    /// # Safety
+    /// The frame given up had this chunk first.
+    #[inline]
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn with_form(mut self, form: u8) -> Self {
+        self.layout.set_flags(self.layout.flags() | form & FORM);
+        self
     }
 
     /// The bytes of the first segment: of the whole packet unless [`is_chained`](Self::is_chained).
@@ -222,9 +243,14 @@ impl Frame {
             return;
         }
         if len <= self.len() {
+            let lent_chain = if self.is_chained() { LENT } else { 0 };
             self.cut_chain_behind(self.chunk_start().cast());
-            self.layout.set_flags(self.layout.flags() & !CHAINED);
+            self.layout.set_flags(self.layout.flags() & !(CHAINED | lent_chain));
             self.layout.set_len(len);
+            return;
+        }
+        if self.is_lent() {
+            self.header_mut().total_len = len as u32;
             return;
         }
         let mut left = len - self.len();
@@ -269,7 +295,20 @@ impl Frame {
 
     /// The packet's segments in order.
     pub fn segments(&self) -> Segments<'_> {
-        Segments { first: Some(self.bytes()), next: self.next_chunk(), frame: self }
+        // The chunks of a lent chain may hold more than the packet.
+        let left = if self.is_lent() { self.total_len() - self.len() } else { usize::MAX };
+        Segments { first: Some(self.bytes()), next: self.next_chunk(), left, frame: self }
+    }
+
+    /// Whether the chunks hold the packet and nothing behind it.
+    fn is_as_long_as_chunks(&self) -> bool {
+        let behind: usize = self.chunks_behind().map(|chunk| self.part(chunk).len).sum();
+        self.len() + behind == self.total_len()
+    }
+
+    /// Whether, besides, each of them holds something.
+    pub(crate) fn fills_chunks(&self) -> bool {
+        self.is_as_long_as_chunks() && self.segments().all(|segment| !segment.is_empty())
     }
 
     /// Copies bytes from `offset` of the whole packet; returns how many there were.
@@ -425,7 +464,7 @@ impl Frame {
     }
 
     pub(crate) fn segment_count(&self) -> usize {
-        self.segments().count()
+        1 + self.chunks_behind().count()
     }
 
     /// Calls `f` with (address, length) of every segment, as offsets into the region, and gives up the frame:
@@ -445,15 +484,14 @@ impl Frame {
         std::mem::forget(self);
     }
 
-    /// Calls `f` with the index of each chunk, without giving up the frame: for the moment before it is forgotten.
-    pub(crate) fn for_each_chunk(&self, region: &Region, mut f: impl FnMut(u32)) {
-        let index = |ptr: NonNull<u8>| region.chunk_at(ptr.as_ptr() as usize - region.base().as_ptr() as usize);
+    /// Calls `f` with the start of each chunk, without giving up the frame: for the moment before it is forgotten.
+    pub(crate) fn for_each_chunk(&self, mut f: impl FnMut(NonNull<u8>)) {
         let mut link = self.next_chunk();
-        f(index(self.chunk_start()));
+        f(self.chunk_start());
         while let Some(chunk) = link {
             // The link is read before `f` may reuse the chunk.
             link = self.part(chunk).next;
-            f(index(chunk.cast()));
+            f(chunk.cast());
         }
     }
 
@@ -502,6 +540,8 @@ struct Part {
 pub struct Segments<'a> {
     first: Option<&'a [u8]>,
     next: Option<NonNull<ChunkHeader>>,
+    /// Bytes of the packet behind the first segment, at most.
+    left: usize,
     frame: &'a Frame,
 }
 
@@ -512,12 +552,14 @@ impl<'a> Iterator for Segments<'a> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
-        let part = self.frame.part(self.next?);
+        let part = self.frame.part(self.next.filter(|_| self.left > 0)?);
+        let len = part.len.min(self.left);
         // SAFETY: the chain's chunks belong to `frame`, which is borrowed for 'a; head and len were in bounds when
         // `append` stored them.
         #[allow(unsafe_code)]
-        let bytes = unsafe { std::slice::from_raw_parts(part.data.as_ptr(), part.len) };
+        let bytes = unsafe { std::slice::from_raw_parts(part.data.as_ptr(), len) };
         self.next = part.next;
+        self.left -= len;
         Some(bytes)
     }
 }

@@ -89,12 +89,9 @@ impl Pool {
     #[inline]
     pub fn release(&mut self, frame: Frame) {
         if frame.is_chained() {
-            let region = Arc::clone(&self.region);
-            frame.for_each_chunk(&region, |chunk| self.put_chunk(chunk));
+            frame.for_each_chunk(|chunk| self.put_chunk(self.region.chunk_of(chunk)));
         } else {
-            let region = &self.region;
-            let chunk = region.chunk_at(frame.data_ptr().as_ptr() as usize - region.base().as_ptr() as usize);
-            self.put_chunk(chunk);
+            self.put_chunk(self.region.chunk_of(frame.data_ptr()));
         }
         std::mem::forget(frame);
     }

@@ -62,7 +62,7 @@ impl Default for RegionConfig {
 pub enum Pages {
     /// hugetlbfs pages of 2 MiB.
     Huge,
-    /// Ordinary pages of 4 KiB.
+    /// Ordinary pages of 4 KiB, of which the kernel may make huge ones.
     Ordinary,
 }
 
@@ -176,8 +176,6 @@ impl Region {
             options.len(bytes);
             if huge {
                 options.huge(Some(21));
-            } else {
-                options.populate();
             }
             options.map_anon()
         };
@@ -185,6 +183,12 @@ impl Region {
             Some(Ok(memory)) => (memory, Pages::Huge),
             _ => (map(false).map_err(|error| RegionError::Map { bytes, error })?, Pages::Ordinary),
         };
+        if config.huge_pages && pages == Pages::Ordinary {
+            // Where the kernel makes huge pages of ordinary ones for who asks; that it does not is no error.
+            let _ = memory.advise(memmap2::Advice::HugePage);
+        }
+        // Older kernels make the pages when they are touched first.
+        let _ = memory.advise(memmap2::Advice::PopulateWrite);
         let base = NonNull::from(&mut memory[0]);
         Ok(Self::register(base, &config, Backing::Mapped(memory), pages))
     }
@@ -359,6 +363,12 @@ impl Region {
         (offset >> self.chunk_shift) as u32
     }
 
+    /// Index of the chunk that a byte of the region lies in.
+    #[inline]
+    pub(crate) fn chunk_of(&self, byte: NonNull<u8>) -> u32 {
+        self.chunk_at(byte.as_ptr() as usize - self.base.as_ptr() as usize)
+    }
+
     /// Brings home the chunks of a frame where no pool is at hand; `forgotten` ones are counted.
     pub(crate) fn adopt(frame: &Frame, forgotten: bool) {
         let regions = REGIONS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -369,7 +379,8 @@ impl Region {
             region.strayed.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(owner = super::owner::name(frame.owner()), "frame dropped outside its pool");
         }
-        frame.for_each_chunk(&region, |chunk| {
+        frame.for_each_chunk(|chunk| {
+            let chunk = region.chunk_of(chunk);
             if region.retire(chunk) {
                 region.strays.push(chunk);
             }

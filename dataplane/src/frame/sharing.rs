@@ -6,9 +6,10 @@
 //!              |HHHHHHHHHHHHHHHHHHH PPPPPPPPPPPPPPP|
 //!               lent: writes headers in front of the payload, and only there
 //! ```
-//! At most two handles are on a chunk. A count behind the chunk's header says whether there is a second; the one that goes
-//! last frees the chunk. Wherever a chunk would become free, [`Region::retire`] is asked first; a region in which nothing
-//! was ever shared, a forwarder's, answers without looking at the chunk.
+//! One handle writes: the lent one. Who gets that, in the same process, may lend it on in turn ([`Frame::lend`]): then it only
+//! reads, and the next one writes. A count behind the chunk's header says how many handles there are beyond the first; the one
+//! that goes last frees the chunk. Wherever a chunk would become free, [`Region::retire`] is asked first; a region in which
+//! nothing was ever shared, a forwarder's, answers without looking at the chunk.
 //!
 //! The lent handle on a packet in several chunks starts with a chunk of its own, which takes the headers; all others are
 //! shared and read-only:
@@ -17,6 +18,8 @@
 //!  kept:        | payload | --> | payload | --> | payload |       its chunks' links lead from chunk to chunk, so that
 //!  lent: |HHHH| ----^                                             they are good for both
 //! ```
+//! Nobody writes the links, lengths and bytes of shared chunks: where the lent handle's packet is shorter than what its chunks
+//! hold, only the total length in its own chunk says so.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -31,6 +34,17 @@ struct Sharing {
     further: AtomicU16,
     /// Offset in the chunk from which on it is read-only.
     read_only_from: AtomicU16,
+}
+
+impl Sharing {
+    #[inline]
+    fn add_handle(&self) {
+        // A handle that is alone has nobody beside it who could change the count.
+        match self.further.load(Ordering::Acquire) {
+            0 => self.further.store(1, Ordering::Release),
+            _ => _ = self.further.fetch_add(1, Ordering::AcqRel),
+        }
+    }
 }
 
 /// Where it lies in the chunk.
@@ -78,9 +92,8 @@ impl Frame {
         if self.layout.flags() & SHARED == 0 { self.layout.len() } else { self.shared_writable_len() }
     }
 
-    #[cold]
     fn shared_writable_len(&self) -> usize {
-        if !self.is_shared() {
+        if !self.is_lent() && !self.is_shared() {
             return self.layout.len();
         }
         let from = usize::from(self.sharing().read_only_from.load(Ordering::Relaxed));
@@ -91,8 +104,8 @@ impl Frame {
     #[inline]
     pub(super) fn claimable(&self) -> usize {
         let headroom = self.layout.head() - region::HEADER_LEN;
-        let kept = || self.is_shared() && !self.is_lent();
-        if self.layout.flags() & SHARED != 0 && kept() { 0 } else { headroom }
+        let is_kept = self.layout.flags() & (SHARED | LENT) == SHARED && self.has_further_handle();
+        if is_kept { 0 } else { headroom }
     }
 
     /// Whether this is the handle that is sent, while another is kept by who made the packet.
@@ -101,10 +114,11 @@ impl Frame {
         self.layout.flags() & LENT != 0
     }
 
-    /// A second handle, to be sent while this one stays. `None` if there is one already, or no chunk for its headers where
-    /// the packet is in several.
+    /// A further handle, to be sent while this one stays. `None` if one is out already, or there is no chunk for its headers
+    /// where the packet is in several.
     pub(super) fn lend(&mut self, pool: &mut Pool) -> Option<Self> {
-        if self.is_shared() {
+        let may_lend = if self.is_lent() { self.may_lend_on() } else { !self.is_shared() };
+        if !may_lend {
             return None;
         }
         let front = if self.is_chained() { Some(pool.allocate()?) } else { None };
@@ -118,10 +132,20 @@ impl Frame {
         Some(lent)
     }
 
+    /// Whether this handle, which was lent itself, may be kept and another one sent: headers in front of it meet nobody's
+    /// bytes, and the links say where it ends.
+    fn may_lend_on(&self) -> bool {
+        if self.is_chained() {
+            return self.is_as_long_as_chunks();
+        }
+        let from = || usize::from(self.sharing().read_only_from.load(Ordering::Relaxed));
+        !self.is_shared() || from() == self.layout.head()
+    }
+
     fn lend_chunk(&self, flags: u8) -> Option<Self> {
         let head = u16::try_from(self.layout.head()).ok()?;
         self.sharing().read_only_from.store(head, Ordering::Relaxed);
-        self.sharing().further.store(1, Ordering::Release);
+        self.sharing().add_handle();
         let mut lent = Self { data: self.data, layout: self.layout };
         lent.layout.set_flags(flags | SHARED | LENT);
         Some(lent)
@@ -141,7 +165,7 @@ impl Frame {
             #[allow(unsafe_code)]
             let sharing = unsafe { sharing(chunk.cast()) };
             sharing.read_only_from.store(0, Ordering::Relaxed);
-            sharing.further.store(1, Ordering::Release);
+            sharing.add_handle();
         }
         let distance = (first.as_ptr() as isize - front.chunk_start().as_ptr() as isize) / self.chunk_len() as isize;
         let total = front.len() + total;

@@ -5,8 +5,8 @@
 
 use tailwater_stack::checksum::{self, Sum};
 
-/// Shorter pieces are not worth a look at the CPU.
-const WIDE_MIN: usize = 48;
+/// Shorter pieces take no longer in words than lanes take to be added up in the end.
+const WIDE_MIN: usize = 192;
 
 /// As [`Sum::with`] of a new sum.
 #[inline]
@@ -72,6 +72,12 @@ mod wide {
         to.chunks_mut(PIECE_MAX).zip(from.chunks(PIECE_MAX)).map(piece).fold(Sum::new(), Sum::and)
     }
 
+    /// Sums of the bytes at even and at odd offsets, in 32-bit lanes.
+    type Lanes = [__m512i; 2];
+
+    /// Blocks whose sums do not wait for each other: an addition of products takes five cycles, a block is there in less.
+    const ABREAST: usize = 4;
+
     /// The sums of the bytes at even and at odd offsets; copies them to `to`, unless that is null.
     ///
     /// # Safety
@@ -79,38 +85,61 @@ mod wide {
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     #[inline]
     unsafe fn add_up(from: *const u8, to: *mut u8, len: usize) -> (u32, u32) {
-        let (even_ones, odd_ones) = (_mm512_set1_epi32(0x0001_0001), _mm512_set1_epi32(0x0100_0100));
-        let mut lanes: [__m512i; 4] = [_mm512_setzero_si512(); 4];
+        let mut lanes: [Lanes; ABREAST] = [[_mm512_setzero_si512(); 2]; ABREAST];
         let mut at = 0;
-        while at + 2 * BLOCK <= len {
-            for pair in 0..2 {
-                // SAFETY: `at + 2 * BLOCK` bytes lie within both.
-                let block = unsafe { _mm512_loadu_si512(from.add(at + pair * BLOCK).cast()) };
-                lanes[2 * pair] = _mm512_dpbusd_epi32(lanes[2 * pair], block, even_ones);
-                lanes[2 * pair + 1] = _mm512_dpbusd_epi32(lanes[2 * pair + 1], block, odd_ones);
-                if !to.is_null() {
-                    // SAFETY: as above.
-                    unsafe { _mm512_storeu_si512(to.add(at + pair * BLOCK).cast(), block) };
-                }
+        while at + ABREAST * BLOCK <= len {
+            for (n, lanes) in lanes.iter_mut().enumerate() {
+                // SAFETY: `at + ABREAST * BLOCK` bytes lie within both.
+                unsafe { add_block(from, to, at + n * BLOCK, lanes) };
             }
-            at += 2 * BLOCK;
+            at += ABREAST * BLOCK;
         }
-        while at < len {
-            let left = (len - at).min(BLOCK);
-            let mask = u64::MAX >> (BLOCK - left);
+        for lanes in &mut lanes {
+            if at + BLOCK > len {
+                break;
+            }
+            // SAFETY: `at + BLOCK` bytes lie within both.
+            unsafe { add_block(from, to, at, lanes) };
+            at += BLOCK;
+        }
+        if at < len {
+            let mask = u64::MAX >> (BLOCK - (len - at));
             // SAFETY: the mask leaves out what lies behind `len`.
             let block = unsafe { _mm512_maskz_loadu_epi8(mask, from.add(at).cast()) };
-            lanes[0] = _mm512_dpbusd_epi32(lanes[0], block, even_ones);
-            lanes[1] = _mm512_dpbusd_epi32(lanes[1], block, odd_ones);
+            add(&mut lanes[0], block);
             if !to.is_null() {
                 // SAFETY: as above.
                 unsafe { _mm512_mask_storeu_epi8(to.add(at).cast(), mask, block) };
             }
-            at += left;
         }
-        let even = _mm512_reduce_add_epi32(_mm512_add_epi32(lanes[0], lanes[2]));
-        let odd = _mm512_reduce_add_epi32(_mm512_add_epi32(lanes[1], lanes[3]));
-        (even as u32, odd as u32)
+        let sum = |which: usize| {
+            let [a, b, c, d] = lanes.map(|lanes| lanes[which]);
+            _mm512_reduce_add_epi32(_mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d))) as u32
+        };
+        (sum(0), sum(1))
+    }
+
+    /// Adds, and copies unless `to` is null, a whole block.
+    ///
+    /// # Safety
+    /// As for [`add_up`], up to the block's end.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    #[inline]
+    unsafe fn add_block(from: *const u8, to: *mut u8, at: usize, lanes: &mut Lanes) {
+        // SAFETY: passed on from the caller.
+        let block = unsafe { _mm512_loadu_si512(from.add(at).cast()) };
+        add(lanes, block);
+        if !to.is_null() {
+            // SAFETY: passed on from the caller.
+            unsafe { _mm512_storeu_si512(to.add(at).cast(), block) };
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    #[inline]
+    fn add(lanes: &mut Lanes, block: __m512i) {
+        lanes[0] = _mm512_dpbusd_epi32(lanes[0], block, _mm512_set1_epi32(0x0001_0001));
+        lanes[1] = _mm512_dpbusd_epi32(lanes[1], block, _mm512_set1_epi32(0x0100_0100));
     }
 }
 

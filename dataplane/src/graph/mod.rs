@@ -229,6 +229,10 @@ impl Graph {
         };
         if poll {
             block.poll(&mut context);
+            // Mostly there is nothing.
+            if outputs.iter().all(Batch::is_empty) {
+                return;
+            }
         } else {
             block.process(input, &mut context);
         }

@@ -1,12 +1,13 @@
 //! A port whose other end is a port in the same process: AF_XDP's rings with no kernel between them.
 //!
-//! Frames pass by descriptor, without a copy but for one kind (`own_chains`). Both ends live in one [`Region`].
+//! Frames pass by descriptor, one each, without a copy: the other end takes chains as they are linked, and a share in what a
+//! stack keeps for retransmission ([`Frame::form`]). Both ends live in one [`Region`].
 
 use std::sync::Arc;
 
-use super::descriptors::{put_burst, take_burst};
+use super::descriptors::{Burst, frame_of};
 use super::{Capabilities, Port, PortCounters};
-use crate::frame::{Batch, Pool, Region};
+use crate::frame::{Batch, Frame, Pool, Region};
 use crate::ledger::Ledger;
 use crate::ring::{self, Consumer, Descriptor, Producer};
 
@@ -60,18 +61,17 @@ impl Port for MemoryPort {
         self.number = number;
     }
 
-    fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
-        // SAFETY: the other end's `transmit` gave up each descriptor's chunk when it pushed it.
-        #[allow(unsafe_code)]
-        let burst = unsafe { take_burst(&mut self.rx, &self.region, self.number, pool, ledger, batch, max) };
+    #[inline]
+    fn receive(&mut self, _pool: &mut Pool, _ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
+        let burst = take_frames(&mut self.rx, &self.region, self.number, batch, max);
         self.counters.rx_packets += burst.packets as u64;
         self.counters.rx_bytes += burst.bytes;
         burst.packets
     }
 
-    fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
-        let whole = own_chains(pool, batch);
-        let burst = put_burst(&mut self.tx, &self.region, batch, whole);
+    #[inline]
+    fn transmit(&mut self, _pool: &mut Pool, batch: &mut Batch) -> usize {
+        let burst = put_frames(&mut self.tx, &self.region, batch);
         self.counters.tx_packets += burst.packets as u64;
         self.counters.tx_bytes += burst.bytes;
         burst.packets
@@ -94,15 +94,179 @@ impl Port for MemoryPort {
     }
 }
 
-/// Puts copies in the place of packets in several chunks which the stack keeps for retransmission: the other end writes the
-/// links of the chunks that it gets. Returns how many packets, from the first one on, may then go.
+/// Moves frames from the front of `batch` into the ring, as many as find room, and shows them to the other end.
 #[inline]
-fn own_chains(pool: &mut Pool, batch: &mut Batch) -> usize {
-    for (at, frame) in batch.iter_mut().enumerate() {
-        if frame.is_chained() && frame.is_lent() {
-            let Some(copy) = pool.duplicate(frame) else { return at };
-            pool.release(std::mem::replace(frame, copy));
+fn put_frames(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch) -> Burst {
+    let mut burst = Burst::default();
+    ring.free(batch.len() as u32);
+    let base = region.base().as_ptr() as u64;
+    // Twice where there is room around the end of the ring's memory.
+    loop {
+        let mut written = 0;
+        for (slot, frame) in ring.room(batch.len() as u32).iter_mut().zip(batch.iter()) {
+            let addr = frame.data_ptr().as_ptr() as u64 - base;
+            slot.write(Descriptor { addr, len: frame.len() as u32, options: frame.form().into() });
+            burst.bytes += frame.total_len() as u64;
+            written += 1;
+        }
+        if written == 0 {
+            break;
+        }
+        ring.advance(written);
+        batch.forget_front(written);
+        burst.packets += written;
+        if batch.is_empty() {
+            break;
         }
     }
-    batch.len()
+    if burst.packets > 0 {
+        ring.publish();
+    }
+    burst
+}
+
+/// Moves at most `max` frames from the ring to the end of `batch`, as received by port `number`.
+#[inline]
+fn take_frames(ring: &mut Consumer<Descriptor>, region: &Region, number: u16, batch: &mut Batch, max: usize) -> Burst {
+    let mut burst = Burst::default();
+    let ready = max.min(ring.available(max as u32) as usize);
+    // Twice where they lie around the end of the ring's memory.
+    while burst.packets < ready {
+        let taken = batch.extend_while(ring.ready((ready - burst.packets) as u32), |&descriptor| {
+            let mut frame = frame_from(region, descriptor)?;
+            frame.set_port(number);
+            burst.bytes += frame.total_len() as u64;
+            Some(frame)
+        });
+        if taken == 0 {
+            break;
+        }
+        ring.advance(taken);
+        burst.packets += taken;
+    }
+    if burst.packets > 0 {
+        ring.release();
+    }
+    burst
+}
+
+/// The frame that `put_frames` of the other end gave up; always there, for the ring is nobody else's.
+#[inline]
+fn frame_from(region: &Region, descriptor: Descriptor) -> Option<Frame> {
+    // SAFETY: `put_frames` gave up the frame, of this region, whose first chunk and form these are.
+    #[allow(unsafe_code)]
+    unsafe {
+        frame_of(region, descriptor).map(|frame| frame.with_form(descriptor.options as u8))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tailwater_stack::Buffer;
+
+    use super::*;
+    use crate::frame::RegionConfig;
+
+    fn pair() -> (Arc<Region>, Pool, MemoryPort, MemoryPort) {
+        let config = RegionConfig { chunks: 64, huge_pages: false, ..RegionConfig::default() };
+        let region = Region::in_process(config).unwrap();
+        let (near, far) = MemoryPort::pair(&region, ["near", "far"], 4);
+        (Arc::clone(&region), Pool::new(region), near, far)
+    }
+
+    fn pass(from: &mut MemoryPort, to: &mut MemoryPort, frame: Frame, pool: &mut Pool) -> Frame {
+        let mut batch = Batch::default();
+        batch.push(frame);
+        assert_eq!(from.transmit(pool, &mut batch), 1);
+        assert_eq!(to.receive(pool, &mut Ledger::default(), &mut batch, 8), 1);
+        batch.pop().unwrap()
+    }
+
+    fn text(len: u32) -> Vec<u8> {
+        (0..len).map(|n| n as u8).collect()
+    }
+
+    fn whole(frame: &Frame) -> Vec<u8> {
+        frame.segments().collect::<Vec<_>>().concat()
+    }
+
+    #[test]
+    fn frames_of_any_form_pass_around_the_end_of_the_ring_in_order() {
+        let (region, mut pool, mut near, mut far) = pair();
+        for round in 0..5 {
+            let mut batch = Batch::default();
+            let lens = [10, 5_000, 60 + round];
+            batch.extend(lens.map(|len| pool.allocate_copy(&text(len)).unwrap()));
+            assert_eq!(near.transmit(&mut pool, &mut batch), 3);
+            assert_eq!(far.receive(&mut pool, &mut Ledger::default(), &mut batch, 8), 3);
+            assert!(batch.iter().zip(lens).all(|(frame, len)| whole(frame) == text(len)));
+            batch.drain().for_each(|frame| pool.release(frame));
+        }
+        assert_eq!((near.counters().tx_bytes, far.counters().rx_bytes), (25_360, 25_360));
+        drop(pool);
+        assert_eq!((region.at_home(), region.strayed()), (region.chunks(), 0));
+    }
+
+    #[test]
+    fn what_is_kept_stays_whole_while_the_other_end_lends_its_share_on() {
+        for len in [64, 5_000] {
+            for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
+                let (region, mut pool, mut near, mut far) = pair();
+                let mut kept = pool.allocate_copy(&text(len)).unwrap();
+                let mut lent = pool.share(&mut kept).unwrap();
+                lent.prepend(54).unwrap();
+                lent.bytes_mut().fill(1);
+                let mut arrived = pass(&mut near, &mut far, lent, &mut pool);
+                arrived.trim_front(54).unwrap();
+                assert!(arrived.is_lent() && Buffer::tailroom(&arrived) == 0 && arrived.write_at(0, b"x") == 0);
+                let mut back = pool.share(&mut arrived).unwrap();
+                assert!(pool.share(&mut arrived).is_none() && pool.share(&mut kept).is_none(), "one writes headers");
+                back.prepend(54).unwrap();
+                back.bytes_mut().fill(2);
+                let back = pass(&mut far, &mut near, back, &mut pool);
+                let free = pool.cached();
+                let mut handles = [Some(kept), Some(arrived), Some(back)];
+                for at in order {
+                    pool.release(handles[at].take().unwrap());
+                    for (handle, front) in handles.iter().zip([0, 0, 54]) {
+                        assert!(handle.as_ref().is_none_or(|frame| whole(frame)[front..] == text(len)));
+                    }
+                }
+                assert!(pool.cached() > free);
+                drop(pool);
+                assert_eq!((region.at_home(), region.strayed()), (region.chunks(), 0));
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_that_begins_later_is_not_lent_on() {
+        let (_region, mut pool, mut near, mut far) = pair();
+        let mut kept = pool.allocate_copy(&text(64)).unwrap();
+        let lent = pool.share(&mut kept).unwrap();
+        let mut arrived = pass(&mut near, &mut far, lent, &mut pool);
+        arrived.trim_front(10).unwrap();
+        assert!(pool.share(&mut arrived).is_none(), "headers would lie where the kept text does");
+        pool.release(kept);
+        let back = pool.share(&mut arrived).unwrap();
+        [arrived, back].into_iter().for_each(|frame| pool.release(frame));
+    }
+
+    #[test]
+    fn a_share_in_a_chain_is_cut_without_touching_the_chain() {
+        let (region, mut pool, mut near, mut far) = pair();
+        let mut kept = pool.allocate_copy(&text(5_000)).unwrap();
+        let mut lent = pool.share(&mut kept).unwrap();
+        lent.prepend(54).unwrap();
+        let mut arrived = pass(&mut near, &mut far, lent, &mut pool);
+        arrived.truncate(54 + 3_000);
+        arrived.trim_front(54).unwrap();
+        assert_eq!((arrived.total_len(), whole(&arrived)), (3_000, text(3_000)));
+        assert!(!arrived.fills_chunks());
+        arrived.truncate(0);
+        assert!(!arrived.is_chained() && !kept.is_shared() && whole(&kept) == text(5_000));
+        [arrived, kept].into_iter().for_each(|frame| pool.release(frame));
+        drop(pool);
+        assert_eq!((region.at_home(), region.strayed()), (region.chunks(), 0));
+    }
 }

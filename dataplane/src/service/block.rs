@@ -152,12 +152,7 @@ impl<S: Service> StackBlock<S> {
 
     /// One received frame: through the stack, and to the service what is the service's.
     #[inline]
-    fn ingest(&mut self, interface: InterfaceId, mut frame: Frame, context: &mut Context<'_>) {
-        // Straight from another stack, which keeps it and relies on how its chunks are linked.
-        if frame.is_chained() && frame.is_lent() {
-            let Some(own) = context.unshare(frame) else { return };
-            frame = own;
-        }
+    fn ingest(&mut self, interface: InterfaceId, frame: Frame, context: &mut Context<'_>) {
         let mut io = Io::new(&mut self.stack, context, &mut self.entropy, &self.around);
         let (stack, env) = io.parts();
         match stack.ingest(interface, frame, env) {
@@ -202,11 +197,18 @@ impl<S: Service> StackBlock<S> {
         }
     }
 
-    fn take_mail(&mut self, context: &mut Context<'_>) {
-        let Some(mailbox) = self.mailboxes.get(self.worker) else { return };
-        if mailbox.is_empty() {
-            return;
+    /// Whether there was any.
+    #[inline]
+    fn take_mail(&mut self, context: &mut Context<'_>) -> bool {
+        let some = self.mailboxes.get(self.worker).is_some_and(|mailbox| !mailbox.is_empty());
+        if some {
+            self.open_mail(context);
         }
+        some
+    }
+
+    #[cold]
+    fn open_mail(&mut self, context: &mut Context<'_>) {
         let mailboxes = Arc::clone(&self.mailboxes);
         let Some(mailbox) = mailboxes.get(self.worker) else { return };
         // No more than there were at first, so that a turn ends.
@@ -331,16 +333,22 @@ impl<S: Service + 'static> Block for StackBlock<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) {
-        self.take_mail(context);
+        let had_mail = self.take_mail(context);
         self.take_census(context.now_ns);
-        if !self.started && self.begun.load(Ordering::Acquire) {
+        let begins = !self.started && self.begun.load(Ordering::Acquire);
+        if begins {
             self.start(context);
         }
+        let now = Instant::from_nanos(context.now_ns);
+        let is_time = self.service.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= context.now_ns);
+        // Mostly there is nothing, in each turn.
+        if !(had_mail || begins || is_time || self.stack.may_be_due(now)) && self.stack.is_quiet() {
+            return;
+        }
         self.stack.begin_burst();
-        if self.service.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= context.now_ns) {
+        if is_time {
             self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around));
         }
-        let now = Instant::from_nanos(context.now_ns);
         if self.stack.may_be_due(now) {
             self.stack.on_timeout(&mut WorkerEnv { context, entropy: &mut self.entropy });
         }

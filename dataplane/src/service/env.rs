@@ -68,10 +68,12 @@ impl Env for WorkerEnv<'_, '_> {
 }
 
 /// A packet in as few chunks as it needs: one that was put together from many small fragments has more segments than a
-/// port takes, or several where a port without multi-buffer takes one.
+/// port takes, or several where a port without multi-buffer takes one; one that came from another stack of this process, and
+/// goes on, may have chunks that it does not fill.
 #[cold]
 fn fit_for_port(frame: Frame, pool: &mut Pool) -> Result<Frame, Frame> {
-    if frame.total_len() > pool.region().segment_max() && frame.segment_count() <= SEGMENTS_MAX {
+    let fits = frame.total_len() > pool.region().segment_max() && frame.segment_count() <= SEGMENTS_MAX;
+    if fits && frame.fills_chunks() {
         return Ok(frame);
     }
     match pool.duplicate(&frame) {

@@ -171,6 +171,7 @@ impl<'a, 'c> Io<'a, 'c> {
 
     /// The next text that has arrived, in the frame that it came in; give that back by [`release`](Self::release) or
     /// [`send_frame`](Self::send_frame). `None`: nothing there; [`TcpError::Finished`]: nothing will come.
+    #[inline]
     pub fn receive(&mut self, connection: ConnectionId) -> Result<Option<Frame>, TcpError> {
         self.stack.tcp_receive(connection, &mut self.env)
     }
@@ -186,6 +187,7 @@ impl<'a, 'c> Io<'a, 'c> {
     }
 
     /// Takes a received frame back.
+    #[inline]
     pub fn release(&mut self, frame: Frame) {
         self.env.context.pool.release(frame);
     }

@@ -225,10 +225,18 @@ impl<B: Buffer> Stack<B> {
 
     fn first_event(&mut self) -> Option<TcpEvent> {
         while let Some(&id) = self.tcp.line.front() {
-            if let Some(event) = self.next_event(id) {
-                return Some(event);
+            let event = self.next_event(id);
+            match self.tcp.table.get_mut(id) {
+                Some(tcb) if tcb.news.any() => {}
+                Some(tcb) => {
+                    tcb.news.queued = false;
+                    self.tcp.line.pop_front();
+                }
+                None => _ = self.tcp.line.pop_front(),
             }
-            self.tcp.line.pop_front();
+            if event.is_some() {
+                return event;
+            }
         }
         None
     }
@@ -251,9 +259,7 @@ impl<B: Buffer> Stack<B> {
         if core::mem::take(&mut news.writable) && news.closed.is_none() {
             return Some(TcpEvent::Writable(id));
         }
-        let closed = news.closed.take();
-        news.queued = false;
-        let reason = closed?;
+        let reason = news.closed.take()?;
         self.forget(id);
         Some(TcpEvent::Closed(id, reason))
     }

@@ -58,8 +58,7 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
     /// The bytes of `kept` to be sent, while it stays: in the same buffer if nobody below is reading it
     /// and its kind allows, else in a copy.
     pub(super) fn lend(&mut self, kept: &mut B) -> Option<B> {
-        let same = !self.env.is_shared(kept) && kept.headroom() >= HEADROOM;
-        let shared = if same { self.env.share(kept) } else { None };
+        let shared = if kept.headroom() >= HEADROOM { self.env.share(kept) } else { None };
         match shared {
             Some(shared) => {
                 self.stack.ledger.originated += 1;

@@ -81,16 +81,27 @@ impl<B: Buffer> Stack<B> {
         self.with(id.index, env, work)
     }
 
-    fn settle(&mut self, index: u32, mut tcb: Box<Tcb<B>>, now: Instant) {
+    #[inline]
+    fn settle(&mut self, index: u32, tcb: Box<Tcb<B>>, now: Instant) {
+        // It has its turn at the end of the burst, and nobody is to be told of it who does not know: the same again.
+        let waits = self.tcp.burst.is_on && tcb.unfinished && (tcb.news.queued || !tcb.news.any());
+        if waits && tcb.state != State::Closed {
+            self.tcp.table.put(index, tcb);
+        } else {
+            self.settle_anew(index, tcb, now);
+        }
+    }
+
+    fn settle_anew(&mut self, index: u32, mut tcb: Box<Tcb<B>>, now: Instant) {
         let tcp = &mut self.tcp;
         let tells = !tcb.orphan && (tcb.listener.is_none() || tcb.news.accepted);
-        let told = !tells || (tcb.news.closed.is_none() && tcb.received.ready_bytes() == 0);
-        if tcb.state == State::Closed && told {
+        let told = || !tells || (tcb.news.closed.is_none() && tcb.received.ready_bytes() == 0);
+        if tcb.state == State::Closed && told() {
             tcp.wheel.schedule(index, None);
             tcp.table.vacate(index);
             return;
         }
-        if tells && tcb.news.any() && !tcb.news.queued {
+        if !tcb.news.queued && tells && tcb.news.any() {
             tcb.news.queued = true;
             tcp.line.push_back(tcb.id);
         }

@@ -1,27 +1,23 @@
 //! One segment on its way out: options, header, checksum, IP.
 
-use core::net::IpAddr;
-
 use zerocopy::IntoBytes;
 
 use super::ecn::Ecn;
 use super::extension::SegmentView;
-use super::path_mtu::{headers_len, mss_option};
+use super::path_mtu::mss_option;
 use super::seq::SeqNum;
 use super::state::State;
 use super::tcb::{Cx, Tcb};
-use super::way::Way;
 use crate::buffer::Buffer;
-use crate::checksum::Sum;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 use crate::output::{Outgoing, prepend};
 use crate::packet::{pseudo_header, sum_pieces};
 use crate::route::Hop;
 use crate::verdict::Sent;
-use crate::wire::tcp::{CHECKSUM_OFFSET, HEADER_LEN, HEADER_LEN_MAX, TcpHeader, TcpSend, flag};
+use crate::wire::protocol;
+use crate::wire::tcp::{CHECKSUM_OFFSET, HEADER_LEN, HEADER_LEN_MAX, TcpSend, flag};
 use crate::wire::tcp_option::{OPTIONS_LEN_MAX, OptionsWriter, SackBlocks, TIMESTAMPS_LEN, TcpOptions, Timestamps};
-use crate::wire::{ethernet, ipv4, ipv6, protocol};
 
 /// Bytes of SACK option in front of its blocks, padded.
 const SACK_HEAD_LEN: usize = 4;
@@ -66,17 +62,17 @@ impl<B: Buffer> Tcb<B> {
 
     /// Sends one segment; whether a buffer for it could be had.
     pub(super) fn emit<E: Env<Buffer = B>>(&mut self, leaving: Leaving<B>, cx: &mut Cx<'_, B, E>) -> bool {
-        let Leaving { seq, flags, text, sum, fresh } = leaving;
+        match self.plain_way(&leaving, cx) {
+            Some(way) => self.emit_plain(leaving, &way, cx),
+            None => self.emit_any(leaving, cx),
+        }
+    }
+
+    /// Sends a segment of any kind.
+    fn emit_any<E: Env<Buffer = B>>(&mut self, leaving: Leaving<B>, cx: &mut Cx<'_, B, E>) -> bool {
+        let Leaving { seq, flags, text, sum: _, fresh } = leaving;
         let text_len = text.as_ref().map_or(0, |text| text.len() as u32);
         let Some(mut buffer) = text.or_else(|| cx.allocate()) else { return false };
-        if flags & flag::SYN == 0
-            && flags & flag::ACK != 0
-            && let Some(way) = self.way_out(cx)
-            && self.is_plain(&way, text_len)
-        {
-            self.emit_plain(seq, flags, sum, fresh, &way, buffer, cx);
-            return true;
-        }
         let options = self.options_out(seq, flags, text_len, cx);
         let acks = flags & flag::ACK != 0;
         let header = TcpSend {
@@ -111,52 +107,6 @@ impl<B: Buffer> Tcb<B> {
             Err(reason) => cx.stack.ledger.discard(cx.env, buffer, reason),
         }
         true
-    }
-
-    /// Whether a segment has nothing but fixed headers, timestamps and text, and fits a packet.
-    #[inline]
-    fn is_plain(&self, way: &Way, text_len: u32) -> bool {
-        let headers_len = headers_len(&self.flow) + TIMESTAMPS_LEN as u32;
-        self.extension.is_none() && self.sack_report.is_none() && headers_len + text_len <= way.mtu
-    }
-
-    /// Sends such a segment, all headers at once.
-    #[allow(clippy::too_many_arguments, reason = "what leaves, taken apart")]
-    #[inline]
-    fn emit_plain<E: Env<Buffer = B>>(
-        &mut self,
-        seq: SeqNum,
-        flags: u8,
-        sum: Option<u16>,
-        fresh: bool,
-        way: &Way,
-        mut buffer: B,
-        cx: &mut Cx<'_, B, E>,
-    ) {
-        let header = TcpSend {
-            source_port: self.flow.local_port,
-            destination_port: self.flow.remote_port,
-            seq: seq.0,
-            ack: self.rcv_nxt.0,
-            flags,
-            window: self.window_out(),
-            options_len: if self.timestamps_ok { TIMESTAMPS_LEN } else { 0 },
-        };
-        let stamps = self.timestamps_ok.then(|| Timestamps { value: self.now_ts(cx), echo: self.ts_recent });
-        let marked = fresh && !buffer.is_empty();
-        let out = Outgoing {
-            source: self.flow.local,
-            destination: self.flow.remote,
-            protocol: protocol::TCP,
-            hop_limit: cx.stack.config.hop_limit,
-            traffic_class: self.options.dscp << 2 | self.ecn.field_out(marked),
-        };
-        self.on_ack_sent();
-        cx.stack.tcp.counters.segments_out += 1;
-        match write_headers(&mut buffer, header, stamps, sum, &out, &way.link) {
-            Ok(()) => cx.stack.ledger.transmit(cx.env, way.interface(), buffer),
-            Err(reason) => cx.stack.ledger.discard(cx.env, buffer, reason),
-        }
     }
 
     fn options_out<E: Env<Buffer = B>>(
@@ -248,72 +198,6 @@ impl<B: Buffer> Tcb<B> {
             cx.stack.confirm_neighbour(hop.interface, hop.next, cx.env);
         }
     }
-}
-
-/// Puts all headers in front of the text: TCP with timestamps or without options, IP, Ethernet.
-#[inline]
-fn write_headers<B: Buffer>(
-    buffer: &mut B,
-    header: TcpSend,
-    stamps: Option<Timestamps>,
-    sum: Option<u16>,
-    out: &Outgoing,
-    link: &[u8; ethernet::HEADER_LEN],
-) -> Result<(), DropReason> {
-    let (text_len, tcp_len) = (buffer.len(), HEADER_LEN + header.options_len);
-    let total = tcp_len + text_len;
-    let sum = sum.unwrap_or_else(|| sum_pieces(Sum::new(), buffer, 0, text_len).folded());
-    let mut header = header.header();
-    let stamps = stamps.map(Timestamps::padded);
-    let above = pseudo_header(out.source, out.destination, protocol::TCP, total).with_words(header.as_bytes());
-    let above = stamps.as_ref().map_or(above, |stamps| above.with_words(stamps));
-    header.checksum = above.with_folded(sum).checksum();
-    match (out.source, out.destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let ip = out.ipv4(source, destination, total);
-            write_front::<_, { ipv4::HEADER_LEN }>(buffer, link, ip.as_bytes(), &header, stamps.as_ref())
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            let ip = out.ipv6(source, destination, total);
-            write_front::<_, { ipv6::HEADER_LEN }>(buffer, link, ip.as_bytes(), &header, stamps.as_ref())
-        }
-        _ => Err(DropReason::NoSource),
-    }
-}
-
-#[inline]
-fn write_front<B: Buffer, const IP_LEN: usize>(
-    buffer: &mut B,
-    link: &[u8; ethernet::HEADER_LEN],
-    ip: &[u8],
-    header: &TcpHeader,
-    stamps: Option<&[u8; TIMESTAMPS_LEN]>,
-) -> Result<(), DropReason> {
-    let options_len = stamps.map_or(0, |stamps| stamps.len());
-    let len = link.len() + IP_LEN + HEADER_LEN + options_len;
-    buffer.prepend(len).map_err(|_| DropReason::NoHeadroom)?;
-    put_front::<IP_LEN>(buffer.bytes_mut(), link, ip, header, stamps).ok_or(DropReason::NoHeadroom)
-}
-
-/// Each piece by its own length, which the compiler knows.
-#[inline]
-fn put_front<const IP_LEN: usize>(
-    room: &mut [u8],
-    link: &[u8; ethernet::HEADER_LEN],
-    ip: &[u8],
-    header: &TcpHeader,
-    stamps: Option<&[u8; TIMESTAMPS_LEN]>,
-) -> Option<()> {
-    let (front, room) = room.split_first_chunk_mut()?;
-    *front = *link;
-    let (front, room) = room.split_first_chunk_mut::<IP_LEN>()?;
-    *front = *ip.first_chunk()?;
-    let (front, room) = room.split_first_chunk_mut::<HEADER_LEN>()?;
-    *front = *header.as_bytes().first_chunk()?;
-    if let Some(stamps) = stamps {
-        *room.first_chunk_mut()? = *stamps;
-    }
-    Some(())
 }
 
 /// Puts header, options and checksum in front of the text.

@@ -67,7 +67,8 @@ pub(super) struct News {
 }
 
 impl News {
+    #[inline]
     pub(super) fn any(&self) -> bool {
-        self.accepted || self.connected || self.readable || self.writable || self.closed.is_some()
+        self.accepted | self.connected | self.readable | self.writable | self.closed.is_some()
     }
 }

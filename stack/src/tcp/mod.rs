@@ -5,7 +5,7 @@
 //! - `connect`, `listen`, `syn_cookie`, `close`: how it comes up and goes down.
 //! - `demux`, `seg`, `input`, `acceptability`, `text`: a segment's way in, as RFC 9293 §3.10.7 has it. `prediction`: the
 //!   same for the segment that was to come next. `burst`: several at once.
-//! - `ack`, `send_queue`, `output`, `emit`, `way`: what is sent, kept, acknowledged.
+//! - `ack`, `send_queue`, `output`, `emit`, `way`: what is sent, kept, acknowledged. `plain`: the headers of most segments.
 //! - `receive_queue`, `receive_window`, `delayed_ack`, `sack`: what is received, and reported.
 //! - `stream`: what the application writes and reads.
 //! - `recovery`, `rack`, `loss_probe`, `prr`, `rto`: what is lost, and repaired.
@@ -45,6 +45,7 @@ mod mtu_search;
 mod on_timeout;
 mod output;
 mod path_mtu;
+mod plain;
 mod ports;
 mod prediction;
 mod prr;
@@ -148,6 +149,12 @@ impl<B> Tcp<B> {
     /// Buffers inside.
     pub(crate) fn held(&self) -> usize {
         self.held
+    }
+
+    /// Whether there is nothing to tell, and nothing kept for the end of a burst.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.line.is_empty() && self.burst.unfinished.is_empty()
     }
 
     #[inline]

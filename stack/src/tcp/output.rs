@@ -262,13 +262,12 @@ impl<B: Buffer> Tcb<B> {
         // RFC 8985 §5.2 tells what was sent first by time: a burst with one time for all must not put new text before what
         // was sent again.
         let sent_at = cx.now.max(self.last_sent_at.plus_nanos(1));
-        let stamp = self.sampler.on_send(sent_at, in_flight, len);
         let mut flags = flag::ACK | self.ecn.flags_out(fresh);
         flags |= if fin { flag::FIN } else { 0 } | if push { flag::PSH } else { 0 };
         if !self.emit(Leaving { seq, flags, text, sum, fresh }, cx) {
             return None;
         }
-        self.queue.note_sent(at, stamp);
+        self.queue.note_sent(at, self.sampler.on_send(sent_at, in_flight, len));
         self.last_sent_at = sent_at;
         if self.recovery.phase == Phase::Recovery {
             self.recovery.prr.on_send(len);

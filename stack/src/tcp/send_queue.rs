@@ -51,6 +51,21 @@ pub(super) struct Segment<B> {
 }
 
 impl<B> Segment<B> {
+    const BLANK: Self = Self {
+        seq: SeqNum(0),
+        len: 0,
+        payload: None,
+        fin: false,
+        push: false,
+        sacked: false,
+        lost: false,
+        resent: false,
+        probe: false,
+        transmits: 0,
+        sum: None,
+        stamp: None,
+    };
+
     /// Sequence numbers that it takes.
     #[inline]
     pub(super) fn seq_len(&self) -> u32 {
@@ -154,6 +169,7 @@ impl<B: Buffer> SendQueue<B> {
     }
 
     /// Bytes judged lost that are not in flight again.
+    #[inline]
     pub(super) fn to_resend(&self) -> u32 {
         self.lost - self.resent
     }
@@ -168,6 +184,7 @@ impl<B: Buffer> SendQueue<B> {
     }
 
     /// The segment at `at`, if it was sent.
+    #[inline]
     pub(super) fn sent_at(&self, at: usize) -> Option<&Segment<B>> {
         self.segments.get(at).filter(|_| at < self.sent)
     }
@@ -227,23 +244,16 @@ impl<B: Buffer> SendQueue<B> {
 
     #[inline]
     fn append(&mut self, payload: Option<B>, len: u32, fin: bool, sum: Option<u16>) {
-        let segment = Segment {
-            seq: self.end,
-            len,
-            payload,
-            fin,
-            push: false,
-            sacked: false,
-            lost: false,
-            resent: false,
-            probe: false,
-            transmits: 0,
-            sum,
-            stamp: None,
-        };
-        self.end = segment.end();
+        let seq = self.end;
+        self.end += len + u32::from(fin);
         self.bytes += len;
-        self.segments.push_back(segment);
+        // Filled in where it lies: a segment put together elsewhere is read in larger pieces than it was written in, and for that
+        // the CPU waits until all text written before it has left its store buffer.
+        self.segments.push_back(Segment::BLANK);
+        if let Some(last) = self.segments.back_mut() {
+            (last.seq, last.len, last.fin, last.sum) = (seq, len, fin, sum);
+            last.payload = payload;
+        }
     }
 
     /// Copies text that was never sent, from the byte `at` of it on.
@@ -306,6 +316,7 @@ impl<B: Buffer> SendQueue<B> {
     }
 
     /// Notes that a segment left.
+    #[inline]
     pub(super) fn note_sent(&mut self, at: usize, stamp: SendStamp) {
         let Some(segment) = self.segments.get_mut(at) else { return };
         self.repeated += usize::from(segment.transmits == 1);
@@ -318,6 +329,7 @@ impl<B: Buffer> SendQueue<B> {
     }
 
     /// The first segment that is judged lost and not in flight again.
+    #[inline]
     pub(super) fn next_to_resend(&self) -> Option<usize> {
         if self.to_resend() == 0 {
             return None;
@@ -375,11 +387,14 @@ impl<B: Buffer> SendQueue<B> {
     #[inline]
     pub(super) fn plain_run(&self, una: SeqNum) -> Option<Run> {
         let plain = |segment: &&Segment<B>| {
-            let marked = segment.sacked || segment.lost || segment.probe;
+            let marked = segment.sacked | segment.lost | segment.probe;
             segment.transmits == 1 && !marked && segment.end().at_or_before(una)
         };
-        let count = self.segments.range(..self.sent).take_while(plain).count();
-        let (first, last) = (self.segments.front()?, self.segments.get(count.checked_sub(1)?)?);
+        let first = self.sent_at(0).filter(plain)?;
+        let (mut count, mut last) = (1, first);
+        while let Some(segment) = self.sent_at(count).filter(plain) {
+            (count, last) = (count + 1, segment);
+        }
         Some(Run {
             count,
             len: last.end().since(first.seq),

@@ -34,6 +34,9 @@ pub struct Timestamps {
 }
 
 impl Timestamps {
+    /// The first four bytes of [`padded`](Self::padded).
+    pub const PADDED_HEAD: u32 = u32::from_be_bytes([kind::NOP, kind::NOP, kind::TIMESTAMPS, 10]);
+
     /// The option behind two fillers, as RFC 7323 appendix A has it.
     #[inline]
     pub fn padded(self) -> [u8; TIMESTAMPS_LEN] {

@@ -88,6 +88,7 @@ impl RateSampler {
     }
 
     /// A segment of `len` bytes leaves at `now`; `in_flight` bytes are in flight without it.
+    #[inline]
     pub fn on_send(&mut self, now: Instant, in_flight: u32, len: u32) -> SendStamp {
         if in_flight == 0 {
             self.first_send_at = now;
@@ -105,6 +106,7 @@ impl RateSampler {
     }
 
     /// A segment of `len` bytes was acknowledged, cumulatively or selectively, for the first time.
+    #[inline]
     pub fn on_delivered(&mut self, now: Instant, sent: &SendStamp, len: u32) {
         self.delivered = self.delivered.saturating_add(u64::from(len));
         self.delivered_at = now;
@@ -132,6 +134,7 @@ impl RateSampler {
 
     /// The sample of the acknowledgement that the last calls described; `None` if it delivered
     /// nothing. `min_rtt`: least round-trip time of the connection so far.
+    #[inline]
     pub fn sample(&mut self, min_rtt: Option<Duration>) -> Option<RateSample> {
         if self.delivered > self.app_limited_until {
             self.app_limited_until = 0;
@@ -160,6 +163,7 @@ impl RateSampler {
 }
 
 /// Bytes per second, rounded down; `None` over no time.
+#[inline]
 fn rate(bytes: u64, over: Duration) -> Option<u64> {
     let (product, nanos) = (bytes.checked_mul(1_000_000_000), u64::try_from(over.as_nanos()));
     // Up to 18 gigabytes in an interval; dividing 128 bits takes much longer.

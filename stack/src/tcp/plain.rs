@@ -1,0 +1,276 @@
+//! Segments with nothing but fixed headers, timestamps and text, on a way that is known: nearly all that leave.
+//!
+//! ```text
+//!   | Ethernet 14 | IPv4 20 or IPv6 40 | TCP 20 | timestamps 12, or none | text
+//! ```
+//! Their headers are put together as numbers. Each is added to its checksum and stored once, in the place that it leaves from:
+//! what is written in small pieces and read again in large ones keeps the CPU waiting.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use zerocopy::network_endian::U32;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::emit::Leaving;
+use super::flow::Flow;
+use super::path_mtu::headers_len;
+use super::tcb::{Cx, Tcb};
+use super::way::Way;
+use crate::buffer::Buffer;
+use crate::checksum::Sum;
+use crate::drop_reason::DropReason;
+use crate::env::Env;
+use crate::packet::sum_pieces;
+use crate::wire::tcp::{HEADER_LEN, flag};
+use crate::wire::tcp_option::{TIMESTAMPS_LEN, Timestamps};
+use crate::wire::{ethernet, ipv4, ipv6, protocol};
+
+impl<B: Buffer> Tcb<B> {
+    /// The way of such a segment, if it is known, and the segment is one that fits a packet.
+    #[inline]
+    pub(super) fn plain_way<E: Env<Buffer = B>>(&self, leaving: &Leaving<B>, cx: &Cx<'_, B, E>) -> Option<Way> {
+        if leaving.flags & (flag::SYN | flag::ACK) != flag::ACK
+            || self.extension.is_some()
+            || self.sack_report.is_some()
+        {
+            return None;
+        }
+        let way = self.way_out(cx)?;
+        let text_len = leaving.text.as_ref().map_or(0, |text| text.len() as u32);
+        let len = headers_len(&self.flow) + TIMESTAMPS_LEN as u32 + text_len;
+        (len <= way.mtu).then_some(way)
+    }
+
+    /// Sends such a segment; whether a buffer for it could be had.
+    #[inline]
+    pub(super) fn emit_plain<E: Env<Buffer = B>>(
+        &mut self,
+        leaving: Leaving<B>,
+        way: &Way,
+        cx: &mut Cx<'_, B, E>,
+    ) -> bool {
+        let Leaving { seq, flags, text, sum, fresh } = leaving;
+        let Some(mut buffer) = text.or_else(|| cx.allocate()) else { return false };
+        let text_len = buffer.len();
+        let headers = Headers {
+            text_len,
+            sum: sum.unwrap_or_else(|| sum_pieces(Sum::new(), &buffer, 0, text_len).folded()),
+            seq: seq.0,
+            ack: self.rcv_nxt.0,
+            flags,
+            window: self.window_out(),
+            stamps: self.timestamps_ok.then(|| Timestamps { value: self.now_ts(cx), echo: self.ts_recent }),
+            hop_limit: cx.stack.config.hop_limit,
+            traffic_class: self.options.dscp << 2 | self.ecn.field_out(fresh && text_len > 0),
+        };
+        self.on_ack_sent();
+        cx.stack.tcp.counters.segments_out += 1;
+        match headers.write(&self.flow, &way.link, &mut buffer) {
+            Some(()) => cx.stack.ledger.transmit(cx.env, way.interface(), buffer),
+            None => cx.stack.ledger.discard(cx.env, buffer, DropReason::NoHeadroom),
+        }
+        true
+    }
+}
+
+/// What the headers of a segment tell besides its flow.
+struct Headers {
+    text_len: usize,
+    /// Of the text.
+    sum: u16,
+    seq: u32,
+    ack: u32,
+    flags: u8,
+    window: u16,
+    stamps: Option<Timestamps>,
+    hop_limit: u8,
+    traffic_class: u8,
+}
+
+/// All that is in front of the text: IP and TCP header in so many words.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Front<const IP: usize, const TCP: usize> {
+    link: [u8; ethernet::HEADER_LEN],
+    ip: [U32; IP],
+    tcp: [U32; TCP],
+}
+
+const IPV4_WORDS: usize = ipv4::HEADER_LEN / 4;
+const IPV6_WORDS: usize = ipv6::HEADER_LEN / 4;
+const TCP_WORDS: usize = HEADER_LEN / 4;
+const STAMPED_WORDS: usize = TCP_WORDS + TIMESTAMPS_LEN / 4;
+
+impl Headers {
+    /// Puts them in front of the text, for which there must be room.
+    #[inline]
+    fn write<B: Buffer>(&self, flow: &Flow, link: &[u8; ethernet::HEADER_LEN], buffer: &mut B) -> Option<()> {
+        let tcp_len = self.text_len + HEADER_LEN + self.stamps.map_or(0, |_| TIMESTAMPS_LEN);
+        match (flow.local, flow.remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                let pseudo = Sum::pseudo_v4(local, remote, protocol::TCP, tcp_len);
+                self.write_behind(self.ipv4(local, remote, tcp_len), pseudo, flow, link, buffer)
+            }
+            (IpAddr::V6(local), IpAddr::V6(remote)) => {
+                let pseudo = Sum::pseudo_v6(local, remote, protocol::TCP, tcp_len);
+                self.write_behind(self.ipv6(local, remote, tcp_len), pseudo, flow, link, buffer)
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn write_behind<B: Buffer, const IP: usize>(
+        &self,
+        ip: [u32; IP],
+        pseudo: Sum,
+        flow: &Flow,
+        link: &[u8; ethernet::HEADER_LEN],
+        buffer: &mut B,
+    ) -> Option<()> {
+        let [a, b, c, d] = [
+            u32::from(flow.local_port) << 16 | u32::from(flow.remote_port),
+            self.seq,
+            self.ack,
+            u32::from(self.flags) << 16 | u32::from(self.window),
+        ];
+        // The data offset counts words.
+        let offset = |words: usize| (words as u32) << 28;
+        match self.stamps {
+            Some(Timestamps { value, echo }) => {
+                let (d, [e, f, g]) = (d | offset(STAMPED_WORDS), [Timestamps::PADDED_HEAD, value, echo]);
+                let sum = pseudo.with_numbers([a, b, c, d, e, f, g]);
+                put(buffer, link, ip, [a, b, c, d, self.last_word(sum), e, f, g])
+            }
+            None => {
+                let d = d | offset(TCP_WORDS);
+                let sum = pseudo.with_numbers([a, b, c, d]);
+                put(buffer, link, ip, [a, b, c, d, self.last_word(sum)])
+            }
+        }
+    }
+
+    /// Checksum and urgent pointer.
+    #[inline]
+    fn last_word(&self, sum: Sum) -> u32 {
+        u32::from(u16::from_be_bytes(sum.with_folded(self.sum).checksum())) << 16
+    }
+
+    /// RFC 791 §3.1. RFC 6864 §4.1: the identification of a packet that cannot be fragmented means nothing.
+    #[inline]
+    fn ipv4(&self, source: Ipv4Addr, destination: Ipv4Addr, payload_len: usize) -> [u32; IPV4_WORDS] {
+        let len = (ipv4::HEADER_LEN + payload_len) as u32;
+        let [a, b, c, d, e] = [
+            0x45 << 24 | u32::from(self.traffic_class) << 16 | len & 0xffff,
+            ipv4::DONT_FRAGMENT.into(),
+            u32::from(self.hop_limit) << 24 | u32::from(protocol::TCP) << 16,
+            source.to_bits(),
+            destination.to_bits(),
+        ];
+        let checksum = Sum::new().with_numbers([a, b, c, d, e]).checksum();
+        [a, b, c | u32::from(u16::from_be_bytes(checksum)), d, e]
+    }
+
+    /// RFC 8200 §3.
+    #[inline]
+    fn ipv6(&self, source: Ipv6Addr, destination: Ipv6Addr, payload_len: usize) -> [u32; IPV6_WORDS] {
+        let words = |address: Ipv6Addr| {
+            let bits = address.to_bits();
+            [(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32]
+        };
+        let ([a, b, c, d], [e, f, g, h]) = (words(source), words(destination));
+        let class = 6 << 28 | u32::from(self.traffic_class) << 20;
+        let lengths = (payload_len as u32) << 16 | u32::from(protocol::TCP) << 8 | u32::from(self.hop_limit);
+        [class, lengths, a, b, c, d, e, f, g, h]
+    }
+}
+
+#[inline]
+fn put<B: Buffer, const IP: usize, const TCP: usize>(
+    buffer: &mut B,
+    link: &[u8; ethernet::HEADER_LEN],
+    ip: [u32; IP],
+    tcp: [u32; TCP],
+) -> Option<()> {
+    buffer.prepend(size_of::<Front<IP, TCP>>()).ok()?;
+    let (front, _) = Front::<IP, TCP>::mut_from_prefix(buffer.bytes_mut()).ok()?;
+    front.link = *link;
+    front.ip = ip.map(U32::new);
+    front.tcp = tcp.map(U32::new);
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::output::Outgoing;
+    use crate::tcp::emit::write_header;
+    use crate::testing::VecBuffer;
+    use crate::wire::tcp::TcpSend;
+
+    fn holding(text: &[u8]) -> VecBuffer {
+        let mut buffer = VecBuffer::new();
+        buffer.append(text.len()).unwrap().copy_from_slice(text);
+        buffer
+    }
+
+    /// The same headers by way of the structures that everything else is sent by.
+    fn expected(headers: &Headers, flow: &Flow, text: &[u8]) -> Vec<u8> {
+        let mut buffer = holding(text);
+        let padded = headers.stamps.map(Timestamps::padded);
+        let options = padded.as_ref().map_or(&[][..], |padded| padded);
+        let out = Outgoing {
+            source: flow.local,
+            destination: flow.remote,
+            protocol: protocol::TCP,
+            hop_limit: headers.hop_limit,
+            traffic_class: headers.traffic_class,
+        };
+        let header = TcpSend {
+            source_port: flow.local_port,
+            destination_port: flow.remote_port,
+            seq: headers.seq,
+            ack: headers.ack,
+            flags: headers.flags,
+            window: headers.window,
+            options_len: options.len(),
+        };
+        write_header(&mut buffer, &header, options, &out).unwrap();
+        let ip = match (flow.local, flow.remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => out.ipv4(local, remote, buffer.len()).as_bytes().to_vec(),
+            (IpAddr::V6(local), IpAddr::V6(remote)) => out.ipv6(local, remote, buffer.len()).as_bytes().to_vec(),
+            _ => unreachable!("addresses of two families"),
+        };
+        [&[7; ethernet::HEADER_LEN], &ip[..], buffer.bytes()].concat()
+    }
+
+    #[test]
+    fn plain_headers_are_those_of_any_segment() {
+        let v4 = |n| IpAddr::from([10, 200, 0, n]);
+        let v6 = |n: u16| IpAddr::from([0xfd00, 0xffff, 0, 0x1234, 0, 0xfffe, 0, n]);
+        for (local, remote) in [(v4(1), v4(255)), (v6(1), v6(0xffff))] {
+            let flow = Flow { local, remote, local_port: 65_535, remote_port: 7, zone: None };
+            for stamps in [None, Some(Timestamps { value: 0xfedc_ba98, echo: 0x8000_0001 })] {
+                for len in [0, 1, 64, 1_447] {
+                    let text: Vec<u8> = (0..len).map(|at| (at * 31 + 200) as u8).collect();
+                    let headers = Headers {
+                        text_len: len,
+                        sum: Sum::new().with(&text).folded(),
+                        seq: 0xffff_fff0,
+                        ack: 0x0102_0304,
+                        flags: flag::ACK | flag::PSH | flag::ECE,
+                        window: 0xff01,
+                        stamps,
+                        hop_limit: 64,
+                        traffic_class: 0xba,
+                    };
+                    let mut buffer = holding(&text);
+                    headers.write(&flow, &[7; ethernet::HEADER_LEN], &mut buffer).unwrap();
+                    assert_eq!(buffer.bytes(), expected(&headers, &flow, &text), "{flow:?} {stamps:?} {len}");
+                }
+            }
+        }
+    }
+}
