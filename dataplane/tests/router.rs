@@ -33,6 +33,8 @@ struct Router {
     plane: Arc<ForwardingPlane>,
     fib: FibWriter,
     unresolved: NextHop,
+    /// A member of the group behind 10.4.0.0/16.
+    other: NextHop,
     now_ns: u64,
 }
 
@@ -86,6 +88,7 @@ impl Router {
             plane,
             fib,
             unresolved,
+            other,
             now_ns: 1_000_000_000,
         }
     }
@@ -233,19 +236,119 @@ fn a_link_is_smaller_by_what_a_compress_block_adds_behind_the_forwarder() {
 #[test]
 fn packets_wait_for_their_neighbour_in_order_and_a_bounded_number_of_them() {
     let mut router = Router::new();
-    let numbered: Vec<_> = (0..40).map(|n| udp4([10, 3, 0, 2], 64, n, 0)).collect();
+    let numbered: Vec<_> = (0..110).map(|n| udp4([10, 3, 0, 2], 64, n, 0)).collect();
     router.send(&numbered);
-    // The first turn takes no more than the smallest batch bound.
-    router.turn(1_000);
+    // The first turns take no more than the smallest batch bounds.
+    (0..3).for_each(|_| router.turn(1_000));
     let request = router.plane.take_request().expect("the neighbour is asked for");
     assert_eq!((request.next_hop, request.destination), (router.unresolved, [10, 3, 0, 2].into()));
     assert!(router.plane.take_request().is_none(), "once");
-    assert_eq!((router.out(1).len(), router.worker.report().held), (0, 32));
-    assert_eq!(router.dropped("neighbour_queue_full"), 8);
+    assert_eq!((router.out(1).len(), router.worker.report().held), (0, 101));
+    assert_eq!(router.dropped("neighbour_queue_full"), 9);
     router.fib.adjacencies.resolve(router.unresolved, 1, OTHER).unwrap();
-    router.send(&[udp4([10, 3, 0, 2], 64, 100, 0)]);
+    router.send(&[udp4([10, 3, 0, 2], 64, 200, 0)]);
     let lengths: Vec<_> = router.out(1).iter().map(|packet| packet.len() - 42).collect();
-    assert_eq!(lengths, (0..32).chain([100]).collect::<Vec<_>>(), "the later packet does not overtake");
+    assert_eq!(lengths, (0..101).chain([200]).collect::<Vec<_>>(), "the later packet does not overtake");
+}
+
+#[test]
+fn all_destinations_together_wait_in_a_bounded_number() {
+    let mut router = Router::new();
+    for to in 0..20 {
+        router.send(&vec![udp4([10, 3, 0, to], 64, 0, 0); 32]);
+    }
+    assert_eq!((router.worker.report().held, router.dropped("neighbour_queue_full")), (512, 128));
+    router.fib.adjacencies.resolve(router.unresolved, 1, OTHER).unwrap();
+    router.turn(1_000_000);
+    assert_eq!((router.out(1).len() as u64 + router.dropped("tx_ring_full"), router.worker.report().held), (512, 0));
+    assert_eq!(router.worker.report().imbalance(), 0);
+}
+
+#[test]
+fn fragments_keep_their_place_among_the_packets_of_their_flow() {
+    let mut router = Router::new();
+    let sizes = [1, 1400, 2, 1300, 3];
+    let order = |router: &mut Router| -> Vec<usize> { router.out(1).iter().map(|packet| packet.len() - 34).collect() };
+    let expected = vec![9, 976, 432, 10, 976, 332, 11];
+    router.send(&sizes.map(|n| udp4([10, 2, 0, 2], 64, n, 0)));
+    assert_eq!(order(&mut router), expected);
+    router.send(&sizes.map(|n| udp4([10, 3, 0, 2], 64, n, 0)));
+    router.fib.adjacencies.resolve(router.unresolved, 1, OTHER).unwrap();
+    router.send(&[udp4([10, 3, 0, 2], 64, 1200, 0)]);
+    assert_eq!(order(&mut router), [expected, vec![976, 232]].concat(), "after waiting, too");
+}
+
+#[test]
+fn a_flow_is_not_held_up_by_one_that_goes_to_the_same_host_by_another_way() {
+    let mut router = Router::new();
+    let ports = |n: u16| {
+        let mut packet = udp4([10, 4, 0, 2], 64, 0, 0);
+        packet[34..36].copy_from_slice(&n.to_be_bytes());
+        packet
+    };
+    router.fib.adjacencies.unresolve(router.other).unwrap();
+    let flows: Vec<_> = (0..40).map(ports).collect();
+    router.send(&flows);
+    router.turn(1_000);
+    let (left, held) = (router.out(1), router.worker.report().held as usize);
+    assert!(held > 0 && left.len() + held == 40 && left.iter().all(|packet| packet[..6] == NEIGHBOUR));
+    router.send(&flows);
+    router.turn(1_000);
+    assert_eq!((router.out(1).len(), router.worker.report().held as usize), (left.len(), 2 * held));
+}
+
+/// Numbers packets in their UDP source ports' flows and checks that each flow comes out in order.
+#[test]
+fn no_packet_overtakes_one_of_its_flow_while_a_neighbour_comes_and_goes() {
+    const ROUNDS: u32 = 3_000;
+    const FLOWS: u16 = 4;
+    let Router { mut worker, outside: [mut a, mut b], mut pool, fib, unresolved, other, mut now_ns, .. } =
+        Router::new();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let toggler = std::thread::spawn({
+        let (stop, mut fib) = (Arc::clone(&stop), fib);
+        move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                for next_hop in [unresolved, other] {
+                    fib.adjacencies.unresolve(next_hop).unwrap();
+                    std::hint::spin_loop();
+                    fib.adjacencies.resolve(next_hop, 1, OTHER).unwrap();
+                }
+            }
+        }
+    });
+    let (mut batch, mut ledger) = (Batch::default(), Ledger::default());
+    // By network and flow: the last number seen.
+    let mut seen = [[0u32; FLOWS as usize]; 2];
+    let mut arrived = 0;
+    for number in 1..=ROUNDS {
+        for (to, flow) in (0..8).flat_map(|n| [(3, n % FLOWS), (4, n % FLOWS)]) {
+            let mut packet = udp4([10, to, 0, 2], 64, 4, 0);
+            packet[34..36].copy_from_slice(&flow.to_be_bytes());
+            packet[42..46].copy_from_slice(&number.to_be_bytes());
+            batch.push(pool.allocate_copy(&packet).unwrap());
+        }
+        a.transmit(&mut pool, &mut batch);
+        assert!(batch.is_empty());
+        now_ns += 1_000;
+        worker.turn(now_ns);
+        b.receive(&mut pool, &mut ledger, &mut batch, 4096);
+        for frame in batch.drain() {
+            let bytes = frame.bytes();
+            let flow = &mut seen[usize::from(bytes[31]) - 3][usize::from(bytes[35])];
+            let number = u32::from_be_bytes(bytes[42..46].try_into().unwrap());
+            assert!(number >= *flow, "{number} after {flow}");
+            assert!(bytes[22] == 63 && checksum::is_valid(&bytes[14..34]), "one hop, counted once");
+            (*flow, arrived) = (number, arrived + 1);
+            pool.release(frame);
+        }
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    toggler.join().unwrap();
+    let report = worker.report();
+    let waited = report.held + report.dropped.iter().map(|(_, n)| n).sum::<u64>();
+    assert_eq!(arrived + waited, u64::from(ROUNDS) * 16);
+    assert_eq!(report.imbalance(), 0);
 }
 
 #[test]

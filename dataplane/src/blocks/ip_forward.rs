@@ -6,10 +6,12 @@
 //! The fast path ([`FastPath`]) deals with a whole batch; frames that need anything else than forwarding are set aside and
 //! handled after it ([`Exception`]).
 
+mod waiting;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use tailwater_fib::{Adjacency, AdjacencyWord, NextHop};
+use tailwater_fib::{AdjacencyWord, NextHop};
 use tailwater_stack::icmp_error::{self, IcmpError, Offending};
 use tailwater_stack::rate_limit::{RateLimit, TokenBucket};
 use tailwater_stack::{Buffer, Instant};
@@ -20,7 +22,7 @@ use crate::block::{
 };
 use crate::forwarding::fast_path::{Exception, FastPath, leave};
 use crate::forwarding::header::{self, Surprise};
-use crate::forwarding::parked::{Ask, LOOK_NS, PATIENCE_NS, Parked, ParkingLot};
+use crate::forwarding::parked::{Ask, Parked, ParkingLot};
 use crate::forwarding::{ForwardingPlane, Request, fragment4};
 use crate::frame::{Batch, Frame};
 use crate::ledger::DropReason;
@@ -79,6 +81,23 @@ impl IpForward {
         Ok(Self { fast, plane, carried: Carried::default(), errors: bucket(icmp_rate_pps) })
     }
 
+    /// Sends what the fast path has addressed and deals with what it has set aside, in the order in which they came.
+    #[cold]
+    fn sort_out(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
+        let mut exceptions = std::mem::take(&mut self.fast.exceptions);
+        // IPv6 is looked up after IPv4, so positions may come out of order.
+        exceptions.sort_unstable_by_key(|(at, _)| *at);
+        let mut next = exceptions.drain(..).peekable();
+        for (at, frame) in batch.drain().enumerate() {
+            match next.next_if(|(position, _)| *position == at) {
+                Some((_, exception)) => self.handle(frame, exception, context),
+                None => self.follow(frame, context),
+            }
+        }
+        drop(next);
+        self.fast.exceptions = exceptions;
+    }
+
     /// Deals with one frame that was set aside.
     #[cold]
     fn handle(&mut self, frame: Frame, exception: Exception, context: &mut Context<'_>) {
@@ -93,7 +112,10 @@ impl IpForward {
             Exception::PortDown => self.refuse(frame, IcmpError::HostUnreachable, DropReason::PortDown, context),
             Exception::Host => context.discard(frame, DropReason::ForHost),
             Exception::Unresolved(next_hop) => self.park(frame, next_hop, false, context),
-            Exception::TooBig { way, mtu } => self.too_big(frame, way, mtu, context),
+            Exception::TooBig { way, mtu } => match self.waits_for(&frame, context) {
+                Some(next_hop) => self.park(frame, next_hop, false, context),
+                None => self.too_big(frame, way, mtu, context),
+            },
         }
     }
 
@@ -172,14 +194,14 @@ impl IpForward {
             ethertype.copy_from_slice(if is_ip4 { &[0x08, 0x00] } else { &[0x86, 0xdd] });
         }
         // `leave` counts a hop; ours starts with one more.
-        let hops = ETHERNET_LEN + if is_ip4 { 8 } else { 7 };
-        if is_ip4 {
-            raise_ttl(&mut frame);
-        } else if let Some(hops) = frame.bytes_mut().get_mut(hops) {
-            *hops = hops.saturating_add(1);
+        raise_hops(&mut frame);
+        let (way, len) = (self.way(&frame), header::packet_len(&frame) as u32);
+        match leave(&self.fast.ports, &mut frame, way, len) {
+            Ok(()) => context.emit(OUT, frame),
+            Err(Exception::Unresolved(next_hop)) => self.park(frame, next_hop, true, context),
+            // No error about an error.
+            Err(_) => context.discard(frame, DropReason::NoRoute),
         }
-        let next_hop = self.route(&frame);
-        self.send_or_park(frame, next_hop, true, context);
     }
 
     fn route(&self, frame: &Frame) -> NextHop {
@@ -190,93 +212,18 @@ impl IpForward {
         }
     }
 
-    fn send_or_park(&mut self, mut frame: Frame, next_hop: NextHop, own: bool, context: &mut Context<'_>) {
-        let (way, len) = (self.fast.way(&frame, next_hop), header::packet_len(&frame) as u32);
-        match leave(&self.fast.ports, &mut frame, way, len) {
-            Ok(()) => context.emit(OUT, frame),
-            Err(Exception::Unresolved(next_hop)) => self.park(frame, next_hop, own, context),
-            // Our own packet: no error about an error.
-            Err(_) if own => context.discard(frame, DropReason::NoRoute),
-            Err(exception) => self.handle(frame, exception, context),
-        }
-    }
-
-    fn park(&mut self, frame: Frame, next_hop: NextHop, own: bool, context: &mut Context<'_>) {
-        let Some(destination) = destination(&frame) else {
-            context.discard(frame, DropReason::BadIp4);
-            return;
-        };
-        if self.carried.parked.is_empty() {
-            self.carried.parked.look_ns = context.now_ns + LOOK_NS;
-        }
-        match self.carried.parked.park(frame, next_hop, destination, context.now_ns, own) {
-            Ok(ask) => {
-                self.carried.counters.parked += 1;
-                if ask == Ask::Now {
-                    self.carried.counters.requests += 1;
-                    self.plane.request(Request { next_hop, destination });
-                }
-            }
-            Err(frame) => context.discard(frame, DropReason::NeighbourQueueFull),
-        }
-    }
-
-    /// Looks at the parked packets: those whose next hop is known by now leave, those that waited too long are refused.
-    #[cold]
-    fn look_at_parked(&mut self, context: &mut Context<'_>) {
-        let mut parked = std::mem::take(&mut self.carried.parked);
-        let now_ns = context.now_ns;
-        let ready = parked.take(|waiting| {
-            let adjacency = self.fast.way(&waiting.frame, self.route(&waiting.frame)).adjacency();
-            let resolved = !matches!(adjacency, Adjacency::Unresolved { .. });
-            resolved || now_ns.saturating_sub(waiting.since_ns) > PATIENCE_NS
-        });
-        parked.ask_again(now_ns, |waiting| {
-            self.plane.request(Request { next_hop: waiting.next_hop, destination: waiting.destination });
-        });
-        parked.look_ns = now_ns + LOOK_NS;
-        self.carried.parked = parked;
-        for Parked { frame, since_ns, own, .. } in ready {
-            let next_hop = self.route(&frame);
-            let unresolved = matches!(self.fast.way(&frame, next_hop).adjacency(), Adjacency::Unresolved { .. });
-            match (unresolved, own) {
-                (false, _) => self.send_or_park(frame, next_hop, own, context),
-                (true, true) => context.discard(frame, DropReason::NeighbourFailed),
-                (true, false) if now_ns.saturating_sub(since_ns) > PATIENCE_NS => {
-                    self.refuse(frame, IcmpError::HostUnreachable, DropReason::NeighbourFailed, context);
-                }
-                (true, false) => self.send_or_park(frame, next_hop, own, context),
-            }
-        }
+    fn way(&self, frame: &Frame) -> AdjacencyWord {
+        self.fast.way(frame, self.route(frame))
     }
 }
 
 impl Block for IpForward {
     fn process(&mut self, batch: &mut Batch, context: &mut Context<'_>) {
-        if !self.carried.parked.is_empty() {
-            // Packets that waited for the same neighbour go first.
-            self.look_at_parked(context);
-        }
         let set_aside = self.fast.forward(batch.frames_mut());
         self.carried.counters.forwarded += (batch.len() - set_aside) as u64;
-        if set_aside == 0 {
-            return;
+        if set_aside > 0 || !self.carried.parked.is_empty() {
+            self.sort_out(batch, context);
         }
-        // IPv6 is looked up after IPv4, so positions may come out of order.
-        let mut exceptions = std::mem::take(&mut self.fast.exceptions);
-        exceptions.sort_unstable_by_key(|(at, _)| *at);
-        let (mut at, mut next) = (0, 0);
-        let mut aside = Batch::default();
-        aside.extend(batch.extract(|_| {
-            let taken = exceptions.get(next).is_some_and(|(position, _)| *position == at);
-            next += usize::from(taken);
-            at += 1;
-            taken
-        }));
-        for (frame, (_, exception)) in aside.drain().zip(exceptions.drain(..)) {
-            self.handle(frame, exception, context);
-        }
-        self.fast.exceptions = exceptions;
     }
 
     fn poll(&mut self, context: &mut Context<'_>) {
@@ -348,12 +295,16 @@ fn destination(frame: &Frame) -> Option<IpAddr> {
     }
 }
 
-/// One hop more, with the checksum following (RFC 1624).
-fn raise_ttl(frame: &mut Frame) {
+/// One hop more, in IPv4 with the checksum following (RFC 1624).
+fn raise_hops(frame: &mut Frame) {
     let l3 = frame.l3_offset();
     let Some(header) = frame.bytes_mut().get_mut(l3..).and_then(|packet| packet.first_chunk_mut::<20>()) else {
         return;
     };
+    if header[0] >> 4 != 4 {
+        header[7] = header[7].saturating_add(1);
+        return;
+    }
     let (old, new) = ([header[8], header[9]], [header[8].saturating_add(1), header[9]]);
     let sum = tailwater_stack::checksum::update_u16([header[10], header[11]], old, new);
     header[8..10].copy_from_slice(&new);

@@ -134,6 +134,11 @@ impl FastPath {
         }
     }
 
+    /// Hash of the flow that a frame belongs to.
+    pub(crate) fn flow(&self, frame: &Frame) -> u32 {
+        flow_hash_of(&self.plane, frame)
+    }
+
     /// What the tables say about a packet of the flow of `frame` with this next hop.
     pub(crate) fn way(&self, frame: &Frame, next_hop: NextHop) -> AdjacencyWord {
         way(&self.plane, &self.view, frame, next_hop)

@@ -6,7 +6,8 @@ use std::time::Duration;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv6Packet, Ipv6Packet, NdiscRepr};
 use tailwater_stack::testing::mac;
 use tailwater_stack::{
-    Config, DropReason, Event, InterfaceConfig, MacAddress, NeighbourLimits, NeighbourState, Sent, Verdict,
+    Config, DropReason, Event, InterfaceConfig, MacAddress, NeighbourLimits, NeighbourMode, NeighbourState, Sent,
+    Verdict,
 };
 
 use crate::frames::*;
@@ -122,6 +123,27 @@ fn a_packet_waits_for_the_arp_reply_and_then_leaves() {
     }
     assert_eq!(host.stack.held(), 0);
     assert_eq!(state_of(&host, PEER), Some((NeighbourState::Reachable, Some(PEER_MAC))));
+}
+
+#[test]
+fn what_waits_for_a_neighbour_leaves_before_what_is_sent_later_whoever_resolves_it() {
+    for config in [InterfaceConfig::exclusive(OUR_MAC, 1500), InterfaceConfig::shared(OUR_MAC, 1500)] {
+        let mut host = Host::with(Config::default(), config);
+        let socket = host.bind("0.0.0.0:7");
+        for round in 0..3u8 {
+            (0..60).for_each(|n| assert_eq!(host.send(socket, "192.0.2.2:9", &[round, n]), Ok(Sent::Queued)));
+            while host.sent().is_some() {}
+            match config.neighbours {
+                NeighbourMode::Own => drop(host.receive(&reply())),
+                NeighbourMode::External => host.meet_peer(),
+            }
+            (60..64).for_each(|n| assert_eq!(host.send(socket, "192.0.2.2:9", &[round, n]), Ok(Sent::Transmitted)));
+            (0..64).for_each(|n| assert!(host.sent().unwrap().ends_with(&[round, n]), "{n}"));
+            // It is gone, and is asked for anew.
+            host.stack.remove_neighbour(host.port, PEER.into(), &mut host.env);
+        }
+        assert_eq!((host.env.take_drops().len(), host.stack.held()), (0, 0));
+    }
 }
 
 #[test]
