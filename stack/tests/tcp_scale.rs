@@ -8,15 +8,18 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tailwater_stack::tcp::{Listen, TcpEvent};
+use tailwater_stack::tcp::{ConnectionId, Listen, State, TcpEvent};
 use tailwater_stack::testing::{TestEnv, VecBuffer, mac};
 use tailwater_stack::wire::tcp::{TcpSend, flag};
 use tailwater_stack::{Cidr, Config, InterfaceConfig, InterfaceId, Stack, checksum};
 
 /// Bytes allocated and not freed.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
+/// One test at a time, since they all count what is allocated.
+static TURN: Mutex<()> = Mutex::new(());
 
 struct Counting;
 
@@ -71,12 +74,32 @@ impl World {
 
     /// Opens connection `n`; our first number in it.
     fn open(&mut self, n: usize) -> u32 {
+        self.accept(n).0
+    }
+
+    fn accept(&mut self, n: usize) -> (u32, ConnectionId) {
         self.get(n, 999, 0, flag::SYN, b"");
         let answer = self.env.sent().unwrap();
         let first = u32::from_be_bytes(answer[38..42].try_into().unwrap()).wrapping_add(1);
         self.get(n, 1_000, first, flag::ACK, b"");
-        assert!(matches!(self.stack.tcp_poll(), Some(TcpEvent::Accepted { .. })), "connection {n}");
-        first
+        match self.stack.tcp_poll() {
+            Some(TcpEvent::Accepted { connection, .. }) => (first, connection),
+            other => panic!("connection {n}: {other:?}"),
+        }
+    }
+
+    /// Acknowledges what is sent on connection `n`, until `len` bytes have come.
+    fn take(&mut self, n: usize, first: u32, len: usize) {
+        const HEADERS: usize = 14 + 20 + 20;
+        let mut taken = 0;
+        while taken < len {
+            let before = taken;
+            while let Some(frame) = self.env.sent() {
+                taken += frame.len() - HEADERS;
+            }
+            assert!(taken > before, "connection {n} is stuck at {taken} of {len}");
+            self.get(n, 1_000, first.wrapping_add(taken as u32), flag::ACK, b"");
+        }
     }
 }
 
@@ -109,7 +132,28 @@ fn zerocopy_bytes(header: &tailwater_stack::wire::tcp::TcpHeader) -> &[u8] {
 }
 
 #[test]
+fn connections_in_time_wait_have_given_back_the_memory_of_their_windows() {
+    const CONNECTIONS: usize = 500;
+    const SENT: usize = 40_000;
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut world = World::new(CONNECTIONS);
+    let before = LIVE.load(Ordering::Relaxed);
+    for n in 0..CONNECTIONS {
+        let (first, id) = world.accept(n);
+        assert_eq!(world.stack.tcp_send(id, &[7; SENT], &mut world.env), Ok(SENT));
+        world.take(n, first, SENT);
+        world.stack.tcp_shutdown(id, &mut world.env).unwrap();
+        world.get(n, 1_000, first.wrapping_add(SENT as u32 + 1), flag::ACK | flag::FIN, b"");
+        while world.env.sent().is_some() || world.stack.tcp_poll().is_some() {}
+        assert_eq!(world.stack.tcp_snapshot(id, world.env.now).unwrap().state, State::TimeWait);
+    }
+    let each = (LIVE.load(Ordering::Relaxed) - before) / CONNECTIONS;
+    assert!(each <= 2_048, "{each} bytes a connection");
+}
+
+#[test]
 fn idle_connections_cost_little_memory_and_no_timer() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let wanted: usize = std::env::var("TAILWATER_TCP_CONNECTIONS").map_or(20_000, |n| n.parse().unwrap());
     let mut world = World::new(wanted);
     let mut firsts = Vec::with_capacity(wanted);

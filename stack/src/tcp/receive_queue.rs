@@ -54,6 +54,12 @@ impl<B: Buffer> ReceiveQueue<B> {
         !self.early.is_empty()
     }
 
+    /// Nothing comes any more: gives back the memory that nothing lies in.
+    pub(super) fn shrink(&mut self) {
+        self.ready.shrink_to_fit();
+        self.early.shrink_to_fit();
+    }
+
     /// Text in order.
     pub(super) fn push(&mut self, text: B) {
         self.ready_bytes += text.len() as u32;

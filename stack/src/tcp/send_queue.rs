@@ -136,6 +136,11 @@ impl<B: Buffer> SendQueue<B> {
         self.segments.is_empty()
     }
 
+    /// Nothing comes any more: gives back the memory that nothing lies in.
+    pub(super) fn shrink(&mut self) {
+        self.segments.shrink_to_fit();
+    }
+
     /// Segments, sent or not.
     pub(super) fn len(&self) -> usize {
         self.segments.len()

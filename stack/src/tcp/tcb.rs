@@ -294,6 +294,9 @@ impl<B: Buffer> Tcb<B> {
     pub(super) fn enter_time_wait<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
         self.state = State::TimeWait;
         self.timers.disarm_all();
+        // Thousands may wait, each with the memory of its largest window.
+        self.queue.shrink();
+        self.received.shrink();
         let tcp = &mut cx.stack.tcp;
         if tcp.time_waits >= tcp.config.time_wait_max {
             tcp.counters.time_wait_max_hit += 1;
