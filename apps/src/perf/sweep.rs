@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -37,6 +38,8 @@ struct Point {
     /// Percent of one CPU: the measuring process's, and everything's on this machine.
     cpu_process: f64,
     cpu_machine: f64,
+    /// Of the whole run, its start and end included, which `cpu_machine` is a share of.
+    elapsed_secs: f64,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
@@ -74,17 +77,17 @@ fn measure(args: &Args, contender: Contender, bytes: u64, reverse: bool) -> anyh
     };
     command.args(["-J", "-l", &bytes.to_string()]).args(reverse.then_some("-R"));
     let shown = format!("{command:?}");
-    let before = Machine::now();
+    let (before, began) = (Machine::now(), Instant::now());
     let run = command.stdin(Stdio::null()).stderr(Stdio::piped()).output();
     let run = run.map_err(|error| {
         Failure::new(format!("cannot run {shown}: {error}"), "`apt install iperf3`, or leave --compare-kernel out")
     })?;
-    let cpu_machine = before.busy_percent();
+    let (cpu_machine, elapsed_secs) = (before.busy_percent(), began.elapsed().as_secs_f64());
     let result: Value = serde_json::from_slice(&run.stdout).unwrap_or_default();
     let number = |path: &str| result.pointer(path).and_then(Value::as_f64);
     match (number("/end/sum_received/bits_per_second"), number("/end/cpu_utilization_percent/host_total")) {
         (Some(goodput), Some(cpu_process)) if run.status.success() => {
-            Ok(Point { contender, bytes, reverse, goodput, cpu_process, cpu_machine })
+            Ok(Point { contender, bytes, reverse, goodput, cpu_process, cpu_machine, elapsed_secs })
         }
         _ => {
             let why = result["error"].as_str().map(str::to_owned);
@@ -191,6 +194,7 @@ impl Point {
             "goodput_bits_per_second": self.goodput,
             "cpu_process_percent": self.cpu_process,
             "cpu_machine_percent": self.cpu_machine,
+            "elapsed_seconds": self.elapsed_secs,
         })
     }
 }

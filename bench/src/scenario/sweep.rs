@@ -34,6 +34,7 @@ const DIRECTIONS: [(&str, &str); 2] = [("send", "sending"), ("receive", "receivi
 #[derive(Deserialize)]
 struct Sweep {
     points: Vec<Point>,
+    seconds_each: f64,
 }
 
 #[derive(Deserialize)]
@@ -43,7 +44,9 @@ struct Point {
     direction: String,
     goodput_bits_per_second: f64,
     cpu_process_percent: f64,
+    /// Of the whole run, its start and end included.
     cpu_machine_percent: f64,
+    elapsed_seconds: f64,
 }
 
 /// The folder that a sweep writes to, which goes with its value.
@@ -108,6 +111,7 @@ fn notes(session: &mut Session<'_>) {
          messages of this size (TCP_STREAM). Receiving: the peer does (TCP_MAERTS).",
         "Messages are put together into full segments by both: Nagle's algorithm is on. A write of iperf3 is a system call, \
          one of ours is a call within the worker.",
+        "CPU time is that of a whole run, with the start and the end of the measuring program.",
         "Off-loads (TSO, GSO, GRO, checksums) are off on both ends, as on a wire; scatter-gather is on.",
     ];
     for note in notes {
@@ -151,9 +155,10 @@ fn record(session: &mut Session<'_>, text: &str, run: u32, quiet: bool) -> Resul
     for point in &sweep.points {
         let gbps = point.goodput_bits_per_second / 1e9;
         ensure!(gbps > 0.0, "nothing arrived at {} bytes", point.message_bytes);
+        let kilobytes = gbps * 1e9 / 8.0 / 1e3 * sweep.seconds_each;
         let values = [
             ("gbps", gbps),
-            ("ns_per_kilobyte", point.cpu_machine_percent / 100.0 * 1e9 / (gbps * 1e9 / 8.0 / 1e3)),
+            ("ns_per_kilobyte", point.cpu_machine_percent / 100.0 * point.elapsed_seconds * 1e9 / kilobytes),
             ("process_cpu_busy", point.cpu_process_percent / 100.0),
             ("machine_cpu_busy", point.cpu_machine_percent / 100.0),
         ];
