@@ -1,7 +1,7 @@
 //! A port whose other end is a port in the same process: AF_XDP's rings with no kernel between them.
 //!
 //! Frames pass by descriptor, one each, without a copy: the other end takes chains as they are linked, and a share in what a
-//! stack keeps for retransmission ([`Frame::form`]). Both ends live in one [`Region`].
+//! stack keeps for retransmission (`Frame::form`). Both ends live in one [`Region`].
 
 use std::sync::Arc;
 
