@@ -157,7 +157,7 @@ struct Departure<'a> {
 
 impl Departure<'_> {
     /// Prepares the frames at these places (position, length of the IP packet) to leave by their next hops.
-    #[inline]
+    #[inline(always)]
     fn leave_all(&mut self, frames: &mut [Frame], at: &[(u16, u32)], next_hops: &[NextHop]) {
         for (&(at, len), &next_hop) in at.iter().zip(next_hops) {
             let Some(frame) = frames.get_mut(usize::from(at)) else { continue };
@@ -179,8 +179,9 @@ fn flow_hash_of(plane: &ForwardingPlane, frame: &Frame) -> u32 {
     header::flow_key(frame).map_or(0, |flow| flow_hash(plane.hash_key(), &flow))
 }
 
-/// Prepares a transit frame with an IP packet of `len` bytes to leave, or says why it cannot.
-#[inline]
+/// Prepares a transit frame with an IP packet of `len` bytes to leave, or says why it cannot. Its other callers are rare and must
+/// not make it a call for each packet.
+#[inline(always)]
 pub(crate) fn leave(ports: &[PortEntry], frame: &mut Frame, way: AdjacencyWord, len: u32) -> Result<(), Exception> {
     if let Some(port) = way.port()
         && let Some(entry) = ports.get(usize::from(port))
