@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tailwater_dataplane::runtime::{InterfaceConfig, Report, Runtime, RuntimeConfig};
 use tailwater_dataplane::service::{Host, Presence};
 use tailwater_dataplane::socket::{SocketConfig, Sockets, TcpStream};
-use tailwater_dataplane::worker::Idle;
+use tailwater_dataplane::worker::{Idle, WorkerReport};
 use tailwater_lab::Lab;
 
 use crate::traffic::{PATIENCE, echo, expect, send};
@@ -26,8 +26,12 @@ pub(crate) struct Ours {
 
 impl Ours {
     pub(crate) fn start(workers: usize, idle: Idle) -> Self {
+        Self::with(SocketConfig::default(), workers, idle)
+    }
+
+    fn with(config: SocketConfig, workers: usize, idle: Idle) -> Self {
         let lab = Lab::pair(workers as u16, 1500).unwrap();
-        let (sockets, service) = Sockets::new(SocketConfig::default());
+        let (sockets, service) = Sockets::new(config);
         let config = RuntimeConfig {
             interfaces: vec![InterfaceConfig::named("d0")],
             cores: (0..workers).collect(),
@@ -59,7 +63,7 @@ impl Ours {
 
 /// A counter of each worker's stack block.
 pub(crate) fn counters(report: &Report, name: &str) -> Vec<u64> {
-    let of_worker = |worker: &tailwater_dataplane::worker::WorkerReport| {
+    let of_worker = |worker: &WorkerReport| {
         let all = worker.blocks.iter().flat_map(|block| &block.counters);
         all.filter(|(known, _)| *known == name).map(|(_, n)| *n).sum()
     };
@@ -143,6 +147,42 @@ fn a_closed_listener_refuses_the_kernels_connections_and_can_be_opened_again() {
     again.accept().unwrap();
     drop((second, kernel, stream));
     ours.stop();
+}
+
+#[test]
+fn more_connections_at_once_than_may_wait_are_all_accepted_and_none_is_reset() {
+    const CONNECTIONS: usize = 24;
+    let config = SocketConfig { backlog_max: 4, ..SocketConfig::default() };
+    let ours = Ours::with(config, 1, Idle::Adaptive);
+    let control = ours.runtime.controls().remove(0);
+    let listener = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CONNECTIONS as u64)
+            .map(|number| {
+                let kernel = || ours.kernel_connects("10.1.0.1:7000").unwrap();
+                scope.spawn(move || {
+                    let kernel = kernel();
+                    send(&kernel, number, 2_000);
+                    kernel.shutdown(Shutdown::Write).unwrap();
+                    expect(&kernel, number, 2_000);
+                })
+            })
+            .collect();
+        // Until others have been turned away.
+        let is_full = |report: WorkerReport| report.dropped.iter().any(|(name, _)| *name == "tcp_accept_queue_full");
+        let end = Instant::now() + PATIENCE;
+        while !is_full(control.report(PATIENCE).unwrap()) {
+            assert!(Instant::now() < end && clients.iter().all(|client| !client.is_finished()));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for stream in listener.incoming().take(CONNECTIONS) {
+            echo(&stream).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        }
+    });
+    let report = ours.stop();
+    assert_eq!(counters(&report, "sockets_accepted"), [CONNECTIONS as u64]);
+    assert!(counters(&report, "sockets_backlog_max_hit")[0] > 0);
 }
 
 #[test]
