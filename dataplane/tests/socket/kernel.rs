@@ -30,12 +30,16 @@ impl Ours {
     }
 
     fn with(config: SocketConfig, workers: usize, idle: Idle) -> Self {
-        let lab = Lab::pair(workers as u16, 1500).unwrap();
+        Self::on(Lab::pair(workers as u16, 1500).unwrap(), config, workers, idle)
+    }
+
+    fn on(lab: Lab, config: SocketConfig, workers: usize, idle: Idle) -> Self {
         let (sockets, service) = Sockets::new(config);
         let config = RuntimeConfig {
             interfaces: vec![InterfaceConfig::named("d0")],
             cores: (0..workers).collect(),
             idle,
+            frames_kept: 2_048,
             ..RuntimeConfig::default()
         };
         let host = || Host::new(service).local_ports(64).start(&config);
@@ -199,6 +203,69 @@ fn a_kernel_peer_that_resets_is_noticed() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!((&stream).read(&mut came).unwrap_err().kind(), ErrorKind::ConnectionReset);
     ours.stop();
+}
+
+#[test]
+fn text_leaves_in_trains_as_long_as_the_device_does_not_leave_sums_undone() {
+    const LEN: u64 = 1_000_000;
+    let lab = Lab::pair(1, 1500).unwrap();
+    lab.dut().offload("d0", &["tx"], false).unwrap();
+    let mut ours = Ours::on(lab, SocketConfig::default(), 1, Idle::Adaptive);
+    let listener = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
+    let trains = |ours: &mut Ours| {
+        let kernel = ours.kernel_connects("10.1.0.1:7000").unwrap();
+        let stream = listener.accept().unwrap().0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                send(&stream, 1, LEN);
+                stream.shutdown(Shutdown::Write).unwrap();
+            });
+            expect(&kernel, 1, LEN);
+        });
+        ours.runtime.report().workers[0].ports[0].counters.tx_trains
+    };
+    let mut last = trains(&mut ours);
+    assert!(last > 0);
+    for (tx, told) in [(true, "segment by segment"), (false, "it cuts what leaves as TCP")] {
+        ours.lab.dut().offload("d0", &["tx"], tx).unwrap();
+        let end = Instant::now() + PATIENCE;
+        while !ours.runtime.describe()[0].contains(told) {
+            assert!(Instant::now() < end, "{:?}", ours.runtime.describe());
+            ours.lab.dut().enter(|| ours.runtime.tend().unwrap()).unwrap();
+        }
+        let before = std::mem::replace(&mut last, trains(&mut ours));
+        assert_eq!(last > before, !tx, "{before} trains, then {last}");
+    }
+    drop(listener);
+    ours.stop();
+}
+
+/// Only what the socket sends passes a queueing discipline.
+#[test]
+fn where_there_are_several_transmit_queues_all_text_leaves_by_the_socket_and_else_only_trains_do() {
+    const ROUNDS: u64 = 100;
+    for queues in [1, 2] {
+        let lab = Lab::pair(queues, 1500).unwrap();
+        lab.dut().offload("d0", &["tx"], false).unwrap();
+        let tc = |lab: &Lab, words: &[&str]| lab.dut().program("tc").args(words).run(PATIENCE).unwrap();
+        tc(&lab, &["qdisc", "replace", "dev", "d0", "root", "pfifo"]);
+        let ours = Ours::on(lab, SocketConfig::default(), usize::from(queues), Idle::Adaptive);
+        let listener = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
+        let kernel = ours.kernel_connects("10.1.0.1:7000").unwrap();
+        let stream = listener.accept().unwrap().0;
+        for _ in 0..ROUNDS {
+            let mut got = [0; 1];
+            (&stream).write_all(&[1]).unwrap();
+            (&kernel).read_exact(&mut got).unwrap();
+        }
+        let told = tc(&ours.lab, &["-s", "qdisc", "show", "dev", "d0"]);
+        let words: Vec<_> = told.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "pkt").unwrap_or_else(|| panic!("{told}"));
+        let passed: u64 = words[at - 1].parse().unwrap();
+        assert_eq!(passed >= ROUNDS, queues > 1, "{queues} queues: {told}");
+        drop((kernel, stream, listener));
+        ours.stop();
+    }
 }
 
 /// A lost wake-up costs the second after which a worker looks by itself.

@@ -113,9 +113,9 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// Frames that leave as one packet, and what stands in front of their text.
+/// Frames that leave as one packet by the socket, and what stands in front of their text.
 pub(in crate::port) struct Train {
-    /// How many frames, from the first one on: at least two.
+    /// How many frames, from the first one on.
     pub(in crate::port) frames: usize,
     /// Offset of the text in each.
     pub(super) text_at: usize,
@@ -142,6 +142,13 @@ impl Train {
             is_open = next.text_len == size && !next.is_last();
         }
         (count > 1).then(|| Self { frames: count, text_at: first.places.text, front: front(&first, text_len, flags) })
+    }
+
+    /// The first of `frames` alone, if it carries text: nothing is cut or summed up.
+    pub(in crate::port) fn alone(frames: &[Frame]) -> Option<Self> {
+        let first = frames.first().filter(|frame| frame.is_lent())?;
+        let fits = first.segments().count() <= PIECES_MAX;
+        fits.then_some(Self { frames: 1, text_at: 0, front: [0; WORDS_LEN + HEADERS_MAX] })
     }
 
     /// The words for the kernel and the headers.
