@@ -1,12 +1,14 @@
 //! Which frames can leave as one.
 
 use tailwater_stack::checksum::Sum;
+use tailwater_stack::wire::protocol::TCP;
+use tailwater_stack::wire::tcp::CHECKSUM_OFFSET;
+use tailwater_stack::wire::tcp::flag::{ACK, ECE, FIN, PSH};
 
 use crate::blocks::header::{ADDRESSES_LEN, ETHERNET_LEN, be16};
 use crate::frame::Frame;
+use crate::port::virtio::{GSO_TCP4, GSO_TCP6, NEEDS_CHECKSUM, WORDS_LEN};
 
-/// `sizeof(struct virtio_net_hdr)`.
-const WORDS_LEN: usize = 10;
 /// Ethernet, IPv6 and TCP with all options.
 const HEADERS_MAX: usize = ETHERNET_LEN + 40 + 60;
 /// What the length fields of IP can tell.
@@ -14,16 +16,6 @@ const NETWORK_LEN_MAX: usize = 65_535;
 /// Pieces of memory in one train, of at most `UIO_MAXIOV` (1024).
 pub(super) const PIECES_MAX: usize = 256;
 
-const NEEDS_CHECKSUM: u8 = 1;
-const GSO_TCP4: u8 = 1;
-const GSO_TCP6: u8 = 4;
-
-const TCP: u8 = 6;
-const CHECKSUM_OFFSET: usize = 16;
-const FIN: u8 = 0x01;
-const PSH: u8 = 0x08;
-const ACK: u8 = 0x10;
-const ECE: u8 = 0x40;
 /// Flags that a segment in a train may have. SYN and RST carry no text; URG and CWR (RFC 3168 §6.1.2) would be repeated.
 const COUPLED: u8 = FIN | PSH | ACK | ECE;
 
