@@ -18,7 +18,7 @@
 //! forwarded packets above all, takes the ring.
 //!
 //! The ring sends by one transmit queue, while the kernel chooses one for what the socket sends. Where an interface has
-//! several, all text leaves by the socket, so that the segments of a connection stay in order ([`TextWay`]).
+//! several, all text leaves by the socket, so that the segments of a connection stay in order (`TextWay`).
 
 mod socket;
 mod train;
