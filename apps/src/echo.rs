@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use clap::Args as ClapArgs;
-use tailwater_dataplane::block::Registry;
 use tailwater_dataplane::service::{self, Addresses, After, Datagram, Host, Io, Presence, Service};
 use tailwater_stack::tcp::ConnectionId;
 
@@ -51,23 +50,15 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
         let hint = "with --group the addresses are those that the kernel has on its members";
         return Err(Failure::usage("--address is for one interface, --group for many", hint).into());
     }
-    let mut config = common.runtime_config(args.hosting.mode(), tailwater_xdp::Place::User, &args.grouping)?;
+    let config = common.runtime_config(args.hosting.mode(), tailwater_xdp::Place::User, &args.grouping)?;
     let host = Host::new(|_worker| Echo::default()).addresses(args.hosting.addresses());
     let host = args.listeners.iter().fold(host, |host, &listener| {
         let host = if args.udp { host.listen_udp(listener) } else { host };
         if args.tcp { host.listen_tcp(listener) } else { host }
     });
     let prepared = host.prepare(&config).map_err(explain)?;
-    config.listeners.0.extend(prepared.listener());
     let graph = if args.grouping.is_wanted() { service::graph_of_group } else { service::graph };
-    let plan = Plan {
-        command: "echo",
-        common: &common,
-        config,
-        registry: Registry::builtin(),
-        services: prepared.services().clone(),
-        notes: prepared.notes().to_vec(),
-    };
+    let plan = Plan::of_host("echo", &common, config, &prepared);
     plan.run(graph, |runtime| Ok(Answering { _presence: prepared.begin(runtime).map_err(explain)? }))
 }
 

@@ -16,7 +16,7 @@ use tailwater_dataplane::forwarding::ForwardingPlane;
 use tailwater_dataplane::graph::GraphSpec;
 use tailwater_dataplane::live::{Change, ChangeError, EventLog, Transaction};
 use tailwater_dataplane::runtime::{Runtime, RuntimeConfig};
-use tailwater_dataplane::service::Census;
+use tailwater_dataplane::service::{Census, Prepared};
 use tailwater_xdp::{Host, Place};
 
 use crate::common::Common;
@@ -122,7 +122,19 @@ struct Shared {
     running: Mutex<Option<(Runtime, Box<dyn Part>)>>,
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    /// A host that `prepared` makes, from blocks of our own. It hears of the interfaces that come and go.
+    pub(crate) fn of_host(
+        command: &'static str,
+        common: &'a Common,
+        mut config: RuntimeConfig,
+        prepared: &Prepared,
+    ) -> Self {
+        config.listeners.0.extend(prepared.listener());
+        let (services, notes) = (prepared.services().clone(), prepared.notes().to_vec());
+        Self { command, common, config, registry: Registry::builtin(), services, notes }
+    }
+
     /// Runs it. `graph` makes the packet graph for the ports' names; `begin` runs between the start of the dataplane and
     /// `ready`.
     pub(crate) fn run<P: Part + 'static>(

@@ -117,8 +117,7 @@ pub(crate) struct Connection {
     pub(crate) bytes_delivered: u64,
     pub(crate) bytes_resent: u64,
     pub(crate) bytes_lost: u64,
-    /// Modulo 2^32.
-    pub(crate) bytes_received: u32,
+    pub(crate) bytes_received: u64,
     /// Bytes a second: what congestion control paces at, and what it believes that the path carries.
     pub(crate) pacing_rate: Option<u64>,
     pub(crate) bandwidth: Option<u64>,

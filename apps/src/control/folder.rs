@@ -6,15 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// Where sockets lie unless `TAILWATER_RUN_DIR` says otherwise.
-const FOLDER: &str = "/run/tailwater";
 /// Sockets looked at in one listing.
 const SOCKETS_MAX: usize = 1024;
 
-/// The folder of the sockets.
-pub(crate) fn path() -> PathBuf {
-    std::env::var_os("TAILWATER_RUN_DIR").map_or_else(|| PathBuf::from(FOLDER), PathBuf::from)
-}
+pub(crate) use tailwater_dataplane::service::run_folder as path;
 
 /// The socket of a process.
 pub(crate) fn socket(folder: &Path, pid: u32) -> PathBuf {

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use serde_json::json;
-use tailwater_dataplane::block::Registry;
 use tailwater_dataplane::service::{self, Host, Presence};
 use tailwater_xdp::Place;
 
@@ -79,7 +78,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     common.stats_interval = NEVER;
     // One connection lives on one worker.
     common.cores.truncate(1);
-    let mut config = common.runtime_config(args.hosting.mode(), Place::User, &Grouping::default())?;
+    let config = common.runtime_config(args.hosting.mode(), Place::User, &Grouping::default())?;
     let spout = (args.output.is_some() || args.sha256).then(Spout::new);
     let outlook = Arc::new(Outlook { bytes: 0.into(), spout });
     let (sender, happened) = channel();
@@ -87,16 +86,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let host = Host::new(move |_worker| Client::new(plan.clone(), Arc::clone(&worker_outlook), sender.clone()));
     let host = host.addresses(args.hosting.addresses()).local_ports(LOCAL_PORTS);
     let prepared = host.prepare(&config).map_err(explain)?;
-    config.listeners.0.extend(prepared.listener());
     let wishes = args.wishes()?;
-    let plan = session::Plan {
-        command: "http",
-        common: &common,
-        config,
-        registry: Registry::builtin(),
-        services: prepared.services().clone(),
-        notes: prepared.notes().to_vec(),
-    };
+    let plan = session::Plan::of_host("http", &common, config, &prepared);
     plan.run(service::graph, |runtime| {
         let collector = Collector::start(wishes, outlook, happened)?;
         let presence = prepared.begin(runtime).map_err(explain)?;

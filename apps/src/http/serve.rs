@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use tailwater_dataplane::block::Registry;
 use tailwater_dataplane::service::{self, Addresses, Host, Presence};
 use tailwater_stack::Config;
 use tailwater_xdp::Place;
@@ -83,16 +82,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let host = host.addresses(hosting.addresses()).stack_config(stack_config(&limits));
     let host = listeners.iter().fold(host, |host, &listener| host.listen_tcp(listener));
     let prepared = host.prepare(&config).map_err(explain)?;
-    config.listeners.0.extend(prepared.listener());
     let graph = if grouping.is_wanted() { service::graph_of_group } else { service::graph };
-    let plan = Plan {
-        command: "http",
-        common,
-        config,
-        registry: Registry::builtin(),
-        services: prepared.services().clone(),
-        notes: prepared.notes().to_vec(),
-    };
+    let plan = Plan::of_host("http", common, config, &prepared);
     plan.run(graph, |runtime| Ok(Serving { _presence: prepared.begin(runtime).map_err(explain)? }))
 }
 

@@ -44,7 +44,6 @@ use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tailwater_dataplane::block::Registry;
 use tailwater_dataplane::runtime::RuntimeConfig;
 use tailwater_dataplane::service::{self, Host, Presence};
 use tailwater_stack::tcp::TcpConfig;
@@ -99,15 +98,7 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
         }
     };
     let prepared = host.prepare(&config).map_err(explain)?;
-    config.listeners.0.extend(prepared.listener());
-    let plan = Plan {
-        command: "perf",
-        common: &common,
-        config,
-        registry: Registry::builtin(),
-        services: prepared.services().clone(),
-        notes: prepared.notes().to_vec(),
-    };
+    let plan = Plan::of_host("perf", &common, config, &prepared);
     plan.run(service::graph, |runtime| {
         let presence = prepared.begin(runtime).map_err(explain)?;
         let thread = std::thread::Builder::new().name("tailwater/perf".into()).spawn(director)?;

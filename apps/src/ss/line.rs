@@ -58,7 +58,7 @@ pub(super) fn details(c: &Connection) -> String {
     say("bytes_delivered", some(c.bytes_delivered));
     say("bytes_resent", some(c.bytes_resent));
     say("bytes_lost", some(c.bytes_lost));
-    say("bytes_received", some(c.bytes_received.into()));
+    say("bytes_received", some(c.bytes_received));
     say("pacing_rate", c.pacing_rate.map(rate));
     say("bandwidth", c.bandwidth.map(rate));
     say("snd_wnd", Some(c.snd_wnd.to_string()));

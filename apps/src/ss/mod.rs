@@ -17,8 +17,7 @@ Examples:
 
 States: established, syn-sent, syn-received, fin-wait-1, fin-wait-2, close-wait, closing, last-ack, time-wait, closed (over,
 but not read to its end). The workers look for what is asked, some connections each turn, so that a list of a hundred
-thousand delays no packet; connections that come or go meanwhile may be missed. Sizes are in bytes; bytes_received is
-kept modulo 2^32.";
+thousand delays no packet; connections that come or go meanwhile may be missed. Sizes are in bytes.";
 
 /// Connections of one answer.
 const PAGE: usize = 2_048;

@@ -8,6 +8,7 @@ mod http;
 mod impaired;
 mod l3fwd;
 mod memory;
+mod server;
 mod sweep;
 mod tcp_bulk;
 mod tcp_in_process;

@@ -11,6 +11,7 @@ use crate::forwarder::Binaries;
 use crate::interrupt;
 use crate::report::{Better, Measure};
 use crate::scenario::Session;
+use crate::scenario::server::{self, Contender};
 use crate::tcp_load::{Kind, Transactions};
 use crate::testbed::{GENERATOR_CPU, ROUTER_CPU};
 use crate::tools;
@@ -31,58 +32,40 @@ enum Server {
     Tailwater(Idle),
 }
 
-/// A server, and where its receive work runs.
-struct Contender {
-    name: &'static str,
-    about: &'static str,
-    server: Server,
-    /// In a NAPI thread on the server's core; otherwise in the softirq that the client's sending raises, on its core.
-    napi_thread: bool,
-}
-
-const CONTENDERS: &[Contender] = &[
-    Contender {
-        name: "kernel-polls",
-        about: "echo on kernel TCP sockets by epoll, server polls",
-        server: Server::Kernel { polling: true },
-        napi_thread: false,
-    },
-    Contender {
-        name: "kernel-blocks",
-        about: "echo on kernel TCP sockets by epoll, server blocks",
-        server: Server::Kernel { polling: false },
-        napi_thread: false,
-    },
-    Contender {
-        name: "tailwater-spin",
-        about: "tailwater echo --tcp --idle spin, server polls",
-        server: Server::Tailwater(Idle::Spin),
-        napi_thread: false,
-    },
-    Contender {
-        name: "tailwater-adaptive",
-        about: "tailwater echo --tcp --idle adaptive, server spins and then sleeps",
-        server: Server::Tailwater(Idle::Adaptive),
-        napi_thread: false,
-    },
-    Contender {
-        name: "tailwater-sleep",
-        about: "tailwater echo --tcp --idle sleep, server blocks",
-        server: Server::Tailwater(Idle::Sleep),
-        napi_thread: false,
-    },
-    Contender {
-        name: "kernel-blocks-napi",
-        about: "echo on kernel TCP sockets by epoll, server blocks",
-        server: Server::Kernel { polling: false },
-        napi_thread: true,
-    },
-    Contender {
-        name: "tailwater-sleep-napi",
-        about: "tailwater echo --tcp --idle sleep, server blocks",
-        server: Server::Tailwater(Idle::Sleep),
-        napi_thread: true,
-    },
+const CONTENDERS: &[Contender<Server>] = &[
+    Contender::new(
+        "kernel-polls",
+        "echo on kernel TCP sockets by epoll, server polls",
+        Server::Kernel { polling: true },
+    ),
+    Contender::new(
+        "kernel-blocks",
+        "echo on kernel TCP sockets by epoll, server blocks",
+        Server::Kernel { polling: false },
+    ),
+    Contender::new("tailwater-spin", "tailwater echo --tcp --idle spin, server polls", Server::Tailwater(Idle::Spin)),
+    Contender::new(
+        "tailwater-adaptive",
+        "tailwater echo --tcp --idle adaptive, server spins and then sleeps",
+        Server::Tailwater(Idle::Adaptive),
+    ),
+    Contender::new(
+        "tailwater-sleep",
+        "tailwater echo --tcp --idle sleep, server blocks",
+        Server::Tailwater(Idle::Sleep),
+    ),
+    Contender::new(
+        "kernel-blocks-napi",
+        "echo on kernel TCP sockets by epoll, server blocks",
+        Server::Kernel { polling: false },
+    )
+    .with_napi_thread(),
+    Contender::new(
+        "tailwater-sleep-napi",
+        "tailwater echo --tcp --idle sleep, server blocks",
+        Server::Tailwater(Idle::Sleep),
+    )
+    .with_napi_thread(),
 ];
 
 /// What the client does, and whose it is.
@@ -110,23 +93,18 @@ const COLUMNS: [Column; 5] = [
 const SEVERAL: [&str; 4] = [BUSY, CONNECT, OUR_BUSY, OUR_CONNECT];
 
 pub(super) fn names() -> Vec<(String, String)> {
-    CONTENDERS.iter().map(|contender| (contender.name.to_owned(), contender.about.to_owned())).collect()
+    server::names(CONTENDERS)
 }
 
 pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
     measures(session);
     notes(session);
     for contender in CONTENDERS.iter().filter(|contender| session.wants(contender.name)).collect::<Vec<_>>() {
-        let setting = if contender.napi_thread {
-            "receive work in a NAPI thread on the server's core"
-        } else {
-            "receive work in a softirq on the client's core"
-        };
         let absent = match contender.server {
             Server::Kernel { .. } => None,
             Server::Tailwater(idle) => session.options.binaries.absent(Device::TailwaterUser(idle)),
         };
-        session.add_row(contender.name, contender.about, setting, absent);
+        session.add_row(contender.name, contender.about, contender.setting(), absent);
     }
     let present = CONTENDERS.iter().filter(|contender| session.is_present(contender.name)).count();
     session.plan((present * session.options.runs as usize * COLUMNS.len()) as u64);
@@ -185,7 +163,7 @@ fn notes(session: &mut Session<'_>) {
     }
 }
 
-fn turn(session: &mut Session<'_>, contender: &Contender, run: u32) -> Result<()> {
+fn turn(session: &mut Session<'_>, contender: &Contender<Server>, run: u32) -> Result<()> {
     let quiet = session.wait_until_quiet()?;
     let config = LabConfig { ipv6: false, static_neighbours: true, ..LabConfig::default() };
     let lab = Lab::build(Topology::Pair, &config)?;

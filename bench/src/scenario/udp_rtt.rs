@@ -16,6 +16,7 @@ use crate::interrupt;
 use crate::report::{Better, Measure};
 use crate::round_trip::RoundTrips;
 use crate::scenario::Session;
+use crate::scenario::server::{self, Contender};
 use crate::testbed::{GENERATOR_CPU, ROUTER_CPU};
 use crate::tools;
 
@@ -32,70 +33,30 @@ enum Server {
     Tailwater(Idle),
 }
 
-/// A server, and where its receive work runs.
-struct Contender {
-    name: &'static str,
-    about: &'static str,
-    server: Server,
-    /// In a NAPI thread on the server's core; otherwise in the softirq that the client's sending raises, on its core.
-    napi_thread: bool,
-}
-
-const CONTENDERS: &[Contender] = &[
-    Contender {
-        name: "kernel-polls",
-        about: "echo on a kernel UDP socket, server polls",
-        server: Server::Kernel { polling: true },
-        napi_thread: false,
-    },
-    Contender {
-        name: "kernel-blocks",
-        about: "echo on a kernel UDP socket, server blocks",
-        server: Server::Kernel { polling: false },
-        napi_thread: false,
-    },
-    Contender {
-        name: "testpmd-5tswap",
-        about: "DPDK testpmd 5tswap over net_af_xdp, busy_budget=0, server polls",
-        server: Server::Testpmd,
-        napi_thread: false,
-    },
-    Contender {
-        name: "tailwater-spin",
-        about: "tailwater echo --idle spin, server polls",
-        server: Server::Tailwater(Idle::Spin),
-        napi_thread: false,
-    },
-    Contender {
-        name: "tailwater-adaptive",
-        about: "tailwater echo --idle adaptive, server spins and then sleeps",
-        server: Server::Tailwater(Idle::Adaptive),
-        napi_thread: false,
-    },
-    Contender {
-        name: "tailwater-sleep",
-        about: "tailwater echo --idle sleep, server blocks",
-        server: Server::Tailwater(Idle::Sleep),
-        napi_thread: false,
-    },
-    Contender {
-        name: "testpmd-5tswap-napi",
-        about: "DPDK testpmd 5tswap, server polls",
-        server: Server::Testpmd,
-        napi_thread: true,
-    },
-    Contender {
-        name: "tailwater-spin-napi",
-        about: "tailwater echo --idle spin, server polls",
-        server: Server::Tailwater(Idle::Spin),
-        napi_thread: true,
-    },
+const CONTENDERS: &[Contender<Server>] = &[
+    Contender::new("kernel-polls", "echo on a kernel UDP socket, server polls", Server::Kernel { polling: true }),
+    Contender::new("kernel-blocks", "echo on a kernel UDP socket, server blocks", Server::Kernel { polling: false }),
+    Contender::new(
+        "testpmd-5tswap",
+        "DPDK testpmd 5tswap over net_af_xdp, busy_budget=0, server polls",
+        Server::Testpmd,
+    ),
+    Contender::new("tailwater-spin", "tailwater echo --idle spin, server polls", Server::Tailwater(Idle::Spin)),
+    Contender::new(
+        "tailwater-adaptive",
+        "tailwater echo --idle adaptive, server spins and then sleeps",
+        Server::Tailwater(Idle::Adaptive),
+    ),
+    Contender::new("tailwater-sleep", "tailwater echo --idle sleep, server blocks", Server::Tailwater(Idle::Sleep)),
+    Contender::new("testpmd-5tswap-napi", "DPDK testpmd 5tswap, server polls", Server::Testpmd).with_napi_thread(),
+    Contender::new("tailwater-spin-napi", "tailwater echo --idle spin, server polls", Server::Tailwater(Idle::Spin))
+        .with_napi_thread(),
 ];
 
 const CLIENTS: [(&str, bool); 2] = [("client polls", true), ("client blocks", false)];
 
 pub(super) fn names() -> Vec<(String, String)> {
-    CONTENDERS.iter().map(|contender| (contender.name.to_owned(), contender.about.to_owned())).collect()
+    server::names(CONTENDERS)
 }
 
 pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
@@ -120,12 +81,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
     );
     let binaries = &session.options.binaries;
     for contender in CONTENDERS.iter().filter(|contender| session.wants(contender.name)).collect::<Vec<_>>() {
-        let setting = if contender.napi_thread {
-            "receive work in a NAPI thread on the server's core"
-        } else {
-            "receive work in a softirq on the client's core"
-        };
-        session.add_row(contender.name, contender.about, setting, absent(contender.server, binaries));
+        session.add_row(contender.name, contender.about, contender.setting(), absent(contender.server, binaries));
     }
     let _pages = HugePages::reserve(HUGE_PAGES).ok();
     let present = CONTENDERS.iter().filter(|contender| session.is_present(contender.name)).count();
@@ -151,7 +107,7 @@ fn absent(server: Server, binaries: &Binaries) -> Option<String> {
     }
 }
 
-fn turn(session: &mut Session<'_>, contender: &Contender, run: u32) -> Result<()> {
+fn turn(session: &mut Session<'_>, contender: &Contender<Server>, run: u32) -> Result<()> {
     let quiet = session.wait_until_quiet()?;
     let config = LabConfig { ipv6: false, static_neighbours: true, ..LabConfig::default() };
     let lab = Lab::build(Topology::Pair, &config)?;

@@ -19,6 +19,7 @@ pub mod packet;
 pub mod pcap;
 mod raw;
 mod vacant;
+mod virtio;
 
 use std::os::fd::BorrowedFd;
 

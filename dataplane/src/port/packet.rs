@@ -29,17 +29,18 @@ pub(super) use offload::segments_of;
 use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 
+use super::virtio::WORDS_LEN;
 use super::{Capabilities, Port, PortCounters, PortError};
 use crate::blocks::header::{ETHERNET_LEN, VLAN_TAG_LEN, push_tag};
 use crate::frame::{Batch, Pool};
 use crate::ledger::{DropReason, Ledger};
-use offload::{OFFLOAD_LEN, Offload};
+use offload::Offload;
 use socket::Socket;
 
 /// Largest header in front of the MTU: Ethernet and two VLAN tags.
 const HEADER_MAX: usize = ETHERNET_LEN + 2 * VLAN_TAG_LEN;
 /// The largest packet that the kernel delivers, unsegmented, with the words about its offloads in front.
-const LARGE_MAX: usize = OFFLOAD_LEN + 65_536 + HEADER_MAX;
+const LARGE_MAX: usize = WORDS_LEN + 65_536 + HEADER_MAX;
 /// Turns without a packet between two looks at the socket's error, which costs a system call.
 const ERROR_LOOK_TURNS: u32 = 1024;
 

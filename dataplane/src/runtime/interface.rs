@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tailwater_netlink::{Control as Netlink, Link};
 use tailwater_xdp::{AttachMode, Mode, PortConfig, Shared, Steering};
 
+use super::text::Text;
 use super::{Backend, InterfaceConfig, RuntimeConfig, RuntimeError};
 use crate::frame::{Region, RegionConfig};
-use crate::port::af_xdp::{self, Entrance, OpenConfig};
+use crate::port::af_xdp::{self, Copy, Entrance, OpenConfig};
 use crate::port::packet::{self, PacketConfig};
 use crate::port::{Port, PortError};
 
@@ -42,6 +43,8 @@ pub(super) struct Interface {
     pub(super) is_member: bool,
     ifindex: u32,
     description: String,
+    /// Where the kernel copies, and may cut.
+    text: Option<Text>,
     steering: Option<Steering>,
     entrances: Vec<Entrance>,
     last_verdicts: Vec<(&'static str, u64, u64)>,
@@ -99,6 +102,7 @@ impl Interface {
                 link.mtu_bytes,
                 if config.mode == Mode::Router { ": switch its forwarding off, or packets go out twice" } else { "" },
             ),
+            text: None,
             steering: None,
             entrances: Vec::new(),
             last_verdicts: Vec::new(),
@@ -135,6 +139,8 @@ impl Interface {
                 ..PortConfig::new(link.ifindex)
             },
         )?;
+        // The look at the settings comes before the first packet; what changes meanwhile is heard of.
+        let text = (config.segmentation && config.frames_kept > 0).then(|| Text::of(&probe));
         let mut opened = af_xdp::open(
             region,
             &OpenConfig {
@@ -147,7 +153,7 @@ impl Interface {
                 ring_size: config.ring_size,
                 fill_target: fill_target(config, region, queues),
                 copy: wanted.copy,
-                segmentation: config.segmentation && config.frames_kept > 0 && !probe.leaves_sums_undone(),
+                text: text.as_ref().map(|text| Arc::clone(&text.switch)),
             },
         )?;
         let entrances = opened.entrances(&steering)?;
@@ -159,13 +165,6 @@ impl Interface {
             link.mtu_bytes,
             opened.ports.first().map_or(0, |port| port.capabilities().tx_budget),
         );
-        if opened.ports.iter().any(|port| port.capabilities().segmentation) {
-            description.push_str("; the kernel copies, so it cuts what leaves as TCP (GSO)");
-        } else if config.segmentation && config.frames_kept > 0 && probe.leaves_sums_undone() {
-            let hint = "; TCP leaves segment by segment, because the driver would leave sums of larger packets undone \
-                        (`ethtool -K IF tx off` lets the kernel sum and cut them)";
-            description.push_str(hint);
-        }
         if !opened.ports.iter().any(|port| port.capabilities().busy_poll) {
             description.push_str("; no busy polling (the driver gives sockets no NAPI id)");
         }
@@ -180,6 +179,7 @@ impl Interface {
             is_member: false,
             ifindex: link.ifindex,
             description,
+            text: text.filter(|_| opened.copy == Copy::Copy),
             steering: Some(steering),
             entrances,
             last_verdicts: Vec::new(),
@@ -211,7 +211,10 @@ impl Interface {
     }
 
     pub(super) fn describe(&self) -> String {
-        self.description.clone()
+        match &self.text {
+            Some(text) => format!("{}; {}", self.description, text.why()),
+            None => self.description.clone(),
+        }
     }
 
     /// Lets the program forward to another interface by itself.
@@ -248,8 +251,11 @@ impl Interface {
         }
     }
 
-    /// Takes up a changed Ethernet address or MTU: the program has both built in.
+    /// Takes up a changed Ethernet address or MTU (the program has both built in), and what the device does for TCP.
     pub(super) fn tend(&mut self, link: &Link) -> Result<(), RuntimeError> {
+        if let Some(text) = &mut self.text {
+            text.tend(link);
+        }
         let Some(steering) = &mut self.steering else { return Ok(()) };
         let seen = (link.mac.clone(), link.mtu_bytes);
         if seen != self.seen {
@@ -265,7 +271,7 @@ impl Interface {
         InterfaceReport {
             name: self.name.clone(),
             ifindex: self.ifindex,
-            description: self.description.clone(),
+            description: self.describe(),
             verdicts: self.last_verdicts.clone(),
         }
     }

@@ -8,6 +8,7 @@ mod config;
 mod interface;
 mod listener;
 mod members;
+mod text;
 
 pub use config::{Backend, FollowGroup, InterfaceConfig, PortListeners, RuntimeConfig};
 pub use interface::InterfaceReport;

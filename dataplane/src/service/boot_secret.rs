@@ -11,13 +11,18 @@ use std::path::{Path, PathBuf};
 
 use super::entropy::Entropy;
 
-/// Emptied by each boot; the folder of the control sockets, for its owner only.
+/// Where things lie that last until the next boot.
 const FOLDER: &str = "/run/tailwater";
 const LEN: usize = 8;
 
+/// The folder of what lasts until the next boot, for its owner only: `TAILWATER_RUN_DIR`, or `/run/tailwater`.
+pub fn run_folder() -> PathBuf {
+    std::env::var_os("TAILWATER_RUN_DIR").map_or_else(|| PathBuf::from(FOLDER), PathBuf::from)
+}
+
 /// The secret, or without the right to keep one, a random number.
 pub(super) fn seed(entropy: &mut Entropy) -> u64 {
-    let folder = std::env::var_os("TAILWATER_RUN_DIR").map_or_else(|| PathBuf::from(FOLDER), PathBuf::from);
+    let folder = run_folder();
     let random = entropy.next();
     read(&folder).or_else(|_| make(&folder, random)).unwrap_or_else(|error| {
         tracing::debug!(folder = %folder.display(), %error, "no secret is kept; peers may refuse the next process for a minute");

@@ -236,6 +236,12 @@ impl<'a, 'c> Io<'a, 'c> {
         self.stack.tcp_listeners().find(|(_, known, ..)| *known == at).map(|(listener, ..)| listener)
     }
 
+    /// How many connections of a listener may wait to be accepted from now on, beside those that the service was told of.
+    /// Whether there is such a listener.
+    pub fn set_backlog(&mut self, listener: ListenerId, backlog_max: usize) -> bool {
+        self.stack.tcp_set_backlog(listener, backlog_max)
+    }
+
     /// Refuses connections at a listener from now on, or takes them again. Whether there is such a listener.
     pub fn refuse(&mut self, listener: ListenerId, refuses: bool) -> bool {
         self.stack.tcp_refuse(listener, refuses)

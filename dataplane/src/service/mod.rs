@@ -60,6 +60,7 @@ mod presence;
 mod reservation;
 
 pub(crate) use block::KIND;
+pub use boot_secret::run_folder;
 pub use census::{CENSUS_PAGE_MAX, Census, CensusError, CensusFilter, CensusListener, CensusPage, CensusQuery};
 pub use claim::LOCAL_PORTS_MAX;
 pub use host::{Addresses, Host, HostError, Prepared, graph, graph_of_group};

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct SocketConfig {
     /// Sockets that one worker serves at the same time, 1 to 1,048,576; further ones are refused with `ENFILE`.
     pub sockets_max: usize,
-    /// Connections of one listener that wait in one worker to be accepted; further ones are reset.
+    /// Connections of one listener that wait in one worker to be accepted, at least 1. Further ones are not answered, so that
+    /// their clients try again.
     pub backlog_max: usize,
     /// Received frames that wait for a socket's reader, at least 2. Behind them the stack's receive buffer fills, and
     /// when that is full the peer's window is closed.

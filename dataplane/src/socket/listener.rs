@@ -126,6 +126,11 @@ impl Acceptor {
         Ok(())
     }
 
+    /// Connections that may come before as many wait as may.
+    pub(super) fn places(&self, worker: usize) -> usize {
+        self.arrivals.get(worker).map_or(0, |arrivals| arrivals.capacity() - arrivals.len())
+    }
+
     /// Takes back what nobody will accept.
     pub(super) fn next_arrival(&self, worker: usize) -> Option<Arrival> {
         self.arrivals.get(worker)?.pop()

@@ -140,8 +140,11 @@ impl SocketService {
         }
     }
 
-    /// From now on what arrives goes into its inbox.
+    /// Somebody has accepted it: from now on what arrives goes into its inbox.
     fn adopt(&mut self, connection: &Arc<Connection>, io: &mut Io<'_, '_>) {
+        if let Some(acceptor) = connection.local().and_then(|local| self.acceptor_for(local)) {
+            self.limit_backlog(acceptor, io);
+        }
         let Some(id) = connection.id() else { return };
         let (Some((local, _)), Some(segment_len)) = (io.addresses(id), io.segment_len(id)) else {
             // The peer has reset it meanwhile, and another connection may have its place by now.
@@ -242,6 +245,7 @@ impl SocketService {
         match io.listener_at(acceptor.at) {
             Some(listener) => {
                 io.refuse(listener, false);
+                self.limit_backlog(acceptor, io);
             }
             None => {
                 io.listen_tcp(acceptor.at, acceptor.backlog_max).map_err(error::of_listen)?;
@@ -249,6 +253,13 @@ impl SocketService {
         }
         self.acceptors.push(Arc::clone(acceptor));
         Ok(())
+    }
+
+    /// The stack tells of each connection at once, and forgets that it waits. It takes no more than have a place here.
+    fn limit_backlog(&self, acceptor: &Acceptor, io: &mut Io<'_, '_>) {
+        if let Some(listener) = io.listener_at(acceptor.at) {
+            io.set_backlog(listener, acceptor.places(self.lane.worker));
+        }
     }
 
     fn close_listener(&mut self, acceptor: &Arc<Acceptor>, io: &mut Io<'_, '_>) {
@@ -370,14 +381,17 @@ impl Service for SocketService {
     fn on_accepted(&mut self, connection: ConnectionId, remote: SocketAddr, io: &mut Io<'_, '_>) {
         let Some((local, _)) = io.addresses(connection) else { return };
         let arrival = Arrival { id: connection, local, remote };
-        let placed = self.acceptor_for(local).map(|acceptor| acceptor.arrive(self.lane.worker, arrival));
-        match placed {
-            Some(Ok(())) => self.counters.accepted += 1,
-            Some(Err(_)) | None => {
-                self.counters.backlog_max_hit += 1;
-                let _ = io.abort(connection);
-            }
-        }
+        let worker = self.lane.worker;
+        let Some(acceptor) = self.acceptor_for(local).filter(|acceptor| acceptor.arrive(worker, arrival).is_ok())
+        else {
+            // Nobody listens any more.
+            let _ = io.abort(connection);
+            return;
+        };
+        self.limit_backlog(acceptor, io);
+        let full = acceptor.places(worker) == 0;
+        self.counters.accepted += 1;
+        self.counters.backlog_max_hit += u64::from(full);
     }
 
     fn on_connected(&mut self, id: ConnectionId, io: &mut Io<'_, '_>) {

@@ -1,11 +1,16 @@
+use std::io::IoSlice;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::config::SocketConfig;
+use super::connection::Connection;
 use super::event::{Event, Readiness};
 use super::gate::Gate;
+use super::lane::{Errand, Lane};
 
 fn level(fd: &impl AsFd) -> bool {
     let mut set = [PollFd::new(fd, PollFlags::IN)];
@@ -30,6 +35,42 @@ fn the_level_follows_what_is_watched_for_and_nothing_is_written_while_nobody_wat
     assert!(level(&fd));
     event.settle(Readiness::default);
     assert!(!level(&fd));
+}
+
+#[test]
+fn a_writer_whose_worker_ends_just_then_does_not_wait_for_itself() {
+    const ROUNDS: u32 = 3_000;
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        (0..ROUNDS).for_each(write_while_the_worker_ends);
+        done.send(())
+    });
+    assert_eq!(finished.recv_timeout(Duration::from_secs(60)), Ok(()), "a writer waits for ever");
+}
+
+/// There is no blank frame, so that the writer asks for one: before, while or after the worker ends.
+fn write_while_the_worker_ends(round: u32) {
+    let (config, at) = (SocketConfig::default(), ([192, 0, 2, 1], 7).into());
+    let lane = Arc::new(Lane::new(0, &config));
+    let connection = Connection::blank(&lane, &config).unwrap().to(at);
+    connection.open(at, 1_000);
+    let writes = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            writes.store(true, Ordering::Release);
+            connection.write(&[IoSlice::new(b"text")])
+        });
+        while !writes.load(Ordering::Acquire) {
+            std::hint::spin_loop();
+        }
+        (0..round % 100).for_each(|_| std::hint::spin_loop());
+        // As the worker's end of it does.
+        lane.leave();
+        Errand::Stream(Arc::clone(&connection)).abandon();
+        std::iter::from_fn(|| lane.next_errand()).for_each(Errand::abandon);
+        lane.clear();
+        writer.join().unwrap().unwrap_err();
+    });
 }
 
 #[test]

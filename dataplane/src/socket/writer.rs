@@ -35,38 +35,40 @@ impl Connection {
             return Ok(None);
         }
         let mut source = Source::new(from);
-        let written = {
+        let (written, asks) = {
             let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             if self.is_over() || self.lane.is_gone() || self.is_write_shut() {
                 return Err(self.take_error().unwrap_or_else(|| error::of(libc::EPIPE)));
             }
             self.fill_outbox(&mut source)
         };
-        if written > 0 {
-            self.ask(ask::SEND);
+        // Not under the lock: if the worker has gone meanwhile, whoever asks brings the frames home, which takes it.
+        if asks != 0 {
+            self.ask(asks);
         }
         self.settle();
         Ok(Some(written).filter(|&n| n > 0 || source.is_at_end()))
     }
 
-    /// Only whoever holds the writer's lock adds to the outbox, so there is a place for each frame.
-    fn fill_outbox(self: &Arc<Self>, source: &mut Source<'_>) -> usize {
+    /// Only whoever holds the writer's lock adds to the outbox, so there is a place for each frame. How much was written,
+    /// and what the worker is to be asked for.
+    fn fill_outbox(&self, source: &mut Source<'_>) -> (usize, u32) {
         let segment_len = self.segment_len();
-        let mut written = 0;
-        // Who is starved has asked already.
+        let (mut written, mut asks) = (0, 0);
+        // Who is starved asks already.
         while !source.is_at_end() && !self.starved.load(Ordering::Acquire) && !self.outbox.is_full() {
             let Some(text) = fill(&self.lane, segment_len, source) else {
                 self.starved.store(true, Ordering::SeqCst);
-                self.ask(ask::BLANKS);
+                asks |= ask::BLANKS;
                 break;
             };
-            written += text.total_len();
+            (written, asks) = (written + text.total_len(), ask::SEND);
             if let Err(text) = self.outbox.push(text) {
                 self.lane.give_back(text);
                 break;
             }
         }
-        written
+        (written, asks)
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tailwater_dataplane::runtime::{InterfaceConfig, Report, Runtime, RuntimeConfig};
 use tailwater_dataplane::service::{Host, Presence};
 use tailwater_dataplane::socket::{SocketConfig, Sockets, TcpStream};
-use tailwater_dataplane::worker::Idle;
+use tailwater_dataplane::worker::{Idle, WorkerReport};
 use tailwater_lab::Lab;
 
 use crate::traffic::{PATIENCE, echo, expect, send};
@@ -26,12 +26,20 @@ pub(crate) struct Ours {
 
 impl Ours {
     pub(crate) fn start(workers: usize, idle: Idle) -> Self {
-        let lab = Lab::pair(workers as u16, 1500).unwrap();
-        let (sockets, service) = Sockets::new(SocketConfig::default());
+        Self::with(SocketConfig::default(), workers, idle)
+    }
+
+    fn with(config: SocketConfig, workers: usize, idle: Idle) -> Self {
+        Self::on(Lab::pair(workers as u16, 1500).unwrap(), config, workers, idle)
+    }
+
+    fn on(lab: Lab, config: SocketConfig, workers: usize, idle: Idle) -> Self {
+        let (sockets, service) = Sockets::new(config);
         let config = RuntimeConfig {
             interfaces: vec![InterfaceConfig::named("d0")],
             cores: (0..workers).collect(),
             idle,
+            frames_kept: 2_048,
             ..RuntimeConfig::default()
         };
         let host = || Host::new(service).local_ports(64).start(&config);
@@ -59,7 +67,7 @@ impl Ours {
 
 /// A counter of each worker's stack block.
 pub(crate) fn counters(report: &Report, name: &str) -> Vec<u64> {
-    let of_worker = |worker: &tailwater_dataplane::worker::WorkerReport| {
+    let of_worker = |worker: &WorkerReport| {
         let all = worker.blocks.iter().flat_map(|block| &block.counters);
         all.filter(|(known, _)| *known == name).map(|(_, n)| *n).sum()
     };
@@ -146,6 +154,42 @@ fn a_closed_listener_refuses_the_kernels_connections_and_can_be_opened_again() {
 }
 
 #[test]
+fn more_connections_at_once_than_may_wait_are_all_accepted_and_none_is_reset() {
+    const CONNECTIONS: usize = 24;
+    let config = SocketConfig { backlog_max: 4, ..SocketConfig::default() };
+    let ours = Ours::with(config, 1, Idle::Adaptive);
+    let control = ours.runtime.controls().remove(0);
+    let listener = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CONNECTIONS as u64)
+            .map(|number| {
+                let kernel = || ours.kernel_connects("10.1.0.1:7000").unwrap();
+                scope.spawn(move || {
+                    let kernel = kernel();
+                    send(&kernel, number, 2_000);
+                    kernel.shutdown(Shutdown::Write).unwrap();
+                    expect(&kernel, number, 2_000);
+                })
+            })
+            .collect();
+        // Until others have been turned away.
+        let is_full = |report: WorkerReport| report.dropped.iter().any(|(name, _)| *name == "tcp_accept_queue_full");
+        let end = Instant::now() + PATIENCE;
+        while !is_full(control.report(PATIENCE).unwrap()) {
+            assert!(Instant::now() < end && clients.iter().all(|client| !client.is_finished()));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for stream in listener.incoming().take(CONNECTIONS) {
+            echo(&stream).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        }
+    });
+    let report = ours.stop();
+    assert_eq!(counters(&report, "sockets_accepted"), [CONNECTIONS as u64]);
+    assert!(counters(&report, "sockets_backlog_max_hit")[0] > 0);
+}
+
+#[test]
 fn a_kernel_peer_that_resets_is_noticed() {
     let ours = Ours::start(1, Idle::Adaptive);
     let listener = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
@@ -159,6 +203,69 @@ fn a_kernel_peer_that_resets_is_noticed() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!((&stream).read(&mut came).unwrap_err().kind(), ErrorKind::ConnectionReset);
     ours.stop();
+}
+
+#[test]
+fn text_leaves_in_trains_as_long_as_the_device_does_not_leave_sums_undone() {
+    const LEN: u64 = 1_000_000;
+    let lab = Lab::pair(1, 1500).unwrap();
+    lab.dut().offload("d0", &["tx"], false).unwrap();
+    let mut ours = Ours::on(lab, SocketConfig::default(), 1, Idle::Adaptive);
+    let listener = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
+    let trains = |ours: &mut Ours| {
+        let kernel = ours.kernel_connects("10.1.0.1:7000").unwrap();
+        let stream = listener.accept().unwrap().0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                send(&stream, 1, LEN);
+                stream.shutdown(Shutdown::Write).unwrap();
+            });
+            expect(&kernel, 1, LEN);
+        });
+        ours.runtime.report().workers[0].ports[0].counters.tx_trains
+    };
+    let mut last = trains(&mut ours);
+    assert!(last > 0);
+    for (tx, told) in [(true, "segment by segment"), (false, "it cuts what leaves as TCP")] {
+        ours.lab.dut().offload("d0", &["tx"], tx).unwrap();
+        let end = Instant::now() + PATIENCE;
+        while !ours.runtime.describe()[0].contains(told) {
+            assert!(Instant::now() < end, "{:?}", ours.runtime.describe());
+            ours.lab.dut().enter(|| ours.runtime.tend().unwrap()).unwrap();
+        }
+        let before = std::mem::replace(&mut last, trains(&mut ours));
+        assert_eq!(last > before, !tx, "{before} trains, then {last}");
+    }
+    drop(listener);
+    ours.stop();
+}
+
+/// Only what the socket sends passes a queueing discipline.
+#[test]
+fn where_there_are_several_transmit_queues_all_text_leaves_by_the_socket_and_else_only_trains_do() {
+    const ROUNDS: u64 = 100;
+    for queues in [1, 2] {
+        let lab = Lab::pair(queues, 1500).unwrap();
+        lab.dut().offload("d0", &["tx"], false).unwrap();
+        let tc = |lab: &Lab, words: &[&str]| lab.dut().program("tc").args(words).run(PATIENCE).unwrap();
+        tc(&lab, &["qdisc", "replace", "dev", "d0", "root", "pfifo"]);
+        let ours = Ours::on(lab, SocketConfig::default(), usize::from(queues), Idle::Adaptive);
+        let listener = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
+        let kernel = ours.kernel_connects("10.1.0.1:7000").unwrap();
+        let stream = listener.accept().unwrap().0;
+        for _ in 0..ROUNDS {
+            let mut got = [0; 1];
+            (&stream).write_all(&[1]).unwrap();
+            (&kernel).read_exact(&mut got).unwrap();
+        }
+        let told = tc(&ours.lab, &["-s", "qdisc", "show", "dev", "d0"]);
+        let words: Vec<_> = told.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "pkt").unwrap_or_else(|| panic!("{told}"));
+        let passed: u64 = words[at - 1].parse().unwrap();
+        assert_eq!(passed >= ROUNDS, queues > 1, "{queues} queues: {told}");
+        drop((kernel, stream, listener));
+        ours.stop();
+    }
 }
 
 /// A lost wake-up costs the second after which a worker looks by itself.

@@ -53,6 +53,13 @@ impl<B: Buffer> Stack<B> {
         self.tcp.listeners.refuse(listener, refuses)
     }
 
+    /// How many connections may wait to be accepted from now on; what comes beyond them is dropped, so that the peer tries
+    /// again. An application that lets those wait which it was told of takes their number off. Whether there is such a
+    /// listener.
+    pub fn tcp_set_backlog(&mut self, listener: ListenerId, backlog_max: usize) -> bool {
+        self.tcp.listeners.set_backlog(listener, backlog_max)
+    }
+
     /// Takes no more; connections that were not accepted are reset. Whether there was one.
     pub fn tcp_unlisten<E: Env<Buffer = B>>(&mut self, listener: ListenerId, env: &mut E) -> bool {
         let closed = self.tcp.listeners.close(listener);

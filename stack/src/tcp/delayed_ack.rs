@@ -27,6 +27,7 @@ impl<B: Buffer> Tcb<B> {
     pub(super) fn on_ack_sent(&mut self) {
         self.ack_now = false;
         self.unacked = 0;
+        self.irs_passed += u32::from(self.comes_by_irs());
         self.last_ack_sent = self.rcv_nxt;
         self.timers.disarm(Timer::DelayedAck);
     }

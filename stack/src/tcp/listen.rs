@@ -5,7 +5,7 @@
 //!    SYN --> half open (syn_backlog_max) -- ACK --> waiting (backlog_max) --> Accepted
 //!              | full                                 | full
 //!              v                                      v
-//!            cookie, or dropped                    the ACK is dropped: the peer sends it again
+//!            cookie, or dropped                    SYN and ACK are dropped: the peer sends them again
 //! ```
 
 use alloc::boxed::Box;
@@ -180,6 +180,12 @@ impl Listeners {
         };
         let candidates = at_port.iter().filter_map(|&index| self.peek(index));
         candidates.filter(|listener| rank(listener).is_some()).max_by_key(rank).map(|listener| listener.id)
+    }
+
+    pub(super) fn set_backlog(&mut self, id: ListenerId, backlog_max: usize) -> bool {
+        let Some(listener) = self.get_mut(id) else { return false };
+        listener.backlog_max = backlog_max;
+        true
     }
 
     pub(super) fn refuse(&mut self, id: ListenerId, refuses: bool) -> bool {

@@ -65,8 +65,8 @@ pub struct TcpSnapshot {
     pub segments_resent: u32,
     /// Judged lost, rightly or not.
     pub lost_total: u64,
-    /// Received in order. A connection keeps only its sequence numbers: modulo 2^32.
-    pub received: u32,
+    /// Received in order (RFC 4898: tcpEStatsPerfHCThruOctetsReceived).
+    pub received: u64,
     pub sack: bool,
     pub timestamps: bool,
     pub ecn: bool,
@@ -122,9 +122,63 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Text that came in order: what `rcv_nxt` says, without SYN and FIN.
-    fn received_bytes(&self) -> u32 {
-        let heard = self.state.is_synchronized() || self.state == State::SynReceived;
-        let numbers = if heard { self.rcv_nxt.since(self.irs) } else { 0 };
-        numbers.saturating_sub(1).wrapping_sub(u32::from(self.peer_finished))
+    fn received_bytes(&self) -> u64 {
+        if !self.state.is_synchronized() && self.state != State::SynReceived {
+            return 0;
+        }
+        let passed = u64::from(self.irs_passed) + u64::from(self.comes_by_irs());
+        let numbers = passed << 32 | u64::from(self.rcv_nxt.since(self.irs));
+        numbers.saturating_sub(1 + u64::from(self.peer_finished))
+    }
+
+    /// Whether the peer's first number lies between what was acknowledged last and what will be next. Less than a window,
+    /// and so less than 2^30, comes between two acknowledgements.
+    pub(super) fn comes_by_irs(&self) -> bool {
+        self.rcv_nxt.since(self.irs) < self.last_ack_sent.since(self.irs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tcp::config::ConnectionOptions;
+    use crate::tcp::flow::Flow;
+    use crate::tcp::path_mtu::PathMtu;
+    use crate::tcp::seq::SeqNum;
+    use crate::tcp::tcb::Opening;
+    use crate::testing::VecBuffer;
+
+    fn connection(irs: u32) -> Tcb<VecBuffer> {
+        let (local, remote) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        let mut tcb = Tcb::new(Opening {
+            id: ConnectionId { index: 0, generation: 0 },
+            flow: Flow { local, remote, local_port: 1, remote_port: 2, zone: None },
+            state: State::Established,
+            options: ConnectionOptions::default().into(),
+            iss: SeqNum(0),
+            ts_offset: 0,
+            path_mtu: PathMtu::new(1500),
+            now: Instant::ZERO,
+            seed: 0,
+        });
+        (tcb.irs, tcb.rcv_nxt, tcb.last_ack_sent) = (SeqNum(irs), SeqNum(irs) + 1, SeqNum(irs) + 1);
+        tcb
+    }
+
+    #[test]
+    fn what_is_received_is_counted_beyond_4_gibibytes() {
+        for irs in [0, 1, 5_000, u32::MAX - 5, u32::MAX] {
+            let mut tcb = connection(irs);
+            let step = (1 << 30) - 1;
+            for n in 1..=40u64 {
+                tcb.rcv_nxt += step;
+                assert_eq!(tcb.received_bytes(), n * u64::from(step), "before it is acknowledged");
+                tcb.on_ack_sent();
+                assert_eq!(tcb.received_bytes(), n * u64::from(step), "and after");
+            }
+            tcb.rcv_nxt += 1;
+            tcb.peer_finished = true;
+            assert_eq!(tcb.received_bytes(), 40 * u64::from(step), "a FIN is no text");
+        }
     }
 }

@@ -102,6 +102,8 @@ pub(super) struct Tcb<B> {
     /// Segments still to be acknowledged at once.
     pub(super) quick_acks: u8,
     pub(super) last_ack_sent: SeqNum,
+    /// Times that `last_ack_sent` has come by `irs` again.
+    pub(super) irs_passed: u32,
     /// `ZERO`: never.
     pub(super) oow_ack_at: Instant,
     /// Most connections never have anything to report.
@@ -214,6 +216,7 @@ impl<B: Buffer> Tcb<B> {
             unacked: 0,
             quick_acks: super::delayed_ack::QUICK_ACKS,
             last_ack_sent: SeqNum(0),
+            irs_passed: 0,
             oow_ack_at: Instant::ZERO,
             sack_report: None,
             sack_ok: false,

@@ -5,23 +5,10 @@ use std::time::Duration;
 use tailwater_stack::tcp::congestion::{Bbr, Cause, Congestion, Start};
 
 use crate::events::*;
-use crate::path::{Flow, Path};
-
-/// 20 Mbit/s, 50 ms: a bandwidth-delay product of 125 segments.
-const PATH: Path = Path { rate: 2_500_000, rtt: ms(50), queue: 250_000, lose_nth: 0 };
-const BDP: u64 = 125_000;
+use crate::path::{BDP, Flow, PATH, Path, assert_within_2_percent};
 
 fn flow(path: Path) -> Flow {
     Flow::new(Box::new(Bbr::new(&start())), path)
-}
-
-fn bandwidth(flow: &Flow) -> u64 {
-    flow.control.snapshot().bandwidth.unwrap()
-}
-
-/// Within a fiftieth.
-fn assert_within_2_percent(value: u64, of: u64) {
-    assert!(value.abs_diff(of) <= of / 50, "{value} is not {of}");
 }
 
 #[test]
@@ -29,7 +16,7 @@ fn startup_ends_on_a_plateau_with_the_bandwidth_measured_bbr_draft_s4_3_2() {
     let mut flow = flow(PATH);
     flow.run_until_phase("Drain");
     assert_eq!(flow.phases, ["Startup", "Drain"]);
-    assert_within_2_percent(bandwidth(&flow), PATH.rate);
+    assert_within_2_percent(flow.bandwidth(), PATH.rate);
     // As for version 3, and a faster start with a larger window: the queue may treble the round trip.
     assert!(flow.now < at(50 * 4 + 150 * 5), "{:?}", flow.now);
 }
@@ -78,7 +65,7 @@ fn more_bandwidth_is_found_a_quarter_in_each_cycle() {
     flow.path.queue = 500_000;
     // 1.25^4 > 2: four cycles.
     flow.run_for(ms(5 * 8 * 50));
-    assert_within_2_percent(bandwidth(&flow), 5_000_000);
+    assert_within_2_percent(flow.bandwidth(), 5_000_000);
 }
 
 #[test]
@@ -87,9 +74,9 @@ fn less_bandwidth_is_believed_after_ten_round_trips_bbr_draft_s4_1_1_4() {
     flow.run_for(Duration::from_secs(3));
     flow.path.rate = 1_250_000;
     flow.run_for(ms(100));
-    assert_within_2_percent(bandwidth(&flow), PATH.rate);
+    assert_within_2_percent(flow.bandwidth(), PATH.rate);
     flow.run_for(Duration::from_secs(4));
-    assert_within_2_percent(bandwidth(&flow), 1_250_000);
+    assert_within_2_percent(flow.bandwidth(), 1_250_000);
 }
 
 #[test]
@@ -107,7 +94,7 @@ fn probe_rtt_is_visited_after_ten_seconds_with_four_segments_bbr_draft_s4_3_5() 
     }
     let stayed = flow.now.since(entered);
     assert!(stayed >= ms(200) && stayed < ms(500), "{stayed:?}");
-    assert_within_2_percent(bandwidth(&flow), PATH.rate);
+    assert_within_2_percent(flow.bandwidth(), PATH.rate);
 }
 
 #[test]

@@ -5,23 +5,10 @@ use std::time::Duration;
 use tailwater_stack::tcp::congestion::{Bbr3, Cubic, Start};
 
 use crate::events::*;
-use crate::path::{Flow, Path};
-
-/// 20 Mbit/s, 50 ms: a bandwidth-delay product of 125 segments.
-const PATH: Path = Path { rate: 2_500_000, rtt: ms(50), queue: 250_000, lose_nth: 0 };
-const BDP: u64 = 125_000;
+use crate::path::{BDP, Flow, PATH, Path, assert_within_2_percent};
 
 fn flow(path: Path) -> Flow {
     Flow::new(Box::new(Bbr3::new(&start())), path)
-}
-
-fn bandwidth(flow: &Flow) -> u64 {
-    flow.control.snapshot().bandwidth.unwrap()
-}
-
-/// Within a fiftieth.
-fn assert_within_2_percent(value: u64, of: u64) {
-    assert!(value.abs_diff(of) <= of / 50, "{value} is not {of}");
 }
 
 #[test]
@@ -29,7 +16,7 @@ fn startup_ends_on_a_plateau_with_the_bandwidth_measured_bbr3_draft_s5_3_1() {
     let mut flow = flow(PATH);
     flow.run_until_phase("Drain");
     assert_eq!(flow.phases, ["Startup", "Drain"]);
-    assert_within_2_percent(bandwidth(&flow), PATH.rate);
+    assert_within_2_percent(flow.bandwidth(), PATH.rate);
     // From 10 segments to 125 are 4 doublings, and 3 rounds of plateau, during which a queue doubles
     // the round trip at most.
     assert!(flow.now < at(50 * 4 + 100 * 5), "{:?}", flow.now);
@@ -74,7 +61,7 @@ fn more_bandwidth_is_found_by_probing() {
     flow.path.rate = 5_000_000;
     flow.path.queue = 500_000;
     flow.run_for(Duration::from_secs(15));
-    assert_within_2_percent(bandwidth(&flow), 5_000_000);
+    assert_within_2_percent(flow.bandwidth(), 5_000_000);
 }
 
 #[test]
@@ -83,7 +70,7 @@ fn less_bandwidth_is_believed_after_two_cycles() {
     flow.run_for(Duration::from_secs(3));
     flow.path.rate = 1_250_000;
     flow.run_for(Duration::from_secs(15));
-    assert_within_2_percent(bandwidth(&flow), 1_250_000);
+    assert_within_2_percent(flow.bandwidth(), 1_250_000);
 }
 
 #[test]
@@ -105,7 +92,7 @@ fn probe_rtt_halves_what_is_in_flight_and_rates_then_count_for_nothing() {
     flow.run_for(ms(150));
     assert!(u64::from(flow.in_flight_bytes()) <= BDP * 55 / 100);
     flow.run_until_phase("ProbeBW_CRUISE");
-    assert_within_2_percent(bandwidth(&flow), PATH.rate);
+    assert_within_2_percent(flow.bandwidth(), PATH.rate);
 }
 
 #[test]
@@ -127,7 +114,7 @@ fn an_idle_connection_does_not_visit_probe_rtt_on_its_return() {
     flow.limit_application(None);
     flow.run_for(ms(200));
     assert!(!flow.phases.contains(&"ProbeRTT"), "{:?}", flow.phases);
-    assert_within_2_percent(bandwidth(&flow), PATH.rate);
+    assert_within_2_percent(flow.bandwidth(), PATH.rate);
 }
 
 // §5.3.1.3: a queue of 10 segments overflows long before a plateau can be seen.

@@ -19,6 +19,11 @@ use crate::events::SMSS;
 
 const REORDERING_SEGMENTS: u64 = 3;
 
+/// 20 Mbit/s, 50 ms.
+pub const PATH: Path = Path { rate: 2_500_000, rtt: Duration::from_millis(50), queue: 250_000, lose_nth: 0 };
+/// Its bandwidth-delay product: 125 segments.
+pub const BDP: u64 = 125_000;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
     /// Bytes per second.
@@ -66,6 +71,11 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// What the control believes that the path carries.
+    pub fn bandwidth(&self) -> u64 {
+        self.control.snapshot().bandwidth.unwrap()
+    }
+
     pub fn new(control: Box<dyn CongestionControl>, path: Path) -> Self {
         Self {
             control,
@@ -250,4 +260,9 @@ impl Flow {
             }
         }
     }
+}
+
+/// Within a fiftieth.
+pub fn assert_within_2_percent(value: u64, of: u64) {
+    assert!(value.abs_diff(of) <= of / 50, "{value} is not {of}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tailwater_stack::tcp::{
     CloseReason, Connect, ConnectError, Listen, ListenError, SynCookies, TcpConfig, TcpError, TcpEvent,
 };
-use tailwater_stack::{Config, DropReason};
+use tailwater_stack::{Config, DropReason, Verdict};
 
 use crate::script::*;
 
@@ -469,6 +469,50 @@ fn a_full_accept_queue_drops_the_last_step_so_that_the_peer_repeats_it() {
     let how = Listen { backlog_max: 0, ..Listen::default() };
     host.stack.tcp_listen("0.0.0.0:80".parse().unwrap(), how).unwrap();
     assert_eq!(host.refusal(&seg(SYN, 1_000, 0)), DropReason::TcpAcceptQueueFull);
+}
+
+/// A segment arrives, and the application looks for no news.
+fn get_unnoticed(host: &mut Host, segment: &Segment) -> Option<DropReason> {
+    match host.frame_unnoticed(&segment.frame(PORT)) {
+        Verdict::Discarded(reason) => Some(reason),
+        _ => None,
+    }
+}
+
+/// How many connections the application is told of.
+fn accepted(host: &mut Host) -> usize {
+    std::iter::from_fn(|| host.stack.tcp_poll()).filter(|event| matches!(event, TcpEvent::Accepted { .. })).count()
+}
+
+#[test]
+fn clients_beyond_the_backlog_come_in_by_trying_again_and_none_is_reset() {
+    let mut host = Host::new();
+    let how = Listen { backlog_max: 2, ..Listen::default() };
+    let listener = host.stack.tcp_listen("0.0.0.0:80".parse().unwrap(), how).unwrap();
+    // Four begin, of which only two may end: the application takes none.
+    let begun = [1, 2, 3, 4].map(|port| {
+        host.get(&seg(SYN, 1_000, 0).via(port));
+        host.expect().seq
+    });
+    let finish = |port: u16| seg(ACK, 1_001, begun[usize::from(port) - 1] + 1).via(port);
+    let full = Some(DropReason::TcpAcceptQueueFull);
+    [1, 2].iter().for_each(|&port| assert_eq!(get_unnoticed(&mut host, &finish(port)), None));
+    [3, 4].iter().for_each(|&port| assert_eq!(get_unnoticed(&mut host, &finish(port)), full));
+    assert_eq!(get_unnoticed(&mut host, &seg(SYN, 1_000, 0).via(5)), full);
+    assert!(host.all().is_empty(), "nobody is answered, by a reset least of all");
+    // Two are taken up, and two places are free: the SYN,ACK that is sent again brings the ACK again.
+    assert_eq!(accepted(&mut host), 2);
+    host.wait_ms(1_500);
+    let again = host.all();
+    assert!(again.len() == 2 && again.iter().all(|reply| reply.flags & (SYN | ACK | RST) == SYN | ACK));
+    [3, 4].iter().for_each(|&port| assert_eq!(get_unnoticed(&mut host, &finish(port)), None));
+    assert_eq!(accepted(&mut host), 2);
+    // An application that lets them wait itself says so.
+    assert!(host.stack.tcp_set_backlog(listener, 0));
+    assert_eq!(host.refusal(&seg(SYN, 1_000, 0).via(5)), DropReason::TcpAcceptQueueFull);
+    assert!(host.stack.tcp_set_backlog(listener, 1));
+    host.get(&seg(SYN, 1_000, 0).via(5));
+    assert_eq!(host.expect().flags & (SYN | ACK | RST), SYN | ACK);
 }
 
 #[test]

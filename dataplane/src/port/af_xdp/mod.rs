@@ -31,6 +31,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+pub use super::gso::{TextSwitch, TextWay};
 pub use open::{Entrance, OpenConfig, Opened, open};
 use rustix::net::{RecvFlags, SendFlags};
 pub use socket::Copy;
@@ -134,8 +135,8 @@ pub struct XdpPort {
     tx_queue: usize,
     /// Descriptors given to the kernel minus those whose completion this worker has seen.
     tx_in_flight: i64,
-    /// Where several TCP segments may leave as one packet.
-    trains: Option<TrainSocket>,
+    /// Where several TCP segments may leave as one packet, and whether they do.
+    trains: Option<(TrainSocket, Arc<TextSwitch>)>,
     /// The ring holds segments of which later ones may be in a train.
     text_in_ring: bool,
     epoll: Option<OwnedFd>,
@@ -174,13 +175,18 @@ impl Port for XdpPort {
 
     fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
         let is_text = |frame: &Frame| frame.is_lent();
-        if self.trains.is_none() || !batch.iter().any(is_text) {
+        let way = self.text_way();
+        if way == TextWay::Ring || !batch.iter().any(is_text) {
             return self.put(batch, usize::MAX);
         }
+        let lead = |frames: &[Frame]| match way {
+            TextWay::Socket => Train::couple(frames).or_else(|| Train::alone(frames)),
+            _ => Train::couple(frames),
+        };
         let mut taken = 0;
         loop {
             let frames = batch.iter().as_slice();
-            let train = (0..frames.len()).find_map(|at| Train::couple(&frames[at..]).map(|train| (at, train)));
+            let train = (0..frames.len()).find_map(|at| lead(&frames[at..]).map(|train| (at, train)));
             let alone = train.as_ref().map_or(frames.len(), |&(at, _)| at);
             self.text_in_ring |= frames[..alone].iter().any(is_text);
             let put = self.put(batch, alone);
@@ -198,6 +204,7 @@ impl Port for XdpPort {
 
     fn flush(&mut self, pool: &mut Pool) {
         self.push_ring();
+        self.capabilities.segmentation = self.text_way() != TextWay::Ring;
         for access in &mut self.accesses {
             let Some(mut rings) = access.due() else { continue };
             self.tx_in_flight -= complete(&mut rings, &self.region, pool);
@@ -282,6 +289,12 @@ impl Port for XdpPort {
 }
 
 impl XdpPort {
+    /// Which way text leaves now.
+    #[inline]
+    fn text_way(&self) -> TextWay {
+        self.trains.as_ref().map_or(TextWay::Ring, |(_, way)| way.get())
+    }
+
     /// Moves at most `max` packets from the front of `batch` into the transmit ring.
     #[inline]
     fn put(&mut self, batch: &mut Batch, max: usize) -> usize {
@@ -309,12 +322,12 @@ impl XdpPort {
         if self.text_in_ring {
             self.push_ring();
         }
-        let Some(socket) = &mut self.trains else { return Err(Refusal::ForGood) };
+        let Some((socket, _)) = &mut self.trains else { return Err(Refusal::ForGood) };
         self.counters.tx_kicks += 1;
         let sent = socket.send(train, frames);
         match sent {
             Ok(()) => {
-                self.counters.tx_trains += 1;
+                self.counters.tx_trains += u64::from(train.frames > 1);
                 self.counters.tx_packets += train.frames as u64;
                 let bytes = frames.iter().take(train.frames).map(|frame| frame.total_len() as u64);
                 self.counters.tx_bytes += bytes.sum::<u64>();

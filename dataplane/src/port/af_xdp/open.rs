@@ -9,7 +9,7 @@ use xsk_rs::config::BindFlags;
 use super::socket::{Copy, Socket};
 use super::{Access, QueueRings, QueueRx, SHARE, XdpPort, epoll_over, rings};
 use crate::frame::Region;
-use crate::port::gso::TrainSocket;
+use crate::port::gso::{TextSwitch, TextWay, TrainSocket};
 use crate::port::{Capabilities, PortCounters, PortError, QueueCounters};
 
 /// Largest Ethernet header that we expect in front of the MTU (two VLAN tags), in bytes.
@@ -36,8 +36,8 @@ pub struct OpenConfig {
     pub fill_target: u32,
     /// How to bind; `None` lets the kernel take zero-copy where the driver has it.
     pub copy: Option<Copy>,
-    /// Whether TCP segments may leave as one packet for the kernel to cut, where it copies.
-    pub segmentation: bool,
+    /// Which way TCP text leaves where the kernel copies; `None`: by the ring for ever.
+    pub text: Option<Arc<TextSwitch>>,
 }
 
 /// An open interface: an end for each worker, not yet reached by any packet.
@@ -164,8 +164,9 @@ fn worker_end(
     let tx_queue = (worker % config.queues) as usize;
     let tx_socket = Arc::clone(&sockets[tx_queue][worker as usize]);
     let tx = rings::tx(tx_socket.fd(), config.ring_size).map_err(failed("mapping a transmit ring"))?;
-    let trains = (config.segmentation && copy == Copy::Copy)
-        .then(|| TrainSocket::open(config.ifindex))
+    let text = config.text.as_ref().filter(|_| copy == Copy::Copy);
+    let trains = text
+        .map(|text| TrainSocket::open(config.ifindex).map(|socket| (socket, Arc::clone(text))))
         .transpose()
         .map_err(failed("opening a socket for segmented packets"))?;
     let capabilities = Capabilities {
@@ -179,7 +180,7 @@ fn worker_end(
         queues: config.queues,
         multi_buffer,
         busy_poll: tx_socket.busy_poll,
-        segmentation: trains.is_some(),
+        segmentation: trains.as_ref().is_some_and(|(_, text)| text.get() != TextWay::Ring),
         tx_budget: tx_socket.tx_budget,
     };
     Ok(XdpPort {

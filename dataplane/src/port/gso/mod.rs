@@ -16,9 +16,14 @@
 //! Only frames that the stack keeps for retransmission are coupled (they are lent to the port): of these, headers and text
 //! are known to be what the stack made, so that a checksum written anew by the kernel hides no damage. Everything else,
 //! forwarded packets above all, takes the ring.
+//!
+//! The ring sends by one transmit queue, while the kernel chooses one for what the socket sends. Where an interface has
+//! several, all text leaves by the socket, so that the segments of a connection stay in order (`TextWay`).
 
 mod socket;
 mod train;
+mod way;
 
 pub(super) use socket::{Refusal, TrainSocket};
 pub(super) use train::Train;
+pub use way::{TextSwitch, TextWay};

@@ -1,12 +1,14 @@
 //! Which frames can leave as one.
 
 use tailwater_stack::checksum::Sum;
+use tailwater_stack::wire::protocol::TCP;
+use tailwater_stack::wire::tcp::CHECKSUM_OFFSET;
+use tailwater_stack::wire::tcp::flag::{ACK, ECE, FIN, PSH};
 
 use crate::blocks::header::{ADDRESSES_LEN, ETHERNET_LEN, be16};
 use crate::frame::Frame;
+use crate::port::virtio::{GSO_TCP4, GSO_TCP6, NEEDS_CHECKSUM, WORDS_LEN};
 
-/// `sizeof(struct virtio_net_hdr)`.
-const WORDS_LEN: usize = 10;
 /// Ethernet, IPv6 and TCP with all options.
 const HEADERS_MAX: usize = ETHERNET_LEN + 40 + 60;
 /// What the length fields of IP can tell.
@@ -14,16 +16,6 @@ const NETWORK_LEN_MAX: usize = 65_535;
 /// Pieces of memory in one train, of at most `UIO_MAXIOV` (1024).
 pub(super) const PIECES_MAX: usize = 256;
 
-const NEEDS_CHECKSUM: u8 = 1;
-const GSO_TCP4: u8 = 1;
-const GSO_TCP6: u8 = 4;
-
-const TCP: u8 = 6;
-const CHECKSUM_OFFSET: usize = 16;
-const FIN: u8 = 0x01;
-const PSH: u8 = 0x08;
-const ACK: u8 = 0x10;
-const ECE: u8 = 0x40;
 /// Flags that a segment in a train may have. SYN and RST carry no text; URG and CWR (RFC 3168 §6.1.2) would be repeated.
 const COUPLED: u8 = FIN | PSH | ACK | ECE;
 
@@ -113,9 +105,9 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// Frames that leave as one packet, and what stands in front of their text.
+/// Frames that leave as one packet by the socket, and what stands in front of their text.
 pub(in crate::port) struct Train {
-    /// How many frames, from the first one on: at least two.
+    /// How many frames, from the first one on.
     pub(in crate::port) frames: usize,
     /// Offset of the text in each.
     pub(super) text_at: usize,
@@ -142,6 +134,13 @@ impl Train {
             is_open = next.text_len == size && !next.is_last();
         }
         (count > 1).then(|| Self { frames: count, text_at: first.places.text, front: front(&first, text_len, flags) })
+    }
+
+    /// The first of `frames` alone, if it carries text: nothing is cut or summed up.
+    pub(in crate::port) fn alone(frames: &[Frame]) -> Option<Self> {
+        let first = frames.first().filter(|frame| frame.is_lent())?;
+        let fits = first.segments().count() <= PIECES_MAX;
+        fits.then_some(Self { frames: 1, text_at: 0, front: [0; WORDS_LEN + HEADERS_MAX] })
     }
 
     /// The words for the kernel and the headers.

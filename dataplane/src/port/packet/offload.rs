@@ -6,26 +6,12 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use tailwater_stack::checksum::{self, Sum};
+use tailwater_stack::wire::protocol::{TCP, UDP};
+use tailwater_stack::wire::tcp::flag::{CWR, FIN, PSH};
 
 use crate::blocks::header::{ADDRESSES_LEN, ETHERNET_LEN, VLAN_TAG_LEN, be16, is_vlan_protocol};
 use crate::ledger::DropReason;
-
-/// `sizeof(struct virtio_net_hdr)`.
-pub(super) const OFFLOAD_LEN: usize = 10;
-
-const NEEDS_CHECKSUM: u8 = 1;
-const GSO_NONE: u8 = 0;
-const GSO_TCP4: u8 = 1;
-const GSO_TCP6: u8 = 4;
-const GSO_UDP: u8 = 5;
-/// Not a type of its own: the sender uses ECN.
-const GSO_ECN: u8 = 0x80;
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const FIN: u8 = 0x01;
-const PSH: u8 = 0x08;
-const CWR: u8 = 0x80;
+use crate::port::virtio::{GSO_ECN, GSO_NONE, GSO_TCP4, GSO_TCP6, GSO_UDP, NEEDS_CHECKSUM, WORDS_LEN};
 
 /// What is left to do for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +27,7 @@ pub(super) struct Offload {
 }
 
 impl Offload {
-    pub(super) fn parse(words: &[u8; OFFLOAD_LEN]) -> Self {
+    pub(super) fn parse(words: &[u8; WORDS_LEN]) -> Self {
         let &[flags, gso, _, _, size0, size1, start0, start1, field0, field1] = words;
         // In the machine's byte order.
         let word = |low, high| usize::from(u16::from_ne_bytes([low, high]));
@@ -188,7 +174,7 @@ impl Layout {
 
 /// What the words make of a packet: the segments.
 #[cfg(test)]
-pub(in crate::port) fn segments_of(words: &[u8; OFFLOAD_LEN], packet: &[u8]) -> Vec<Vec<u8>> {
+pub(in crate::port) fn segments_of(words: &[u8; WORDS_LEN], packet: &[u8]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     let cut = Offload::parse(words).segments(packet, &mut Vec::new(), |segment| {
         all.push(segment.to_vec());
@@ -204,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    fn words(flags: u8, gso: u8, size: u16, start: u16, field: u16) -> [u8; OFFLOAD_LEN] {
+    fn words(flags: u8, gso: u8, size: u16, start: u16, field: u16) -> [u8; WORDS_LEN] {
         let [s, b, f] = [size, start, field].map(u16::to_ne_bytes);
         [flags, gso, 0, 0, s[0], s[1], b[0], b[1], f[0], f[1]]
     }
@@ -268,7 +254,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_words_and_no_packet_make_it_panic(
-            words: [u8; OFFLOAD_LEN],
+            words: [u8; WORDS_LEN],
             mut packet in prop::collection::vec(any::<u8>(), 0..300),
             ip in 0..3,
         ) {

@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{tpacket_req, tpacket2_hdr};
 
-use super::offload::OFFLOAD_LEN;
 use crate::port::raw::{bind_packet, get, packet_socket, set};
+use crate::port::virtio::WORDS_LEN;
 
 /// `struct tpacket2_hdr`, aligned; packets to send start behind it.
 const TX_OFFSET: usize = (size_of::<tpacket2_hdr>()).next_multiple_of(16);
@@ -167,16 +167,16 @@ impl Socket {
     }
 
     /// The packet in rx slot `at`, behind the kernel's words about its checksum and segmentation.
-    pub(super) fn packet(&mut self, at: u32) -> Option<(&[u8; OFFLOAD_LEN], &mut [u8])> {
+    pub(super) fn packet(&mut self, at: u32) -> Option<(&[u8; WORDS_LEN], &mut [u8])> {
         let (_, header) = self.header(at)?;
-        let mac = usize::from(header.tp_mac).clamp(OFFLOAD_LEN, self.slot_len);
+        let mac = usize::from(header.tp_mac).clamp(WORDS_LEN, self.slot_len);
         let len = (header.tp_snaplen as usize).min(self.slot_len - mac);
-        // SAFETY: `OFFLOAD_LEN <= mac` and `mac + len <= slot_len`: within the slot, which is ours until `give_back`;
+        // SAFETY: `WORDS_LEN <= mac` and `mac + len <= slot_len`: within the slot, which is ours until `give_back`;
         // `&mut self` excludes that and every other view.
         #[allow(unsafe_code)]
         let bytes = unsafe {
-            let words = self.slot(at)?.add(mac - OFFLOAD_LEN);
-            std::slice::from_raw_parts_mut(words.as_ptr(), OFFLOAD_LEN + len)
+            let words = self.slot(at)?.add(mac - WORDS_LEN);
+            std::slice::from_raw_parts_mut(words.as_ptr(), WORDS_LEN + len)
         };
         bytes.split_first_chunk_mut().map(|(words, packet)| (&*words, packet))
     }
@@ -212,15 +212,15 @@ impl Socket {
         #[allow(unsafe_code)]
         let bytes = unsafe { std::slice::from_raw_parts_mut(start.add(TX_OFFSET).as_ptr(), room) };
         // Nothing is left to the device.
-        bytes[..OFFLOAD_LEN].fill(0);
-        let mut written = OFFLOAD_LEN;
-        room -= OFFLOAD_LEN;
+        bytes[..WORDS_LEN].fill(0);
+        let mut written = WORDS_LEN;
+        room -= WORDS_LEN;
         for segment in segments {
             let n = segment.len().min(room);
             bytes[written..written + n].copy_from_slice(&segment[..n]);
             (written, room) = (written + n, room - n);
         }
-        debug_assert_eq!(written, OFFLOAD_LEN + len, "packets were checked against the slot's size");
+        debug_assert_eq!(written, WORDS_LEN + len, "packets were checked against the slot's size");
         // SAFETY: within the slot's header; the slot is ours.
         #[allow(unsafe_code)]
         unsafe {

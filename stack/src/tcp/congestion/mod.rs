@@ -22,6 +22,7 @@ mod bbr;
 mod bbr3;
 mod cubic;
 mod hystart;
+mod paced;
 pub mod pacing;
 mod rate_sample;
 mod reno;

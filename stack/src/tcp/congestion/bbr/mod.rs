@@ -19,12 +19,11 @@ mod model;
 use alloc::boxed::Box;
 use core::time::Duration;
 
-use self::control::startup_rate;
 use self::model::{BtlBw, FullPipe, RtProp};
 use super::aggregation::Aggregation;
+use super::paced::Paced;
 use super::{
-    Ack, CWND_MAX, Cause, Congestion, CongestionControl, Control, Lost, Restart, SSTHRESH_INFINITE, Snapshot, Start,
-    Timeout,
+    Ack, Cause, Congestion, CongestionControl, Control, Lost, Restart, SSTHRESH_INFINITE, Snapshot, Start, Timeout,
 };
 use crate::time::Instant;
 
@@ -58,14 +57,7 @@ enum State {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Bbr {
-    smss: u64,
-    initial_cwnd: u64,
-    delivered: u64,
-    delivered_at_start: u64,
-    cwnd: u64,
-    prior_cwnd: u64,
-    pacing_rate: u64,
-    rtt_seen: bool,
+    paced: Paced,
     state: State,
     cycle_index: usize,
     cycle_stamp: Instant,
@@ -90,17 +82,8 @@ pub struct Bbr {
 impl Bbr {
     // §4.3.1.
     pub fn new(start: &Start) -> Self {
-        let smss = u64::from(start.smss.clamp(1, CWND_MAX));
-        let cwnd = u64::from(start.cwnd.min(CWND_MAX)).max(smss);
         Self {
-            smss,
-            initial_cwnd: cwnd,
-            delivered: start.delivered,
-            delivered_at_start: start.delivered,
-            cwnd,
-            prior_cwnd: 0,
-            pacing_rate: startup_rate(cwnd, start.srtt),
-            rtt_seen: start.srtt.is_some(),
+            paced: Paced::new(start, HIGH_GAIN),
             state: State::Startup,
             cycle_index: 0,
             cycle_stamp: start.now,
@@ -135,7 +118,7 @@ impl Bbr {
     }
 
     fn begin_round(&mut self) {
-        self.next_round_delivered = self.delivered;
+        self.next_round_delivered = self.paced.delivered;
     }
 
     fn update_btlbw(&mut self, ack: &Ack) {
@@ -202,7 +185,7 @@ impl Bbr {
 
     fn handle_probe_rtt(&mut self, ack: &Ack) {
         let Some(done) = self.probe_rtt_done_stamp else {
-            if u64::from(ack.in_flight) <= self.min_pipe_cwnd() {
+            if u64::from(ack.in_flight) <= self.paced.min_pipe_cwnd() {
                 self.probe_rtt_done_stamp = Some(ack.now + PROBE_RTT_DURATION);
                 self.probe_rtt_round_done = false;
                 self.begin_round();
@@ -212,7 +195,7 @@ impl Bbr {
         self.probe_rtt_round_done |= self.round_start;
         if self.probe_rtt_round_done && ack.now > done {
             self.rtprop.renew(ack.now);
-            self.restore_cwnd();
+            self.paced.restore_cwnd();
             self.exit_probe_rtt(ack.now);
         }
     }
@@ -250,12 +233,12 @@ impl CongestionControl for Bbr {
 
     // §3.5.2, in its order.
     fn on_ack(&mut self, ack: &Ack) {
-        self.delivered = ack.delivered_total;
-        self.init_pacing_rate(ack.srtt);
+        self.paced.delivered = ack.delivered_total;
+        self.paced.init_pacing_rate(ack.srtt);
         self.update_btlbw(ack);
         let delivered = u64::from(ack.delivered);
         let btlbw = self.btlbw.get();
-        self.aggregation.update(ack.now, delivered, btlbw, self.cwnd, self.round_count, self.full_pipe.filled);
+        self.aggregation.update(ack.now, delivered, btlbw, self.paced.cwnd, self.round_count, self.full_pipe.filled);
         self.check_cycle_phase(ack);
         if self.round_start && ack.rate.is_some_and(|rate| !rate.sent.app_limited) {
             self.full_pipe.check(btlbw);
@@ -280,7 +263,7 @@ impl CongestionControl for Bbr {
         self.save_cwnd();
         self.in_recovery = true;
         self.packet_conservation = true;
-        self.cwnd = u64::from(congestion.in_flight).saturating_add(self.smss);
+        self.paced.cwnd = u64::from(congestion.in_flight).saturating_add(self.paced.smss);
         self.lost = 0;
         self.begin_round();
         self.bound_cwnd();
@@ -297,7 +280,7 @@ impl CongestionControl for Bbr {
         }
         self.in_recovery = true;
         self.packet_conservation = false;
-        self.cwnd = self.smss;
+        self.paced.cwnd = self.paced.smss;
         self.lost = 0;
     }
 
@@ -320,12 +303,11 @@ impl CongestionControl for Bbr {
     }
 
     fn on_smss(&mut self, smss: u32) {
-        self.smss = u64::from(smss.clamp(1, CWND_MAX));
-        self.cwnd = self.cwnd.max(self.smss);
+        self.paced.resize(smss);
     }
 
     fn cwnd(&self) -> u32 {
-        u32::try_from(self.cwnd).unwrap_or(CWND_MAX)
+        self.paced.cwnd()
     }
 
     /// What another control should start from; BBR itself has no use for it.
@@ -334,7 +316,7 @@ impl CongestionControl for Bbr {
     }
 
     fn pacing_rate(&self) -> Option<u64> {
-        Some(self.pacing_rate)
+        Some(self.paced.pacing_rate)
     }
 
     fn holds_back(&self) -> bool {
@@ -359,7 +341,7 @@ impl CongestionControl for Bbr {
             phase,
             cwnd: self.cwnd(),
             ssthresh: None,
-            pacing_rate: Some(self.pacing_rate),
+            pacing_rate: Some(self.paced.pacing_rate),
             bandwidth: Some(self.btlbw.get()).filter(|&bw| bw > 0),
         }
     }

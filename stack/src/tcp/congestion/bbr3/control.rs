@@ -1,31 +1,25 @@
 //! Window and pacing rate, from what the model says (§5.6).
 
-use core::time::Duration;
-
-use super::{Bbr3, INFINITE, Rs, STARTUP_PACING_GAIN, State, UNITY};
+use super::{Bbr3, INFINITE, Rs, State, UNITY};
 use crate::tcp::congestion::{CWND_MAX, PER_SECOND};
 
 /// §5.6.2: pace at 1 % less than the bandwidth.
 const PACING_MARGIN_PERCENT: u64 = 1;
-// §2.8.
-const MIN_PIPE_SEGMENTS: u64 = 4;
-/// §5.6.3: bytes that leave together at most.
-const SEND_QUANTUM_MAX: u64 = 64 * 1024;
 
 impl Bbr3 {
     // ---- volumes ------------------------------------------------------------------------------
 
     // §5.6.4.2. Gains are in hundredths.
     pub(super) fn bdp_multiple(&self, bw: u64, gain: u64) -> u64 {
-        let Some(min_rtt) = self.min_rtt.get() else { return self.initial_cwnd };
+        let Some(min_rtt) = self.min_rtt.get() else { return self.paced.initial_cwnd };
         let gained = u128::from(bw).saturating_mul(u128::from(gain)) / u128::from(UNITY);
         u64::try_from(gained.saturating_mul(min_rtt.as_nanos()) / PER_SECOND).unwrap_or(INFINITE)
     }
 
     pub(super) fn quantization_budget(&self, inflight: u64) -> u64 {
-        let offload_budget = 3 * self.send_quantum();
-        let inflight = inflight.max(offload_budget).max(self.min_pipe_cwnd());
-        if self.state == State::Up { inflight.saturating_add(2 * self.smss) } else { inflight }
+        let offload_budget = 3 * self.paced.send_quantum();
+        let inflight = inflight.max(offload_budget).max(self.paced.min_pipe_cwnd());
+        if self.state == State::Up { inflight.saturating_add(2 * self.paced.smss) } else { inflight }
     }
 
     pub(super) fn inflight(&self, bw: u64, gain: u64) -> u64 {
@@ -37,45 +31,29 @@ impl Bbr3 {
         self.quantization_budget(inflight.saturating_add(self.aggregation.extra_acked()))
     }
 
-    pub(super) fn min_pipe_cwnd(&self) -> u64 {
-        MIN_PIPE_SEGMENTS * self.smss
-    }
-
-    // §5.6.3.
-    pub(super) fn send_quantum(&self) -> u64 {
-        (self.pacing_rate / 1_000).min(SEND_QUANTUM_MAX).max(2 * self.smss)
-    }
-
     // ---- control parameters -------------------------------------------------------------------
 
     // §5.6.2.
-    pub(super) fn init_pacing_rate(&mut self, srtt: Option<Duration>) {
-        if srtt.is_some() && !self.rtt_seen {
-            self.rtt_seen = true;
-            self.pacing_rate = startup_rate(self.initial_cwnd, srtt);
-        }
-    }
-
     pub(super) fn set_pacing_rate(&mut self, gain: u64) {
         let percent = u128::from(gain) * u128::from(UNITY - PACING_MARGIN_PERCENT);
         let rate = u128::from(self.bw) * percent / u128::from(UNITY * UNITY);
         let rate = u64::try_from(rate).unwrap_or(INFINITE);
-        if self.full_pipe.reached || rate > self.pacing_rate {
-            self.pacing_rate = rate.max(1);
+        if self.full_pipe.reached || rate > self.paced.pacing_rate {
+            self.paced.pacing_rate = rate.max(1);
         }
     }
 
     // §5.6.4.6.
     pub(super) fn set_cwnd(&mut self, rs: &Rs) {
         let max_inflight = self.max_inflight();
-        let grown = self.cwnd.saturating_add(rs.newly_acked);
-        let delivered = self.delivered.saturating_sub(self.delivered_at_start);
+        let grown = self.paced.cwnd.saturating_add(rs.newly_acked);
+        let delivered = self.paced.delivered_since_start();
         if self.full_pipe.reached {
-            self.cwnd = grown.min(max_inflight);
-        } else if self.cwnd < max_inflight || delivered < self.initial_cwnd {
-            self.cwnd = grown;
+            self.paced.cwnd = grown.min(max_inflight);
+        } else if self.paced.cwnd < max_inflight || delivered < self.paced.initial_cwnd {
+            self.paced.cwnd = grown;
         }
-        self.cwnd = self.cwnd.max(self.min_pipe_cwnd());
+        self.paced.cwnd = self.paced.cwnd.max(self.paced.min_pipe_cwnd());
         self.bound_cwnd();
     }
 
@@ -87,24 +65,12 @@ impl Bbr3 {
             State::Down | State::Refill | State::Up => self.inflight_longterm,
             State::Startup | State::Drain => INFINITE,
         };
-        let cap = cap.min(self.inflight_shortterm).max(self.min_pipe_cwnd());
-        self.cwnd = self.cwnd.min(cap).min(u64::from(CWND_MAX));
+        let cap = cap.min(self.inflight_shortterm).max(self.paced.min_pipe_cwnd());
+        self.paced.cwnd = self.paced.cwnd.min(cap).min(u64::from(CWND_MAX));
     }
 
     // §5.6.4.4: the last window that neither recovery nor ProbeRTT had cut.
     pub(super) fn save_cwnd(&mut self) {
-        let cut = self.in_recovery || self.state == State::ProbeRtt;
-        self.prior_cwnd = if cut { self.prior_cwnd.max(self.cwnd) } else { self.cwnd };
+        self.paced.save_cwnd(self.in_recovery || self.state == State::ProbeRtt);
     }
-
-    pub(super) fn restore_cwnd(&mut self) {
-        self.cwnd = self.cwnd.max(self.prior_cwnd);
-    }
-}
-
-/// Pacing rate before bandwidth is known.
-pub(super) fn startup_rate(cwnd: u64, srtt: Option<Duration>) -> u64 {
-    let srtt = srtt.filter(|srtt| !srtt.is_zero()).unwrap_or(Duration::from_millis(1));
-    let rate = u128::from(cwnd) * PER_SECOND * u128::from(STARTUP_PACING_GAIN) / u128::from(UNITY) / srtt.as_nanos();
-    u64::try_from(rate).unwrap_or(INFINITE).max(1)
 }

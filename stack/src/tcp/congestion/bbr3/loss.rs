@@ -72,7 +72,7 @@ impl Bbr3 {
         loss.inflight_latest = loss.inflight_latest.max(rs.delivered);
         loss.loss_round_start = rs.prior_delivered >= loss.loss_round_delivered;
         if loss.loss_round_start {
-            loss.loss_round_delivered = self.delivered;
+            loss.loss_round_delivered = self.paced.delivered;
         }
     }
 
@@ -97,7 +97,7 @@ impl Bbr3 {
             self.bw_shortterm = self.max_bw.get();
         }
         if self.inflight_shortterm == INFINITE {
-            self.inflight_shortterm = self.cwnd;
+            self.inflight_shortterm = self.paced.cwnd;
         }
         self.bw_shortterm = self.loss.bw_latest.max(reduced(self.bw_shortterm));
         self.inflight_shortterm = self.loss.inflight_latest.max(reduced(self.inflight_shortterm));
@@ -134,7 +134,7 @@ impl Bbr3 {
 
     pub(super) fn note_loss(&mut self) {
         if !self.loss.is_loss_in_round {
-            self.loss.loss_round_delivered = self.delivered;
+            self.loss.loss_round_delivered = self.paced.delivered;
             if !self.in_recovery {
                 self.save_state_upon_loss();
             }
@@ -186,7 +186,7 @@ impl Bbr3 {
     }
 
     pub(super) fn handle_spurious(&mut self) {
-        self.restore_cwnd();
+        self.paced.restore_cwnd();
         self.loss.is_loss_in_round = false;
         self.full_pipe.reset(0);
         self.bw_shortterm = self.bw_shortterm.max(self.loss.undo_bw_shortterm);

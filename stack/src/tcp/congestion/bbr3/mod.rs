@@ -26,12 +26,12 @@ mod probe_rtt;
 use alloc::boxed::Box;
 use core::time::Duration;
 
-use self::control::startup_rate;
 use self::loss::LossSignals;
 use self::model::{FullPipe, MaxBandwidth, MinRtt};
 use self::probe_bw::Probe;
 use self::probe_rtt::Visit;
 use super::aggregation::Aggregation;
+use super::paced::Paced;
 use super::{
     Ack, CWND_MAX, Congestion, CongestionControl, Control, Lost, Restart, SSTHRESH_INFINITE, Snapshot, Start, Timeout,
 };
@@ -153,15 +153,7 @@ struct Rounds {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Bbr3 {
-    smss: u64,
-    initial_cwnd: u64,
-    /// `C.delivered`, as last heard.
-    delivered: u64,
-    delivered_at_start: u64,
-    cwnd: u64,
-    prior_cwnd: u64,
-    pacing_rate: u64,
-    rtt_seen: bool,
+    paced: Paced,
     in_recovery: bool,
     idle_restart: bool,
     state: State,
@@ -183,17 +175,8 @@ pub struct Bbr3 {
 impl Bbr3 {
     // §5.2.1.
     pub fn new(start: &Start) -> Self {
-        let smss = u64::from(start.smss.clamp(1, CWND_MAX));
-        let cwnd = u64::from(start.cwnd.min(CWND_MAX)).max(smss);
         Self {
-            smss,
-            initial_cwnd: cwnd,
-            delivered: start.delivered,
-            delivered_at_start: start.delivered,
-            cwnd,
-            prior_cwnd: 0,
-            pacing_rate: startup_rate(cwnd, start.srtt),
-            rtt_seen: start.srtt.is_some(),
+            paced: Paced::new(start, STARTUP_PACING_GAIN),
             in_recovery: false,
             idle_restart: false,
             state: State::Startup,
@@ -226,7 +209,7 @@ impl Bbr3 {
     }
 
     fn start_round(&mut self) {
-        self.rounds.next_round_delivered = self.delivered;
+        self.rounds.next_round_delivered = self.paced.delivered;
     }
 
     // §5.5.5.
@@ -263,12 +246,12 @@ impl CongestionControl for Bbr3 {
     // §5.2.3, in its order.
     fn on_ack(&mut self, ack: &Ack) {
         let Some(rs) = Rs::of(ack) else { return };
-        self.delivered = ack.delivered_total;
-        self.init_pacing_rate(ack.srtt);
+        self.paced.delivered = ack.delivered_total;
+        self.paced.init_pacing_rate(ack.srtt);
         self.update_latest_delivery_signals(&rs);
         self.update_congestion_signals(&rs);
         let rounds = self.rounds.count;
-        self.aggregation.update(rs.now, rs.newly_acked, self.bw, self.cwnd, rounds, self.full_pipe.reached);
+        self.aggregation.update(rs.now, rs.newly_acked, self.bw, self.paced.cwnd, rounds, self.full_pipe.reached);
         self.full_pipe.check(&rs, self.rounds.start);
         self.check_startup_done(&rs);
         self.check_drain_done(&rs);
@@ -282,7 +265,7 @@ impl CongestionControl for Bbr3 {
     }
 
     fn on_lost(&mut self, lost: &Lost) {
-        self.delivered = lost.delivered_total;
+        self.paced.delivered = lost.delivered_total;
         self.handle_lost(lost);
     }
 
@@ -296,7 +279,7 @@ impl CongestionControl for Bbr3 {
 
     fn on_recovered(&mut self, _now: Instant) {
         self.in_recovery = false;
-        self.restore_cwnd();
+        self.paced.restore_cwnd();
         self.bound_cwnd();
     }
 
@@ -306,7 +289,7 @@ impl CongestionControl for Bbr3 {
             self.save_state_upon_loss();
         }
         self.in_recovery = true;
-        self.cwnd = u64::from(timeout.in_flight).saturating_add(self.smss).min(u64::from(CWND_MAX));
+        self.paced.cwnd = u64::from(timeout.in_flight).saturating_add(self.paced.smss).min(u64::from(CWND_MAX));
     }
 
     fn on_spurious(&mut self, _now: Instant) {
@@ -330,12 +313,11 @@ impl CongestionControl for Bbr3 {
     }
 
     fn on_smss(&mut self, smss: u32) {
-        self.smss = u64::from(smss.clamp(1, CWND_MAX));
-        self.cwnd = self.cwnd.max(self.smss);
+        self.paced.resize(smss);
     }
 
     fn cwnd(&self) -> u32 {
-        u32::try_from(self.cwnd).unwrap_or(CWND_MAX)
+        self.paced.cwnd()
     }
 
     /// What another control should start from; BBR itself has no use for it.
@@ -344,7 +326,7 @@ impl CongestionControl for Bbr3 {
     }
 
     fn pacing_rate(&self) -> Option<u64> {
-        Some(self.pacing_rate)
+        Some(self.paced.pacing_rate)
     }
 
     fn holds_back(&self) -> bool {
@@ -361,7 +343,7 @@ impl CongestionControl for Bbr3 {
             phase: self.state.name(),
             cwnd: self.cwnd(),
             ssthresh: None,
-            pacing_rate: Some(self.pacing_rate),
+            pacing_rate: Some(self.paced.pacing_rate),
             bandwidth: Some(self.max_bw.get()).filter(|&bw| bw > 0),
         }
     }

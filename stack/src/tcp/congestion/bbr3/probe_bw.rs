@@ -126,7 +126,7 @@ impl Bbr3 {
 
     // §5.3.3.5.
     fn is_time_to_probe_bw(&self, now: Instant) -> bool {
-        let reno_rounds = (self.target_inflight() / self.smss).min(RENO_ROUNDS_MAX);
+        let reno_rounds = (self.target_inflight() / self.paced.smss).min(RENO_ROUNDS_MAX);
         now > self.probe.cycle_stamp + self.probe.wait || self.probe.rounds_since_up >= reno_rounds
     }
 
@@ -146,7 +146,7 @@ impl Bbr3 {
             self.probe.prev_precautionary = true;
             return true;
         }
-        if rs.cwnd_limited && self.cwnd >= self.inflight_longterm {
+        if rs.cwnd_limited && self.paced.cwnd >= self.inflight_longterm {
             // The bound is what limits the bandwidth: no plateau of the path's.
             self.full_pipe.reset(rs.delivery_rate);
             return false;
@@ -158,31 +158,31 @@ impl Bbr3 {
 
     /// The bandwidth-delay product, unless congestion cut the window.
     pub(super) fn target_inflight(&self) -> u64 {
-        self.bdp_multiple(self.bw, UNITY).min(self.cwnd)
+        self.bdp_multiple(self.bw, UNITY).min(self.paced.cwnd)
     }
 
     pub(super) fn inflight_with_headroom(&self) -> u64 {
         if self.inflight_longterm == INFINITE {
             return INFINITE;
         }
-        let headroom = (self.inflight_longterm.saturating_mul(HEADROOM) / UNITY).max(self.smss);
-        self.inflight_longterm.saturating_sub(headroom).max(self.min_pipe_cwnd())
+        let headroom = (self.inflight_longterm.saturating_mul(HEADROOM) / UNITY).max(self.paced.smss);
+        self.inflight_longterm.saturating_sub(headroom).max(self.paced.min_pipe_cwnd())
     }
 
     fn raise_inflight_longterm_slope(&mut self) {
         let growth_this_round = 1_u64 << self.probe.up_rounds;
         self.probe.up_rounds = (self.probe.up_rounds + 1).min(UP_ROUNDS_MAX);
-        self.probe.up_acked_per_inc = (self.cwnd / growth_this_round).max(self.smss);
+        self.probe.up_acked_per_inc = (self.paced.cwnd / growth_this_round).max(self.paced.smss);
     }
 
     fn probe_inflight_longterm_upward(&mut self, rs: &Rs) {
-        if !rs.cwnd_limited || self.cwnd < self.inflight_longterm {
+        if !rs.cwnd_limited || self.paced.cwnd < self.inflight_longterm {
             return;
         }
         self.probe.up_acked = self.probe.up_acked.saturating_add(rs.newly_acked);
         let steps = self.probe.up_acked / self.probe.up_acked_per_inc;
         self.probe.up_acked -= steps * self.probe.up_acked_per_inc;
-        self.inflight_longterm = self.inflight_longterm.saturating_add(steps.saturating_mul(self.smss));
+        self.inflight_longterm = self.inflight_longterm.saturating_add(steps.saturating_mul(self.paced.smss));
         if self.rounds.start {
             self.raise_inflight_longterm_slope();
         }

@@ -52,7 +52,7 @@ impl Bbr3 {
     pub(super) fn check_probe_rtt_done(&mut self, now: Instant) {
         if self.probe_rtt.done_stamp.is_some_and(|done| now > done) {
             self.min_rtt.probe_rtt_min_stamp = now;
-            self.restore_cwnd();
+            self.paced.restore_cwnd();
             self.exit_probe_rtt(now);
         }
     }
@@ -69,6 +69,6 @@ impl Bbr3 {
     }
 
     pub(super) fn probe_rtt_cwnd(&self) -> u64 {
-        self.bdp_multiple(self.bw, PROBE_RTT_CWND_GAIN).max(self.min_pipe_cwnd())
+        self.bdp_multiple(self.bw, PROBE_RTT_CWND_GAIN).max(self.paced.min_pipe_cwnd())
     }
 }
