@@ -6,10 +6,13 @@ use tailwater_lab::Lab;
 /// Everything that a stock client asks for, to one address.
 fn serve_all(lab: &Lab, host: &str) {
     let forward = iperf3(lab, &format!("-c {host} -k 40 -l 128K"));
-    assert_eq!(sums(&forward, ""), (40 * BLOCK, 40 * BLOCK), "{host}: {forward:#}");
+    // One whose buffer has been full in between sends a block more.
+    let (sent, received) = sums(&forward, "");
+    assert!(sent >= received && received >= 40 * BLOCK, "{host}: {forward:#}");
     let several = iperf3(lab, &format!("-c {host} -P 4 -n 8M -N"));
     let (sent, received) = sums(&several, "");
-    assert_eq!(sent, received, "{host}: {several:#}");
+    // A client with several streams sends more than it was told, and does not wait for the rest of it.
+    assert!(sent >= received && received >= 8 << 20, "{host}: {several:#}");
     for stream in several["end"]["streams"].as_array().unwrap() {
         assert!(number(stream, "/receiver/bytes") > 0.0, "{host}: {several:#}");
     }
@@ -47,7 +50,7 @@ fn two_workers_share_the_streams_of_jumbo_tests() {
     // One worker gets all of 32 streams once in 2^31 runs.
     let many = iperf3(&lab, "-c 10.1.0.1 -P 32 -n 32M");
     let (sent, received) = sums(&many, "");
-    assert_eq!(sent, received, "{many:#}");
+    assert!(sent >= received && received >= 32 << 20, "{many:#}");
     server.tests(6);
     let report = server.stop();
     let workers = report["workers"].as_array().unwrap();
