@@ -192,6 +192,9 @@ impl Port for XdpPort {
             let put = self.put(batch, alone);
             taken += put;
             let Some((_, train)) = train.filter(|_| put == alone) else { return taken };
+            if self.text_stays_in_ring() {
+                return taken + self.put(batch, usize::MAX);
+            }
             match self.send_train(&train, batch.iter().as_slice()) {
                 Ok(()) => batch.drain_front(train.frames).for_each(|frame| pool.release(frame)),
                 Err(Refusal::ForNow) => return taken,
@@ -314,14 +317,19 @@ impl XdpPort {
             self.accesses[self.tx_queue].used += pending;
             self.kick(pending);
         }
-        self.text_in_ring = false;
+        self.text_in_ring &= self.tx.pending() > 0;
     }
 
-    /// Sends the first frames of `frames` as one packet, behind what lies in the ring.
-    fn send_train(&mut self, train: &Train, frames: &[Frame]) -> Result<(), Refusal> {
+    /// Whether the kernel leaves segments in the ring for now, which a train must not overtake.
+    fn text_stays_in_ring(&mut self) -> bool {
         if self.text_in_ring {
             self.push_ring();
         }
+        self.text_in_ring
+    }
+
+    /// Sends the first frames of `frames` as one packet.
+    fn send_train(&mut self, train: &Train, frames: &[Frame]) -> Result<(), Refusal> {
         let Some((socket, _)) = &mut self.trains else { return Err(Refusal::ForGood) };
         self.counters.tx_kicks += 1;
         let sent = socket.send(train, frames);
