@@ -7,7 +7,8 @@ use hdrhistogram::Histogram;
 /// Delays, in a histogram of nanoseconds with two significant digits, up to 17 minutes.
 #[derive(Clone, Debug)]
 pub struct Delays {
-    histogram: Histogram<u64>,
+    /// None where only the latest is wanted.
+    histogram: Option<Histogram<u64>>,
     last: Option<Duration>,
 }
 
@@ -17,29 +18,33 @@ impl Default for Delays {
     fn default() -> Self {
         #[allow(clippy::expect_used, reason = "the bounds are constants that the library accepts; a test makes one")]
         let histogram = Histogram::new_with_bounds(1, HIGHEST_NS, 2).expect("bounds are valid");
-        Self { histogram, last: None }
+        Self { histogram: Some(histogram), last: None }
     }
 }
 
 impl Delays {
     pub fn add(&mut self, delay: Duration) {
         let nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
-        self.histogram.saturating_record(nanos.clamp(1, HIGHEST_NS));
+        if let Some(histogram) = &mut self.histogram {
+            histogram.saturating_record(nanos.clamp(1, HIGHEST_NS));
+        }
         self.last = Some(delay);
     }
 
     pub fn merge(&mut self, other: &Self) {
-        // Both have the same bounds.
-        let _ = self.histogram.add(&other.histogram);
+        if let (Some(histogram), Some(other)) = (&mut self.histogram, &other.histogram) {
+            // Both have the same bounds.
+            let _ = histogram.add(other);
+        }
         self.last = other.last.or(self.last);
     }
 
     pub fn len(&self) -> u64 {
-        self.histogram.len()
+        self.histogram.as_ref().map_or(0, Histogram::len)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.histogram.is_empty()
+        self.len() == 0
     }
 
     /// The latest.
@@ -49,20 +54,21 @@ impl Delays {
 
     /// Zero if there is none.
     pub fn min(&self) -> Duration {
-        Duration::from_nanos(if self.is_empty() { 0 } else { self.histogram.min() })
+        let histogram = self.histogram.as_ref().filter(|histogram| !histogram.is_empty());
+        Duration::from_nanos(histogram.map_or(0, Histogram::min))
     }
 
     pub fn max(&self) -> Duration {
-        Duration::from_nanos(self.histogram.max())
+        Duration::from_nanos(self.histogram.as_ref().map_or(0, Histogram::max))
     }
 
     pub fn mean(&self) -> Duration {
-        Duration::from_nanos(self.histogram.mean() as u64)
+        Duration::from_nanos(self.histogram.as_ref().map_or(0.0, Histogram::mean) as u64)
     }
 
     /// From 0 to 1.
     pub fn quantile(&self, quantile: f64) -> Duration {
-        Duration::from_nanos(self.histogram.value_at_quantile(quantile))
+        Duration::from_nanos(self.histogram.as_ref().map_or(0, |histogram| histogram.value_at_quantile(quantile)))
     }
 }
 
@@ -96,6 +102,12 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Keeps of delays only the latest: histograms of many flows, added up often, would cost more than what they are about.
+    pub(crate) fn without_histograms() -> Self {
+        let latest = || Delays { histogram: None, last: None };
+        Self { one_way: latest(), rtt: latest(), ..Self::default() }
+    }
+
     /// Sent, and neither received nor known to have failed; what is under way included.
     pub fn missing_packets(&self) -> u64 {
         self.sent_packets.saturating_sub(self.received_packets)

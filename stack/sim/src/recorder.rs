@@ -62,7 +62,7 @@ impl Recorder {
         let now = simulation.now();
         let elapsed = now.since(self.last_at).as_secs_f64().max(f64::MIN_POSITIVE);
         self.last_at = now;
-        for (name, flow) in simulation.flows() {
+        for (name, flow) in simulation.flows_now() {
             let before = self.received.insert(name.clone(), flow.received_bytes).unwrap_or(0);
             let goodput_bps = flow.received_bytes.saturating_sub(before) as f64 * 8.0 / elapsed;
             let delay = flow.srtt.or(flow.rtt.last()).or(flow.one_way.last());

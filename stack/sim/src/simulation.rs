@@ -381,12 +381,22 @@ impl Simulation {
 
     /// Every flow, by name.
     pub fn flows(&self) -> BTreeMap<String, Flow> {
+        self.flows_in(Flow::default)
+    }
+
+    /// Every flow, by name, with the latest delays only.
+    pub(crate) fn flows_now(&self) -> BTreeMap<String, Flow> {
+        let empty = Flow::without_histograms();
+        self.flows_in(|| empty.clone())
+    }
+
+    fn flows_in(&self, empty: impl Fn() -> Flow) -> BTreeMap<String, Flow> {
         let mut flows: BTreeMap<String, Flow> = BTreeMap::new();
         for host in self.hosts() {
             for workload in host.workloads() {
                 let flow = match flows.get_mut(workload.flow()) {
                     Some(flow) => flow,
-                    None => flows.entry(workload.flow().to_owned()).or_default(),
+                    None => flows.entry(workload.flow().to_owned()).or_insert_with(&empty),
                 };
                 workload.report(flow, &host.stack, self.network.now);
             }
