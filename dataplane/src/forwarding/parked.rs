@@ -118,15 +118,18 @@ impl ParkingLot {
     }
 
     /// Puts back what has to wait on, in front of what was parked meanwhile.
-    pub(crate) fn put_back(&mut self, destination: IpAddr, queue: Queue) {
+    pub(crate) fn put_back(&mut self, destination: IpAddr, mut queue: Queue) {
         if queue.packets.is_empty() {
             return;
         }
+        // As bounded as the packets are: of a neighbour that none of them needs any more nothing is kept.
+        queue.asked.retain(|(asked, _)| queue.packets.iter().any(|parked| parked.next_hop == *asked));
         self.parked += queue.packets.len();
         if let Some(newer) = self.queues.insert(destination, queue)
             && let Some(queue) = self.queues.get_mut(&destination)
         {
             queue.packets.extend(newer.packets);
+            queue.asked.extend(newer.asked);
         }
     }
 
