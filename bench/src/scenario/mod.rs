@@ -198,6 +198,28 @@ impl<'a> Session<'a> {
         self.report.rows.push(Row { name, about, setting, commands: Vec::new(), absent });
     }
 
+    /// Lets every contender that is there take its turn, `samples` each, once in every run.
+    pub(crate) fn take_turns<C>(
+        &mut self,
+        contenders: &[C],
+        name: fn(&C) -> &'static str,
+        samples: usize,
+        turn: fn(&mut Self, &C, u32) -> Result<()>,
+    ) -> Result<()> {
+        let present = contenders.iter().filter(|contender| self.is_present(name(contender))).count();
+        self.plan((present * self.options.runs as usize * samples) as u64);
+        for run in 1..=self.options.runs {
+            for contender in contenders {
+                if self.is_present(name(contender))
+                    && let Err(error) = turn(self, contender, run)
+                {
+                    self.failed(name(contender), error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Whether this row can still be run.
     pub(crate) fn is_present(&self, name: &str) -> bool {
         self.report.rows.iter().any(|row| row.name == name && row.absent.is_none())

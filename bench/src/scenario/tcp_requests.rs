@@ -106,18 +106,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
         };
         session.add_row(contender.name, contender.about, contender.setting(), absent);
     }
-    let present = CONTENDERS.iter().filter(|contender| session.is_present(contender.name)).count();
-    session.plan((present * session.options.runs as usize * COLUMNS.len()) as u64);
-    for run in 1..=session.options.runs {
-        for contender in CONTENDERS {
-            if session.is_present(contender.name)
-                && let Err(error) = turn(session, contender, run)
-            {
-                session.failed(contender.name, error)?;
-            }
-        }
-    }
-    Ok(())
+    session.take_turns(CONTENDERS, |contender| contender.name, COLUMNS.len(), turn)
 }
 
 fn measures(session: &mut Session<'_>) {

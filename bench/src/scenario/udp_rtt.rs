@@ -84,18 +84,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
         session.add_row(contender.name, contender.about, contender.setting(), absent(contender.server, binaries));
     }
     let _pages = HugePages::reserve(HUGE_PAGES).ok();
-    let present = CONTENDERS.iter().filter(|contender| session.is_present(contender.name)).count();
-    session.plan((present * session.options.runs as usize * CLIENTS.len()) as u64);
-    for run in 1..=session.options.runs {
-        for contender in CONTENDERS {
-            if session.is_present(contender.name)
-                && let Err(error) = turn(session, contender, run)
-            {
-                session.failed(contender.name, error)?;
-            }
-        }
-    }
-    Ok(())
+    session.take_turns(CONTENDERS, |contender| contender.name, CLIENTS.len(), turn)
 }
 
 fn absent(server: Server, binaries: &Binaries) -> Option<String> {

@@ -92,18 +92,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
         };
         session.add_row(contender.name, contender.about, setting, absent(session, contender.server));
     }
-    let present = CONTENDERS.iter().filter(|contender| session.is_present(contender.name)).count();
-    session.plan((present * session.options.runs as usize * LOADS.len()) as u64);
-    for run in 1..=session.options.runs {
-        for contender in CONTENDERS {
-            if session.is_present(contender.name)
-                && let Err(error) = turn(session, contender, run)
-            {
-                session.failed(contender.name, error)?;
-            }
-        }
-    }
-    Ok(())
+    session.take_turns(CONTENDERS, |contender| contender.name, LOADS.len(), turn)
 }
 
 /// Why this server cannot be measured here, if so.
