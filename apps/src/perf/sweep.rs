@@ -1,7 +1,8 @@
 //! `perf --sweep`: message sizes from 64 bytes to 64 KiB, sending and receiving, for us and, in turn, for the kernel.
 //!
 //! Each measurement is a run of its own, of this command with the same options, or of `iperf3`: what one leaves behind does
-//! not help or hinder the next, and the kernel has its interface to itself while it is measured.
+//! not help or hinder the next, and the kernel has its interface to itself while it is measured. Congestion control is the same for
+//! whoever sends: what the kernel takes by default differs from machine to machine.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -21,6 +22,8 @@ use crate::output;
 /// Options of the sweep, and of its output, that no single measurement has; those with a value.
 const OWN_FLAGS: [&str; 6] = ["--sweep", "--compare-kernel", "-J", "--iperf-json", "-j", "--json"];
 const OWN_OPTIONS: [&str; 2] = ["--out", "--sizes"];
+/// Unless another is asked for: our default.
+const CONGESTION_CONTROL: &str = "cubic";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Contender {
@@ -75,6 +78,10 @@ fn measure(args: &Args, contender: Contender, bytes: u64, reverse: bool) -> anyh
         Contender::Ours => ours()?,
         Contender::Kernel => kernel(args)?,
     };
+    let asked = args.testing.congestion.as_deref();
+    if asked.is_none() || contender == Contender::Kernel {
+        command.args(["-C", asked.unwrap_or(CONGESTION_CONTROL)]);
+    }
     command.args(["-J", "-l", &bytes.to_string()]).args(reverse.then_some("-R"));
     let shown = format!("{command:?}");
     let (before, began) = (Machine::now(), Instant::now());
@@ -132,11 +139,8 @@ fn kernel(args: &Args) -> anyhow::Result<Command> {
         None => command.args(["-t", &testing.time.to_string()]),
     };
     command.args(testing.no_delay.then_some("-N"));
-    let valued = [
-        ("-C", testing.congestion.clone()),
-        ("-w", testing.window.map(|bytes| bytes.to_string())),
-        ("-M", testing.set_mss.map(|bytes| bytes.to_string())),
-    ];
+    let valued =
+        [("-w", testing.window.map(|bytes| bytes.to_string())), ("-M", testing.set_mss.map(|bytes| bytes.to_string()))];
     for (flag, value) in valued {
         command.args(value.iter().flat_map(|value| [flag, value]));
     }

@@ -148,12 +148,32 @@ impl Lab {
         }
     }
 
-    fn configure(&self, config: &LabConfig) -> Result<(), LabError> {
-        let links: &[Link] = match self.topology {
+    /// Has the kernel's TCP over IPv4 on every link use this congestion control, whatever its default is on this machine. The
+    /// routes say so, because a namespace has for its default only what the machine's administrator allows everybody.
+    pub fn set_congestion_control(&self, name: &str) -> Result<(), LabError> {
+        for link in self.links() {
+            let ends = [(link.left, link.hosts.0), (link.right, link.hosts.1)];
+            for ((namespace, interface), host) in ends.into_iter().filter(|&(_, host)| host < BRIDGED) {
+                let subnet = link.subnet;
+                self.namespaces[namespace].ip(&format!(
+                    "route replace 10.{subnet}.0.0/24 dev {interface} proto kernel scope link src 10.{subnet}.0.{host} \
+                     congctl {name}"
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn links(&self) -> &'static [Link] {
+        match self.topology {
             Topology::Pair => &PAIR,
             Topology::Router => &ROUTER,
             Topology::Line => &LINE,
-        };
+        }
+    }
+
+    fn configure(&self, config: &LabConfig) -> Result<(), LabError> {
+        let links = self.links();
         for namespace in &self.namespaces {
             let off = u8::from(!config.ipv6);
             namespace.sysctl("net.ipv6.conf.all.disable_ipv6", off)?;

@@ -113,6 +113,7 @@ fn notes(session: &mut Session<'_>) {
          one of ours is a call within the worker.",
         "CPU time is that of a whole run, with the start and the end of the measuring program.",
         "Off-loads (TSO, GSO, GRO, checksums) are off on both ends, as on a wire; scatter-gather is on.",
+        "Congestion control is CUBIC at every end, the kernel's included.",
     ];
     for note in notes {
         session.note(note);
@@ -127,6 +128,7 @@ fn turn(session: &mut Session<'_>, run: u32) -> Result<()> {
         namespace.offload(interface, &["tso", "gso", "gro", "tx"], false)?;
         namespace.offload(interface, &["sg"], true)?;
     }
+    lab.set_congestion_control("cubic")?;
     let server = lab.dut().program("iperf3").args(["-s", "-B", SERVER, "--forceflush"]);
     let mut peer = server.clone().cpu(ROUTER_CPU).spawn()?;
     peer.wait_for_line("Server listening", START)?;

@@ -146,6 +146,7 @@ fn notes(session: &mut Session<'_>) {
         "On a veth, receiving is paid by whoever sends unless a NAPI thread does it: compare within one placement. A server \
          that polls uses its CPU whatever there is to do, so for CPU time compare those that block.",
         "Offloads (TSO, GSO, GRO, checksums) are off on both ends of the kernel's rows too, as on a wire.",
+        "Congestion control is CUBIC at every end, the kernel's included.",
     ];
     for note in notes {
         session.note(note);
@@ -236,6 +237,7 @@ fn prepare(lab: &Lab, napi_thread: bool) -> Result<()> {
         namespace.sysctl("net.core.somaxconn", "8192")?;
         namespace.sysctl("net.ipv4.tcp_max_syn_backlog", "8192")?;
     }
+    lab.set_congestion_control("cubic")?;
     lab.client().sysctl("net.ipv4.ip_local_port_range", "1024 60999")?;
     lab.client().sysctl("net.ipv4.tcp_tw_reuse", "1")?;
     // Else all ports rest after a second, and what is measured is how the client waits for one.

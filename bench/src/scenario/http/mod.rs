@@ -138,6 +138,7 @@ fn notes(session: &mut Session<'_>) {
          that polls uses its CPU whatever there is to do, so for CPU time compare those that block.",
         "Off-loads (TSO, GSO, GRO, checksums) are off on both ends, as on a wire, scatter-gather is on; only \
          \"nginx-offloads\" has them, and there buffers of up to 64 KiB cross the veth uncut and unsummed.",
+        "Congestion control is CUBIC at every end, the kernel's included.",
     ];
     for note in notes {
         session.note(note);
@@ -209,6 +210,7 @@ fn prepare(lab: &Lab, contender: &Contender) -> Result<()> {
         namespace.sysctl("net.core.somaxconn", server::BACKLOG)?;
         namespace.sysctl("net.ipv4.tcp_max_syn_backlog", server::BACKLOG)?;
     }
+    lab.set_congestion_control("cubic")?;
     lab.client().sysctl("net.ipv4.ip_local_port_range", "1024 60999")?;
     if contender.napi_thread {
         // Without a program a veth has a NAPI only with gro.
