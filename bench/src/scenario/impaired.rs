@@ -142,6 +142,9 @@ fn notes(session: &mut Session<'_>) {
          kernel's in the same run.",
         "The kernel's BBR is version 1, as ours is. `bbr3` is version 3 against the kernel's version 1, which does not yield to \
          losses as version 3 is meant to.",
+        "With loss and reordering together a retransmission may overtake what was sent before it. It brings a newer timestamp, so that \
+         the receiver refuses the others (PAWS, RFC 7323 section 5.3): these are losses in bursts, above the 2 % at which version 3 \
+         of BBR backs off.",
         "Offloads (TSO, GSO, GRO, checksums) are off at sender and receiver, as on a wire.",
     ];
     for note in notes {

@@ -90,6 +90,17 @@ fn random_loss_stops_cubic_and_not_bbr() {
     }
 }
 
+// A segment that overtakes others comes back in half the time. Were that a round trip, a few of them would end Startup.
+#[test]
+fn segments_that_overtake_do_not_end_the_startup_of_bbr() {
+    let rate_bps = 5 * RATE_BPS;
+    let queue = Queue { bytes_max: 1_000_000, ..Queue::default() };
+    let path = LinkConfig { rate_bps, delay: ms(24), reorder: 0.05, queue, ..bottleneck() };
+    let (mut simulation, _) = dumbbell(&["bbr"], path);
+    let goodput = goodputs(&mut simulation, 1, 3)[0];
+    assert!(goodput > 0.4 * rate_bps as f64, "{goodput}");
+}
+
 // RFC 3168: marks in place of losses, with the same effect on the window. The queue is kept below the path's own 100 kB, so
 // that halving the window leaves Reno without a full pipe for a while.
 #[test]

@@ -26,6 +26,7 @@ mod paced;
 pub mod pacing;
 mod rate_sample;
 mod reno;
+mod rounds;
 mod usage;
 mod window;
 

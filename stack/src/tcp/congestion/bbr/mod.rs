@@ -22,6 +22,7 @@ use core::time::Duration;
 use self::model::{BtlBw, FullPipe, RtProp};
 use super::aggregation::Aggregation;
 use super::paced::Paced;
+use super::rounds::Rounds;
 use super::{
     Ack, Cause, Congestion, CongestionControl, Control, Lost, Restart, SSTHRESH_INFINITE, Snapshot, Start, Timeout,
 };
@@ -62,9 +63,7 @@ pub struct Bbr {
     cycle_index: usize,
     cycle_stamp: Instant,
     random: u64,
-    next_round_delivered: u64,
-    round_start: bool,
-    round_count: u64,
+    rounds: Rounds,
     btlbw: BtlBw,
     rtprop: RtProp,
     full_pipe: FullPipe,
@@ -88,9 +87,7 @@ impl Bbr {
             cycle_index: 0,
             cycle_stamp: start.now,
             random: start.seed,
-            next_round_delivered: start.delivered,
-            round_start: false,
-            round_count: 0,
+            rounds: Rounds::new(start.now, start.delivered),
             btlbw: BtlBw::default(),
             rtprop: RtProp::new(start.min_rtt.or(start.srtt), start.now),
             full_pipe: FullPipe::default(),
@@ -107,23 +104,16 @@ impl Bbr {
     // ---- model --------------------------------------------------------------------------------
 
     // §4.1.1.3.
-    fn update_round(&mut self, prior_delivered: u64) {
-        self.round_start = prior_delivered >= self.next_round_delivered;
-        if self.round_start {
-            self.begin_round();
-            self.round_count = self.round_count.wrapping_add(1);
+    fn update_round(&mut self, ack: &Ack, prior_delivered: u64) {
+        if self.rounds.update(ack.now, ack.delivered_total, prior_delivered, ack.srtt) {
             self.btlbw.begin_round();
             self.packet_conservation = false;
         }
     }
 
-    fn begin_round(&mut self) {
-        self.next_round_delivered = self.paced.delivered;
-    }
-
     fn update_btlbw(&mut self, ack: &Ack) {
         if let Some(sample) = ack.rate {
-            self.update_round(sample.sent.delivered);
+            self.update_round(ack, sample.sent.delivered);
             self.btlbw.update(sample.rate.unwrap_or(0), sample.sent.app_limited);
         }
     }
@@ -188,11 +178,11 @@ impl Bbr {
             if u64::from(ack.in_flight) <= self.paced.min_pipe_cwnd() {
                 self.probe_rtt_done_stamp = Some(ack.now + PROBE_RTT_DURATION);
                 self.probe_rtt_round_done = false;
-                self.begin_round();
+                self.rounds.begin();
             }
             return;
         };
-        self.probe_rtt_round_done |= self.round_start;
+        self.probe_rtt_round_done |= self.rounds.start;
         if self.probe_rtt_round_done && ack.now > done {
             self.rtprop.renew(ack.now);
             self.paced.restore_cwnd();
@@ -238,9 +228,9 @@ impl CongestionControl for Bbr {
         self.update_btlbw(ack);
         let delivered = u64::from(ack.delivered);
         let btlbw = self.btlbw.get();
-        self.aggregation.update(ack.now, delivered, btlbw, self.paced.cwnd, self.round_count, self.full_pipe.filled);
+        self.aggregation.update(ack.now, delivered, btlbw, self.paced.cwnd, self.rounds.count, self.full_pipe.filled);
         self.check_cycle_phase(ack);
-        if self.round_start && ack.rate.is_some_and(|rate| !rate.sent.app_limited) {
+        if self.rounds.start && ack.rate.is_some_and(|rate| !rate.sent.app_limited) {
             self.full_pipe.check(btlbw);
         }
         self.check_drain(ack);
@@ -265,7 +255,7 @@ impl CongestionControl for Bbr {
         self.packet_conservation = true;
         self.paced.cwnd = u64::from(congestion.in_flight).saturating_add(self.paced.smss);
         self.lost = 0;
-        self.begin_round();
+        self.rounds.begin();
         self.bound_cwnd();
     }
 

@@ -32,6 +32,7 @@ use self::probe_bw::Probe;
 use self::probe_rtt::Visit;
 use super::aggregation::Aggregation;
 use super::paced::Paced;
+use super::rounds::Rounds;
 use super::{
     Ack, CWND_MAX, Congestion, CongestionControl, Control, Lost, Restart, SSTHRESH_INFINITE, Snapshot, Start, Timeout,
 };
@@ -117,6 +118,7 @@ struct Rs {
     app_limited: bool,
     newly_acked: u64,
     rtt: Option<Duration>,
+    srtt: Option<Duration>,
     inflight: u64,
     cwnd_limited: bool,
     in_recovery: bool,
@@ -136,19 +138,12 @@ impl Rs {
             app_limited: sample.sent.app_limited,
             newly_acked: u64::from(ack.delivered),
             rtt: ack.rtt,
+            srtt: ack.srtt,
             inflight: u64::from(ack.in_flight),
             cwnd_limited: ack.cwnd_limited,
             in_recovery: ack.in_recovery,
         })
     }
-}
-
-/// §5.5.1: packet-timed round trips.
-#[derive(Clone, Copy, Debug)]
-struct Rounds {
-    next_round_delivered: u64,
-    start: bool,
-    count: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -180,7 +175,7 @@ impl Bbr3 {
             in_recovery: false,
             idle_restart: false,
             state: State::Startup,
-            rounds: Rounds { next_round_delivered: start.delivered, start: false, count: 0 },
+            rounds: Rounds::new(start.now, start.delivered),
             drain_start_round: 0,
             full_pipe: FullPipe::default(),
             max_bw: MaxBandwidth::default(),
@@ -200,16 +195,9 @@ impl Bbr3 {
 
     // §5.5.1.
     fn update_round(&mut self, rs: &Rs) {
-        self.rounds.start = rs.prior_delivered >= self.rounds.next_round_delivered;
-        if self.rounds.start {
-            self.start_round();
-            self.rounds.count += 1;
+        if self.rounds.update(rs.now, self.paced.delivered, rs.prior_delivered, rs.srtt) {
             self.probe.rounds_since_up = self.probe.rounds_since_up.saturating_add(1);
         }
-    }
-
-    fn start_round(&mut self) {
-        self.rounds.next_round_delivered = self.paced.delivered;
     }
 
     // §5.5.5.

@@ -100,7 +100,7 @@ impl Bbr3 {
         self.probe.pick_wait();
         self.probe.cycle_stamp = now;
         self.probe.ack_phase = AckPhase::ProbeStopping;
-        self.start_round();
+        self.rounds.begin();
         self.state = State::Down;
     }
 
@@ -110,13 +110,13 @@ impl Bbr3 {
         self.probe.up_acked = 0;
         self.probe.prev_precautionary = false;
         self.probe.ack_phase = AckPhase::Refilling;
-        self.start_round();
+        self.rounds.begin();
         self.state = State::Refill;
     }
 
     fn start_probe_bw_up(&mut self, rs: &Rs) {
         self.probe.ack_phase = AckPhase::ProbeStarting;
-        self.start_round();
+        self.rounds.begin();
         self.full_pipe.reset(rs.delivery_rate);
         self.state = State::Up;
         self.raise_inflight_longterm_slope();

@@ -24,7 +24,7 @@ impl Bbr3 {
             self.state = State::ProbeRtt;
             self.probe_rtt = Visit::default();
             self.probe.ack_phase = AckPhase::ProbeStopping;
-            self.start_round();
+            self.rounds.begin();
         }
         if self.state == State::ProbeRtt {
             self.handle_probe_rtt(rs);
@@ -39,7 +39,7 @@ impl Bbr3 {
             if rs.inflight <= self.probe_rtt_cwnd() {
                 self.probe_rtt.done_stamp = Some(rs.now + PROBE_RTT_DURATION);
                 self.probe_rtt.round_done = false;
-                self.start_round();
+                self.rounds.begin();
             }
             return;
         }
