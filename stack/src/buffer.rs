@@ -69,7 +69,7 @@ pub trait Buffer: Sized {
     /// The sum of `bytes` for a checksum, where there is a faster way than [`Sum::with`](checksum::Sum::with).
     #[inline]
     fn sum(bytes: &[u8]) -> Sum {
-        Sum::new().with(bytes)
+        checksum::sum(bytes)
     }
 
     /// Likewise for [`checksum::copy`].

@@ -123,10 +123,20 @@ impl Sum {
     }
 }
 
+/// The sum of `bytes`: as [`Sum::with`] of a new one, and less to do.
+#[inline]
+pub fn sum(bytes: &[u8]) -> Sum {
+    Sum { words: sum_native(bytes), odd: bytes.len() % 2 == 1 }
+}
+
 /// Copies `from` to `to`, which is as long, and sums it up on the way.
 #[inline]
 pub fn copy(to: &mut [u8], from: &[u8]) -> Sum {
     debug_assert_eq!(to.len(), from.len());
+    if from.len() < LANES_MIN {
+        to.copy_from_slice(from);
+        return Sum { words: sum_words(from), odd: from.len() % 2 == 1 };
+    }
     let (to_blocks, to_rest) = to.as_chunks_mut::<32>();
     let (from_blocks, from_rest) = from.as_chunks::<32>();
     let mut lanes = [0u64; 8];
@@ -138,7 +148,7 @@ pub fn copy(to: &mut [u8], from: &[u8]) -> Sum {
         }
     }
     to_rest.copy_from_slice(from_rest);
-    let words = lanes.iter().sum::<u64>() + sum_native(from_rest);
+    let words = lanes.iter().sum::<u64>() + sum_words(from_rest);
     Sum { words, odd: from.len() % 2 == 1 }
 }
 
@@ -179,21 +189,39 @@ pub fn update_ttl(checksum: [u8; 2], protocol: u8, old: u8, new: u8) -> [u8; 2] 
     update_u16(checksum, [old, protocol], [new, protocol])
 }
 
+/// Shorter pieces take no longer in words of 64 bits than lanes take to be added up in the end.
+const LANES_MIN: usize = 192;
+
 /// Sum of the native 32-bit words, the last one filled up with zeros. Headers of known length
 /// become a few additions where this is called.
 #[inline]
 fn sum_native(bytes: &[u8]) -> u64 {
-    let (blocks, rest) = bytes.as_chunks::<32>();
-    let mut sum = if blocks.is_empty() { 0 } else { sum_blocks(blocks) };
-    let (words, tail) = rest.as_chunks::<4>();
+    let (blocks, rest) = if bytes.len() < LANES_MIN { (&[][..], bytes) } else { bytes.as_chunks::<32>() };
+    let sum = if blocks.is_empty() { 0 } else { sum_blocks(blocks) };
+    sum + sum_words(rest)
+}
+
+/// The same, of a few words, two at a time. What they carry counts: 2^64 is 1 in one's complement.
+#[inline]
+fn sum_words(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut sum = 0_u128;
     for word in words {
-        sum += u64::from(u32::from_ne_bytes(*word));
+        sum += u128::from(u64::from_ne_bytes(*word));
     }
-    let mut last = [0; 4];
-    for (to, from) in last.iter_mut().zip(tail) {
+    let (low, carries) = (sum as u64, (sum >> 64) as u64);
+    (low & 0xffff_ffff) + (low >> 32) + carries + last_words(rest)
+}
+
+/// Of less than eight bytes.
+#[inline]
+fn last_words(bytes: &[u8]) -> u64 {
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(bytes) {
         *to = *from;
     }
-    sum + u64::from(u32::from_ne_bytes(last))
+    let last = u64::from_ne_bytes(last);
+    (last & 0xffff_ffff) + (last >> 32)
 }
 
 /// Eight independent lanes, which the compiler turns into vector additions.

@@ -59,10 +59,16 @@ pub(crate) fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, l
     }
 }
 
+#[inline]
 pub(crate) fn sum_pieces<B: Buffer>(sum: Sum, buffer: &B, offset: usize, len: usize) -> Sum {
     if buffer.contiguous() {
         let bytes = buffer.bytes().get(offset..offset + len).unwrap_or_default();
         return sum.and(B::sum(bytes));
     }
+    sum_chain(sum, buffer, offset, len)
+}
+
+#[inline(never)]
+fn sum_chain<B: Buffer>(sum: Sum, buffer: &B, offset: usize, len: usize) -> Sum {
     buffer.pieces(offset, len).map(B::sum).fold(sum, Sum::and)
 }

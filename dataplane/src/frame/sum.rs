@@ -15,7 +15,7 @@ pub(super) fn sum(bytes: &[u8]) -> Sum {
     if bytes.len() >= WIDE_MIN && wide::is_there() {
         return wide::sum(bytes);
     }
-    Sum::new().with(bytes)
+    checksum::sum(bytes)
 }
 
 /// As [`checksum::copy`].

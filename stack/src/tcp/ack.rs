@@ -92,6 +92,10 @@ impl<B: Buffer> Tcb<B> {
     /// Of the segments acknowledged those at the front that were sent once and are nothing special.
     pub(super) fn take_run<E: Env<Buffer = B>>(&mut self, ack: SeqNum, delivery: &mut Delivery, cx: &mut Cx<'_, B, E>) {
         let Some(run) = self.queue.plain_run(ack) else { return };
+        // Of the stamps, which are large, only the last is copied, and from where it lies.
+        if let Some(last) = self.queue.get(run.count - 1).and_then(|last| last.stamp.as_ref()) {
+            self.sampler.on_delivered(cx.now, last, run.len);
+        }
         for _ in 0..run.count {
             if let Some(payload) = self.queue.pop_plain() {
                 cx.release(payload);
@@ -99,9 +103,8 @@ impl<B: Buffer> Tcb<B> {
         }
         delivery.delivered += run.len;
         delivery.original |= self.recovery_covers(run.first_end);
-        self.sampler.on_delivered(cx.now, &run.last, run.len);
         self.rack.on_run_delivered(&run, cx.now);
-        let (oldest, newest) = (cx.now.nanos_since(run.first_sent_at), cx.now.nanos_since(run.last.sent_at));
+        let (oldest, newest) = (cx.now.nanos_since(run.first_sent_at), cx.now.nanos_since(run.last_sent_at));
         delivery.oldest = Some(delivery.oldest.map_or(oldest, |other| other.max(oldest)));
         delivery.newest = Some(delivery.newest.map_or(newest, |other| other.min(newest)));
     }
@@ -258,7 +261,8 @@ impl<B: Buffer> Tcb<B> {
         ecn_echo: bool,
         cx: &Cx<'_, B, E>,
     ) {
-        let rate = self.sampler.sample(self.rtt.min());
+        let rate = if self.congestion.wants_rate() { self.sampler.sample(self.rtt.min()) } else { None };
+        let round_start = rate.map_or_else(|| self.sampler.pass(), |rate| rate.round_start);
         if delivery.delivered == 0 && !ecn_echo {
             return;
         }
@@ -268,18 +272,18 @@ impl<B: Buffer> Tcb<B> {
             acked: delivery.acked,
             delivered: delivery.delivered,
             delivered_total: self.sampler.delivered(),
-            rtt: delivery.newest.map(Duration::from_nanos),
-            srtt: self.rtt.srtt(),
-            min_rtt: self.rtt.min(),
+            rtt_ns: delivery.newest.map_or(0, |newest| newest.max(1)),
+            srtt_ns: self.rtt.srtt_ns(),
             in_flight_before,
             in_flight,
             cwnd_limited: self.usage.limited(self.congestion.cwnd(), self.congestion.ssthresh()),
             ecn_echo,
             in_recovery: self.recovery.phase == Phase::Recovery,
+            round_start,
             rate,
         };
         self.congestion.on_ack(&ack);
-        if ack.round_start() {
+        if round_start {
             self.usage.on_round_start(in_flight);
         }
         self.pacer.set_rate(self.pacing_rate(), self.congestion.pacing_rate().is_some());

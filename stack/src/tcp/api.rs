@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 
 use super::congestion::{Control, Start, exchange};
 use super::counters::TcpCounters;
-use super::event::{CloseReason, ConnectionId, ListenerId, TcpEvent};
+use super::event::{CloseReason, ConnectionId, ListenerId, News, TcpEvent};
 use super::extension::Extend;
 use super::listen::{Listen, ListenError};
 use super::snapshot::TcpSnapshot;
@@ -232,6 +232,14 @@ impl<B: Buffer> Stack<B> {
 
     fn first_event(&mut self) -> Option<TcpEvent> {
         while let Some(&id) = self.tcp.line.front() {
+            // Most connections have no other news.
+            if let Some(tcb) = self.tcp.table.get_mut(id)
+                && tcb.news.is_readable_only()
+            {
+                tcb.news = News::default();
+                self.tcp.line.pop_front();
+                return Some(TcpEvent::Readable(id));
+            }
             let event = self.next_event(id);
             match self.tcp.table.get_mut(id) {
                 Some(tcb) if tcb.news.any() => {}

@@ -75,41 +75,40 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
 
     /// A buffer, of several segments if it takes them, with `len` bytes that `write` puts in, by
     /// offset and room.
+    #[inline]
     pub(super) fn fill(&mut self, len: usize, mut write: impl FnMut(usize, &mut [u8]) -> bool) -> Option<B> {
-        let mut whole: Option<B> = None;
-        let mut offset = 0;
-        while offset < len {
-            let part = self.allocate().map(|mut part| {
-                let n = part.tailroom().min(len - offset);
-                let written = n > 0 && part.append(n).is_ok_and(|room| write(offset, room));
-                (part, n, written)
-            });
-            let joined = match (part, whole.take()) {
-                (None, whole) => Err((whole, None)),
-                (Some((part, _, false)), whole) => Err((whole, Some(part))),
-                (Some((part, n, true)), None) => Ok((part, n)),
-                (Some((part, n, true)), Some(mut first)) => match first.chain(part) {
-                    Ok(()) => {
-                        self.stack.ledger.consumed += 1;
-                        Ok((first, n))
-                    }
-                    Err(part) => Err((Some(first), Some(part))),
-                },
-            };
-            match joined {
-                Ok((joined, n)) => {
-                    whole = Some(joined);
-                    offset += n;
-                }
-                Err((first, second)) => {
-                    for part in first.into_iter().chain(second) {
-                        self.stack.ledger.discard(self.env, part, DropReason::NoBuffer);
-                    }
-                    return None;
-                }
-            }
+        if len == 0 {
+            return None;
         }
-        whole
+        let mut whole = self.fill_part(0, len, &mut write)?;
+        while whole.len() < len {
+            let part = self.fill_part(whole.len(), len, &mut write);
+            let spare = match part.map(|part| whole.chain(part)) {
+                Some(Ok(())) => {
+                    self.stack.ledger.consumed += 1;
+                    continue;
+                }
+                Some(Err(part)) => Some(part),
+                None => None,
+            };
+            for part in spare.into_iter().chain([whole]) {
+                self.stack.ledger.discard(self.env, part, DropReason::NoBuffer);
+            }
+            return None;
+        }
+        Some(whole)
+    }
+
+    /// A buffer with as much as it has room for of `len` bytes, from `offset` on.
+    #[inline]
+    fn fill_part(&mut self, offset: usize, len: usize, write: &mut impl FnMut(usize, &mut [u8]) -> bool) -> Option<B> {
+        let mut part = self.allocate()?;
+        let n = part.tailroom().min(len - offset);
+        if n > 0 && part.append(n).is_ok_and(|room| write(offset, room)) {
+            return Some(part);
+        }
+        self.stack.ledger.discard(self.env, part, DropReason::NoBuffer);
+        None
     }
 
     /// Adds `len` bytes in further segments; how many, all or none.

@@ -47,6 +47,7 @@ impl<B: Buffer> Stack<B> {
 
     /// Works on a connection: takes it out, puts it back, arms its timers, queues its news, forgets it
     /// if it is over.
+    #[inline]
     pub(super) fn with<E: Env<Buffer = B>, R>(
         &mut self,
         index: u32,
@@ -60,17 +61,24 @@ impl<B: Buffer> Stack<B> {
         let result = work(&mut tcb, &mut cx);
         if tcb.state == State::Closed && was != State::Closed {
             tcb.on_closed(&mut cx);
-            self.tcp.table.unbind(&tcb.flow, index);
-            self.tcp.time_waits -= usize::from(was == State::TimeWait);
-            if let Some(listener) = tcb.listener.filter(|_| was == State::SynReceived) {
-                self.tcp.listeners.on_half_open_gone(listener);
-            }
+            self.on_closed(index, &tcb, was);
         }
         self.settle(index, tcb, now);
         Some(result)
     }
 
+    /// A connection that `was` in another state is over.
+    #[inline(never)]
+    fn on_closed(&mut self, index: u32, tcb: &Tcb<B>, was: State) {
+        self.tcp.table.unbind(&tcb.flow, index);
+        self.tcp.time_waits -= usize::from(was == State::TimeWait);
+        if let Some(listener) = tcb.listener.filter(|_| was == State::SynReceived) {
+            self.tcp.listeners.on_half_open_gone(listener);
+        }
+    }
+
     /// As [`with`](Self::with), for whoever holds the connection.
+    #[inline]
     pub(super) fn with_id<E: Env<Buffer = B>, R>(
         &mut self,
         id: ConnectionId,
@@ -92,6 +100,7 @@ impl<B: Buffer> Stack<B> {
         }
     }
 
+    #[inline(never)]
     fn settle_anew(&mut self, index: u32, mut tcb: Box<Tcb<B>>, now: Instant) {
         let tcp = &mut self.tcp;
         let tells = !tcb.orphan && (tcb.listener.is_none() || tcb.news.accepted);

@@ -62,13 +62,11 @@ impl<B: Buffer> Tcb<B> {
 
     /// Sends one segment; whether a buffer for it could be had.
     pub(super) fn emit<E: Env<Buffer = B>>(&mut self, leaving: Leaving<B>, cx: &mut Cx<'_, B, E>) -> bool {
-        match self.plain_way(&leaving, cx) {
-            Some(way) => self.emit_plain(leaving, &way, cx),
-            None => self.emit_any(leaving, cx),
-        }
+        if self.is_plain(&leaving, cx) { self.emit_plain(leaving, cx) } else { self.emit_any(leaving, cx) }
     }
 
     /// Sends a segment of any kind.
+    #[inline(never)]
     fn emit_any<E: Env<Buffer = B>>(&mut self, leaving: Leaving<B>, cx: &mut Cx<'_, B, E>) -> bool {
         let Leaving { seq, flags, text, sum: _, fresh } = leaving;
         let text_len = text.as_ref().map_or(0, |text| text.len() as u32);

@@ -68,6 +68,11 @@ pub(super) struct News {
 
 impl News {
     #[inline]
+    pub(super) fn is_readable_only(&self) -> bool {
+        self.readable && !(self.accepted | self.connected | self.writable) && self.closed.is_none()
+    }
+
+    #[inline]
     pub(super) fn any(&self) -> bool {
         self.accepted | self.connected | self.readable | self.writable | self.closed.is_some()
     }

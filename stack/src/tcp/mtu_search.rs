@@ -126,6 +126,7 @@ impl<B: Buffer> Tcb<B> {
         }
         let sent = self.send_new(len, cx);
         if sent.is_some() {
+            self.on_new_sent(cx.now);
             cx.stack.tcp.counters.mtu_probes += 1;
             let probe = (self.snd_nxt - len, self.snd_nxt);
             if let Some(search) = &mut self.mtu_search {

@@ -8,6 +8,7 @@ use super::tcb::{Cx, Tcb};
 use super::timers::Timer;
 use crate::buffer::Buffer;
 use crate::env::Env;
+use crate::time::Instant;
 use crate::wire::tcp::flag;
 
 /// Why the next new segment stays.
@@ -29,7 +30,7 @@ impl<B: Buffer> Tcb<B> {
         if self.read_new > 0 {
             self.consider_window(cx.now);
         }
-        if self.state.transmits() {
+        if !self.queue.is_empty() && self.state.transmits() {
             self.send_text(cx);
         }
         if self.ack_now && self.state.is_synchronized() {
@@ -38,10 +39,8 @@ impl<B: Buffer> Tcb<B> {
     }
 
     fn send_text<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
-        if self.queue.is_empty() {
-            return;
-        }
         let mut budget = self.pacing_budget(cx);
+        let snd_nxt = self.snd_nxt;
         // Ends: each pass sends bytes, which the windows bound.
         while budget > 0 {
             let sent = if self.recovery.takes_frto_segment() { None } else { self.resend_next(cx) };
@@ -51,6 +50,9 @@ impl<B: Buffer> Tcb<B> {
             if budget == 0 && self.pacer.release_at() <= cx.now {
                 budget = self.pacer.quantum(self.smss);
             }
+        }
+        if self.snd_nxt != snd_nxt {
+            self.on_new_sent(cx.now);
         }
         if budget == 0 && self.pacer.release_at() > cx.now {
             self.timers.arm(Timer::Pace, self.pacer.release_at());
@@ -82,8 +84,8 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
-    fn fits_cwnd(&self, len: u32) -> bool {
-        let in_flight = self.in_flight();
+    #[inline]
+    fn fits_cwnd(&self, in_flight: u32, len: u32) -> bool {
         in_flight == 0 || in_flight + len <= self.cwnd()
     }
 
@@ -91,7 +93,7 @@ impl<B: Buffer> Tcb<B> {
     fn resend_next<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) -> Option<u32> {
         let at = self.queue.next_to_resend()?;
         let len = self.queue.get(at)?.seq_len().min(self.smss);
-        if !self.fits_cwnd(len) {
+        if !self.fits_cwnd(self.in_flight(), len) {
             return None;
         }
         self.resend(at, cx)
@@ -115,10 +117,10 @@ impl<B: Buffer> Tcb<B> {
         {
             return sent;
         }
-        match self.may_send_next() {
+        let in_flight = self.in_flight();
+        match self.may_send_next(in_flight) {
             Ok(len) => self.send_new(len, cx),
             Err(hold) => {
-                let in_flight = self.in_flight();
                 self.usage.on_send(in_flight, hold == Hold::Congestion);
                 let idle = hold == Hold::Nothing && self.queue.to_resend() == 0 && in_flight < self.cwnd();
                 if idle || self.congestion.holds_back() {
@@ -131,7 +133,7 @@ impl<B: Buffer> Tcb<B> {
 
     /// RFC 9293 §3.8.6.2.1 (silly windows), §3.7.4 (Nagle): bytes of the next new segment that may
     /// leave now.
-    fn may_send_next(&self) -> Result<u32, Hold> {
+    fn may_send_next(&self, in_flight: u32) -> Result<u32, Hold> {
         let next = self.queue.next_unsent().ok_or(Hold::Nothing)?;
         let len = next.len.min(self.smss);
         let usable = (self.snd_una + self.snd_wnd).distance(next.seq).max(0) as u32;
@@ -139,7 +141,7 @@ impl<B: Buffer> Tcb<B> {
             return Err(Hold::Window);
         }
         let len = len.min(usable);
-        if !self.fits_cwnd(len) {
+        if !self.fits_cwnd(in_flight, len) {
             return Err(Hold::Congestion);
         }
         // A small segment waits for another small one, not for full ones (Minshall).
@@ -150,7 +152,7 @@ impl<B: Buffer> Tcb<B> {
         Ok(len)
     }
 
-    /// Sends the next new segment, cut to `len` bytes.
+    /// Sends the next new segment, cut to `len` bytes; bytes sent. [`on_new_sent`](Self::on_new_sent) follows.
     pub(super) fn send_new<E: Env<Buffer = B>>(&mut self, len: u32, cx: &mut Cx<'_, B, E>) -> Option<u32> {
         let at = self.queue.sent_count();
         if self.queue.get(at)?.len > len && !self.split(at, len, cx) {
@@ -161,21 +163,26 @@ impl<B: Buffer> Tcb<B> {
         }
         let sent = self.transmit(at, cx)?;
         self.queue.take_unsent();
-        let segment = self.queue.get(at)?;
-        let (len, end) = (segment.len, segment.end());
-        self.snd_nxt = end;
-        if len < self.smss && self.queue.next_unsent().is_none() {
-            self.small_end = end;
+        self.snd_nxt += sent;
+        debug_assert!(self.queue.get(at).is_some_and(|segment| segment.end() == self.snd_nxt));
+        let last = !self.has_unsent();
+        let len = sent - u32::from(last && self.queue.has_fin());
+        if last && len < self.smss {
+            self.small_end = self.snd_nxt;
         }
         cx.stack.tcp.counters.bytes_out += u64::from(len);
         self.usage.on_send(self.in_flight(), false);
-        self.begin_waiting(cx.now);
+        Some(sent)
+    }
+
+    /// New segments have left, one or several at once: what that means for the timers.
+    pub(super) fn on_new_sent(&mut self, now: Instant) {
+        self.begin_waiting(now);
         if !self.timers.is_armed(Timer::Retransmit) {
-            self.timers.arm(Timer::Retransmit, cx.now.plus_nanos(self.rtt.rto_ns()));
+            self.timers.arm(Timer::Retransmit, now.plus_nanos(self.rtt.rto_ns()));
         }
         self.timers.disarm(Timer::Persist);
-        self.schedule_probe(cx.now);
-        Some(sent)
+        self.schedule_probe(now);
     }
 
     /// A new segment in place of the loss probe, although the congestion window has no room.
@@ -183,21 +190,29 @@ impl<B: Buffer> Tcb<B> {
         let Some(next) = self.queue.next_unsent() else { return false };
         let len = next.len.min(self.smss);
         let usable = (self.snd_una + self.snd_wnd).distance(next.seq).max(0) as u32;
-        usable >= len.max(1) && self.send_new(len, cx).is_some()
+        let sent = usable >= len.max(1) && self.send_new(len, cx).is_some();
+        if sent {
+            self.on_new_sent(cx.now);
+        }
+        sent
     }
 
     /// RFC 9293 §3.8.6.2.1: what the window takes, though it is little; the override timeout is over.
     pub(super) fn send_override<E: Env<Buffer = B>>(&mut self, usable: u32, cx: &mut Cx<'_, B, E>) -> bool {
         let Some(next) = self.queue.next_unsent() else { return false };
         let len = next.len.min(self.smss).min(usable);
-        self.send_new(len, cx).is_some()
+        let sent = self.send_new(len, cx).is_some();
+        if sent {
+            self.on_new_sent(cx.now);
+        }
+        sent
     }
 
     /// RFC 5681 §4.1.
     fn restart_after_idle<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) {
-        let idle = cx.now.since(self.last_sent_at);
+        let idle_ns = cx.now.nanos_since(self.last_sent_at);
         let app_limited = self.sampler.app_limited();
-        self.congestion.on_idle_restart(&Restart { now: cx.now, idle, rto: self.rtt.rto(), app_limited });
+        self.congestion.on_idle_restart(&Restart { now: cx.now, idle_ns, rto_ns: self.rtt.rto_ns(), app_limited });
     }
 
     /// Cuts a segment behind `len` bytes; `false` if no buffer was free for the rest.
@@ -245,12 +260,15 @@ impl<B: Buffer> Tcb<B> {
 
     /// Sends a queued segment, for the first time or again; bytes sent, or `None` without a buffer.
     fn transmit<E: Env<Buffer = B>>(&mut self, at: usize, cx: &mut Cx<'_, B, E>) -> Option<u32> {
+        let in_flight = self.in_flight();
+        let mut segment = self.queue.get_mut(at)?;
         // The path may carry less than when it was written.
-        let segment = self.queue.get(at)?;
-        if segment.len > self.smss && !segment.probe && !self.split(at, self.smss, cx) {
-            return None;
+        if segment.len > self.smss && !segment.probe {
+            if !self.split(at, self.smss, cx) {
+                return None;
+            }
+            segment = self.queue.get_mut(at)?;
         }
-        let segment = self.queue.get_mut(at)?;
         let (seq, len, fin, fresh, sum) =
             (segment.seq, segment.seq_len(), segment.fin, segment.transmits == 0, segment.sum);
         let push = segment.push || fin;
@@ -258,7 +276,6 @@ impl<B: Buffer> Tcb<B> {
             Some(payload) => Some(cx.lend(payload)?),
             None => None,
         };
-        let in_flight = self.in_flight();
         // RFC 8985 §5.2 tells what was sent first by time: a burst with one time for all must not put new text before what
         // was sent again.
         let sent_at = cx.now.max(self.last_sent_at.plus_nanos(1));

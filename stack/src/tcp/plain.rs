@@ -15,7 +15,6 @@ use super::emit::Leaving;
 use super::flow::Flow;
 use super::path_mtu::headers_len;
 use super::tcb::{Cx, Tcb};
-use super::way::Way;
 use crate::buffer::Buffer;
 use crate::checksum::Sum;
 use crate::drop_reason::DropReason;
@@ -26,29 +25,20 @@ use crate::wire::tcp_option::{TIMESTAMPS_LEN, Timestamps};
 use crate::wire::{ethernet, ipv4, ipv6, protocol};
 
 impl<B: Buffer> Tcb<B> {
-    /// The way of such a segment, if it is known, and the segment is one that fits a packet.
+    /// Whether this is such a segment, its way is known, and it fits a packet there.
     #[inline]
-    pub(super) fn plain_way<E: Env<Buffer = B>>(&self, leaving: &Leaving<B>, cx: &Cx<'_, B, E>) -> Option<Way> {
-        if leaving.flags & (flag::SYN | flag::ACK) != flag::ACK
-            || self.extension.is_some()
-            || self.sack_report.is_some()
-        {
-            return None;
-        }
-        let way = self.way_out(cx)?;
+    pub(super) fn is_plain<E: Env<Buffer = B>>(&self, leaving: &Leaving<B>, cx: &Cx<'_, B, E>) -> bool {
         let text_len = leaving.text.as_ref().map_or(0, |text| text.len() as u32);
-        let len = headers_len(&self.flow) + TIMESTAMPS_LEN as u32 + text_len;
-        (len <= way.mtu).then_some(way)
+        leaving.flags & (flag::SYN | flag::ACK) == flag::ACK
+            && self.extension.is_none()
+            && self.sack_report.is_none()
+            && self.knows_way(cx)
+            && headers_len(&self.flow) + TIMESTAMPS_LEN as u32 + text_len <= self.way.mtu
     }
 
     /// Sends such a segment; whether a buffer for it could be had.
     #[inline]
-    pub(super) fn emit_plain<E: Env<Buffer = B>>(
-        &mut self,
-        leaving: Leaving<B>,
-        way: &Way,
-        cx: &mut Cx<'_, B, E>,
-    ) -> bool {
+    pub(super) fn emit_plain<E: Env<Buffer = B>>(&mut self, leaving: Leaving<B>, cx: &mut Cx<'_, B, E>) -> bool {
         let Leaving { seq, flags, text, sum, fresh } = leaving;
         let Some(mut buffer) = text.or_else(|| cx.allocate()) else { return false };
         let text_len = buffer.len();
@@ -65,8 +55,8 @@ impl<B: Buffer> Tcb<B> {
         };
         self.on_ack_sent();
         cx.stack.tcp.counters.segments_out += 1;
-        match headers.write(&self.flow, &way.link, &mut buffer) {
-            Some(()) => cx.stack.ledger.transmit(cx.env, way.interface(), buffer),
+        match headers.write(&self.flow, &self.way.link, &mut buffer) {
+            Some(()) => cx.stack.ledger.transmit(cx.env, self.way.interface(), buffer),
             None => cx.stack.ledger.discard(cx.env, buffer, DropReason::NoHeadroom),
         }
         true

@@ -91,7 +91,7 @@ impl Rack {
         self.reordering_seen |= run.first_end.before(self.fack);
         self.fack = self.fack.later(run.last_end);
         self.note_overtaken(run.first_sent_at, run.first_end, now);
-        let sent_at = run.last.sent_at;
+        let sent_at = run.last_sent_at;
         if sent_after(sent_at, run.last_end, self.xmit_ts, self.end_seq) {
             (self.rtt_ns, self.xmit_ts, self.end_seq) = (now.nanos_since(sent_at), sent_at, run.last_end);
             self.learnt_at = now;

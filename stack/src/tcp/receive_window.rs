@@ -1,8 +1,6 @@
 //! The window offered to the peer: never taken back, never in small pieces (RFC 9293 §3.8.6.2.2), and
 //! as large as the path needs (dynamic right-sizing, Fisk and Feng 2001; RFC 7323 §2).
 
-use core::time::Duration;
-
 use super::tcb::{Cx, Tcb};
 use crate::buffer::Buffer;
 use crate::env::Env;
@@ -10,8 +8,8 @@ use crate::time::Instant;
 use crate::wire::tcp_option::WINDOW_SCALE_MAX;
 
 /// Taken for a round trip before one is measured, and at least.
-const ROUND_TRIP_DEFAULT: Duration = Duration::from_millis(100);
-const ROUND_TRIP_MIN: Duration = Duration::from_millis(1);
+const ROUND_TRIP_DEFAULT_NS: u64 = 100_000_000;
+const ROUND_TRIP_MIN_NS: u64 = 1_000_000;
 
 /// How fast the application reads.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,8 +91,11 @@ impl<B: Buffer> Tcb<B> {
             self.tuning.began_at = now;
         }
         self.tuning.read = self.tuning.read.saturating_add(n);
-        let round_trip = self.rtt.srtt().unwrap_or(ROUND_TRIP_DEFAULT).max(ROUND_TRIP_MIN);
-        if now.since(self.tuning.began_at) < round_trip {
+        let round_trip_ns = match self.rtt.srtt_ns() {
+            0 => ROUND_TRIP_DEFAULT_NS,
+            srtt_ns => srtt_ns.max(ROUND_TRIP_MIN_NS),
+        };
+        if now.nanos_since(self.tuning.began_at) < round_trip_ns {
             return;
         }
         let read = core::mem::take(&mut self.tuning.read);

@@ -97,7 +97,7 @@ pub(super) struct Run {
     pub(super) first_end: SeqNum,
     pub(super) first_sent_at: Instant,
     pub(super) last_end: SeqNum,
-    pub(super) last: SendStamp,
+    pub(super) last_sent_at: Instant,
 }
 
 #[derive(Debug)]
@@ -391,13 +391,16 @@ impl<B: Buffer> SendQueue<B> {
     /// The segments at the front of which everything lies before `una`, that were sent once, and have no mark.
     #[inline]
     pub(super) fn plain_run(&self, una: SeqNum) -> Option<Run> {
-        let plain = |segment: &&Segment<B>| {
+        let plain = |segment: &Segment<B>| {
             let marked = segment.sacked | segment.lost | segment.probe;
             segment.transmits == 1 && !marked && segment.end().at_or_before(una)
         };
-        let first = self.sent_at(0).filter(plain)?;
+        let first = self.sent_at(0).filter(|first| plain(first))?;
         let (mut count, mut last) = (1, first);
-        while let Some(segment) = self.sent_at(count).filter(plain) {
+        while count < self.sent
+            && let Some(segment) = self.segments.get(count)
+            && plain(segment)
+        {
             (count, last) = (count + 1, segment);
         }
         Some(Run {
@@ -406,7 +409,7 @@ impl<B: Buffer> SendQueue<B> {
             first_end: first.end(),
             first_sent_at: first.stamp.as_ref()?.sent_at,
             last_end: last.end(),
-            last: last.stamp?,
+            last_sent_at: last.stamp.as_ref()?.sent_at,
         })
     }
 

@@ -41,6 +41,7 @@ impl Way {
 
 impl<B: Buffer> Stack<B> {
     /// Counts whatever could make a way wrong.
+    #[inline]
     fn ways_version(&self, interface: InterfaceId) -> Option<u32> {
         let neighbours = self.interface(interface)?.neighbours.version();
         Some(self.routes.version().wrapping_add(self.path_mtus.version()).wrapping_add(neighbours))
@@ -48,11 +49,10 @@ impl<B: Buffer> Stack<B> {
 }
 
 impl<B: Buffer> Tcb<B> {
-    /// The way, if it still holds.
+    /// Whether the way still holds.
     #[inline]
-    pub(super) fn way_out<E: Env<Buffer = B>>(&self, cx: &Cx<'_, B, E>) -> Option<Way> {
-        let holds = self.way.until > cx.now && cx.stack.ways_version(self.way.interface()) == Some(self.way.version);
-        holds.then_some(self.way)
+    pub(super) fn knows_way<E: Env<Buffer = B>>(&self, cx: &Cx<'_, B, E>) -> bool {
+        self.way.until > cx.now && cx.stack.ways_version(self.way.interface()) == Some(self.way.version)
     }
 
     /// A segment has just left by the long way: remembers it, if it is a plain one.

@@ -34,6 +34,10 @@ fn instant() -> impl Strategy<Value = Instant> {
     prop_oneof![(0..100_000_u64).prop_map(Instant::from_millis), any::<u64>().prop_map(Instant::from_nanos)]
 }
 
+fn nanos() -> impl Strategy<Value = u64> {
+    prop_oneof![(0..1_000_u64).prop_map(|ms| ms * 1_000_000), any::<u64>(), Just(0), Just(u64::MAX)]
+}
+
 fn duration() -> impl Strategy<Value = Duration> {
     let any = any::<u64>().prop_map(Duration::from_nanos);
     prop_oneof![(0..1_000_u64).prop_map(Duration::from_millis), any, Just(Duration::ZERO), Just(Duration::MAX)]
@@ -67,23 +71,28 @@ fn sample() -> impl Strategy<Value = RateSample> {
 }
 
 fn ack() -> impl Strategy<Value = Ack> {
-    let times = (instant(), proptest::option::of(duration()), proptest::option::of(duration()));
+    let times = (instant(), nanos(), nanos());
     let volumes = (bytes(), bytes(), total(), bytes(), bytes());
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
     (times, volumes, flags, proptest::option::of(sample())).prop_map(
-        |((now, rtt, srtt), (acked, delivered, delivered_total, before, after), (limited, ecn, recovery), rate)| Ack {
+        |(
+            (now, rtt_ns, srtt_ns),
+            (acked, delivered, delivered_total, before, after),
+            (limited, ecn, recovery),
+            rate,
+        )| Ack {
             now,
             acked,
             delivered,
             delivered_total,
-            rtt,
-            srtt,
-            min_rtt: rtt,
+            rtt_ns,
+            srtt_ns,
             in_flight_before: before,
             in_flight: after,
             cwnd_limited: limited,
             ecn_echo: ecn,
             in_recovery: recovery,
+            round_start: rate.is_some_and(|rate| rate.round_start),
             rate,
         },
     )
@@ -116,8 +125,9 @@ fn told() -> impl Strategy<Value = Told> {
     );
     let timeout = (instant(), bytes(), bytes(), 0..20_u32)
         .prop_map(|(now, flight_size, in_flight, backoff)| Told::Rto(Timeout { now, flight_size, in_flight, backoff }));
-    let restart = (instant(), duration(), duration(), any::<bool>())
-        .prop_map(|(now, idle, rto, app_limited)| Told::IdleRestart(Restart { now, idle, rto, app_limited }));
+    let restart = (instant(), nanos(), nanos(), any::<bool>()).prop_map(|(now, idle_ns, rto_ns, app_limited)| {
+        Told::IdleRestart(Restart { now, idle_ns, rto_ns, app_limited })
+    });
     prop_oneof![
         8 => ack().prop_map(Told::Ack),
         2 => lost,

@@ -17,7 +17,7 @@ fn run(cubic: &mut Cubic, from: Duration, until: Duration, rtt: Duration) {
     let mut t = from;
     while t <= until {
         let now = Instant::ZERO + t;
-        cubic.on_ack(&Ack { srtt: Some(rtt), ..ack(now, cubic.cwnd()) });
+        cubic.on_ack(&Ack { srtt_ns: rtt.as_nanos() as u64, ..ack(now, cubic.cwnd()) });
         t += rtt;
     }
 }
@@ -101,7 +101,7 @@ fn a_window_grows_by_half_in_a_round_trip_at_most_rfc9438_s4_4() {
     let mut cubic = Cubic::new(&start_at(10, 10));
     run(&mut cubic, ms(0), ms(0), ms(100));
     let before = cubic.cwnd();
-    cubic.on_ack(&Ack { srtt: Some(ms(100)), ..ack(at(60_000), before) });
+    cubic.on_ack(&Ack { srtt_ns: 100_000_000, ..ack(at(60_000), before) });
     assert_eq!(cubic.cwnd(), before + before / 2);
 }
 
@@ -139,7 +139,7 @@ fn time_in_which_the_window_is_not_used_is_not_part_of_t_rfc9438_s4_2() {
         run(cubic, ms(0), ms(1_000), rtt);
     }
     for t in (1_100..=61_000).step_by(100) {
-        limited.on_ack(&Ack { srtt: Some(rtt), cwnd_limited: false, ..ack(at(t), 2 * SMSS) });
+        limited.on_ack(&Ack { srtt_ns: rtt.as_nanos() as u64, cwnd_limited: false, ..ack(at(t), 2 * SMSS) });
     }
     run(&mut limited, ms(61_100), ms(62_000), rtt);
     run(&mut free, ms(1_100), ms(2_000), rtt);

@@ -33,14 +33,14 @@ pub fn ack(now: Instant, delivered: u32) -> Ack {
         acked: delivered,
         delivered,
         delivered_total: u64::from(delivered),
-        rtt: None,
-        srtt: None,
-        min_rtt: None,
+        rtt_ns: 0,
+        srtt_ns: 0,
         in_flight_before: delivered,
         in_flight: 0,
         cwnd_limited: true,
         ecn_echo: false,
         in_recovery: false,
+        round_start: false,
         rate: None,
     }
 }
@@ -57,7 +57,8 @@ pub fn ack_in_round(now: Instant, delivered: u32, rtt: Duration, round_start: bo
         app_limited: false,
     };
     let rate = RateSample { rate: None, delivered: u64::from(delivered), interval: rtt, lost: 0, sent, round_start };
-    Ack { rtt: Some(rtt), srtt: Some(rtt), min_rtt: Some(rtt), rate: Some(rate), ..ack(now, delivered) }
+    let rtt_ns = rtt.as_nanos() as u64;
+    Ack { rtt_ns, srtt_ns: rtt_ns, round_start, rate: Some(rate), ..ack(now, delivered) }
 }
 
 pub fn loss(now: Instant, flight_size: u32) -> Congestion {
@@ -69,7 +70,7 @@ pub fn rto(now: Instant, flight_size: u32, backoff: u32) -> Timeout {
 }
 
 pub fn restart(now: Instant, idle: Duration) -> Restart {
-    Restart { now, idle, rto: ms(200), app_limited: true }
+    Restart { now, idle_ns: idle.as_nanos() as u64, rto_ns: 200_000_000, app_limited: true }
 }
 
 /// The window in whole segments.

@@ -224,14 +224,14 @@ impl Flow {
             acked: SMSS,
             delivered: SMSS,
             delivered_total: self.sampler.delivered(),
-            rtt: Some(rtt),
-            srtt: self.srtt,
-            min_rtt: self.min_rtt,
+            rtt_ns: rtt.as_nanos() as u64,
+            srtt_ns: self.srtt.map_or(0, |srtt| srtt.as_nanos() as u64),
             in_flight_before: before,
             in_flight: self.in_flight_bytes(),
             cwnd_limited: self.usage.limited(self.control.cwnd(), self.control.ssthresh()),
             ecn_echo: false,
             in_recovery: self.recover.is_some(),
+            round_start: rate.is_some_and(|rate| rate.round_start),
             rate,
         });
         if self.control.holds_back() {

@@ -12,7 +12,6 @@
 //! Windows are in bytes, times in microseconds; `C` is 0.4 segments per cubic second.
 
 use alloc::boxed::Box;
-use core::time::Duration;
 
 use super::hystart::{Growth, HyStart};
 use super::window::Window;
@@ -123,7 +122,7 @@ impl Cubic {
             return;
         }
         // RFC 9438 §4.4, §4.5: (target - cwnd) / cwnd for each segment acknowledged.
-        let target = epoch.target(ack.srtt, self.w_max, cwnd, smss);
+        let target = epoch.target(ack.srtt_ns, self.w_max, cwnd, smss);
         let by = u64::from(epoch.cwnd_rest) + (target - u64::from(cwnd)) * u64::from(delivered);
         epoch.cwnd_rest = u32::try_from(by % u64::from(cwnd)).unwrap_or(0);
         self.window.grow(by / u64::from(cwnd));
@@ -211,6 +210,10 @@ impl CongestionControl for Cubic {
         self.window.resize(smss);
     }
 
+    fn wants_rate(&self) -> bool {
+        false
+    }
+
     fn cwnd(&self) -> u32 {
         self.window.cwnd
     }
@@ -246,7 +249,7 @@ impl Epoch {
     // RFC 9438 §4.2: t stands still while the application does not use the window.
     fn pass(&mut self, ack: &Ack) {
         if ack.cwnd_limited {
-            let passed_us = u32::try_from(ack.now.since(self.last_ack_at).as_micros()).unwrap_or(T_MAX_US);
+            let passed_us = u32::try_from(ack.now.nanos_since(self.last_ack_at) / 1_000).unwrap_or(T_MAX_US);
             self.t_us = self.t_us.saturating_add(passed_us).min(T_MAX_US);
         }
         self.last_ack_at = ack.now;
@@ -263,8 +266,8 @@ impl Epoch {
     }
 
     // RFC 9438 §4.2: where the curve is a round trip from now, within cwnd and 1.5 cwnd.
-    fn target(&self, srtt: Option<Duration>, w_max: u32, cwnd: u32, smss: u32) -> u64 {
-        let rtt_us = u32::try_from(srtt.unwrap_or_default().as_micros()).unwrap_or(T_MAX_US);
+    fn target(&self, srtt_ns: u64, w_max: u32, cwnd: u32, smss: u32) -> u64 {
+        let rtt_us = u32::try_from(srtt_ns / 1_000).unwrap_or(T_MAX_US);
         let t_us = self.t_us.saturating_add(rtt_us).min(T_MAX_US);
         let cwnd = u64::from(cwnd);
         self.w_cubic(t_us.into(), w_max, smss).clamp(cwnd, cwnd + cwnd / 2)

@@ -66,11 +66,11 @@ impl HyStart {
     }
 
     pub(super) fn on_ack(&mut self, ack: &Ack) -> Growth {
-        if ack.round_start() {
+        if ack.round_start {
             self.on_round_start();
         }
-        if let Some(rtt) = ack.rtt {
-            let rtt = Micros::try_from(rtt.as_micros()).unwrap_or(Micros::MAX - 1);
+        if ack.rtt_ns != 0 {
+            let rtt = Micros::try_from(ack.rtt_ns / 1_000).unwrap_or(Micros::MAX - 1);
             self.current_round_min_rtt = self.current_round_min_rtt.min(rtt);
             self.rtt_sample_count = self.rtt_sample_count.saturating_add(1);
         }

@@ -93,6 +93,11 @@ pub trait CongestionControl: Debug + Send {
     /// The largest segment has another size now: the path MTU changed.
     fn on_smss(&mut self, smss: u32);
 
+    /// Whether it looks at [`Ack::rate`]. A sample costs copies and a division with each acknowledgement.
+    fn wants_rate(&self) -> bool {
+        true
+    }
+
     /// Bytes that may be in flight, at least one segment, at most [`CWND_MAX`].
     fn cwnd(&self) -> u32;
 
@@ -130,12 +135,10 @@ pub struct Ack {
     pub delivered: u32,
     /// All bytes delivered so far ([`RateSampler::delivered`]).
     pub delivered_total: u64,
-    /// Round-trip time that this acknowledgement measured (RFC 6298 §3: never of a retransmission).
-    pub rtt: Option<Duration>,
-    /// RFC 6298 §2, once measured.
-    pub srtt: Option<Duration>,
-    /// Least round-trip time so far.
-    pub min_rtt: Option<Duration>,
+    /// Round-trip time that this acknowledgement measured (RFC 6298 §3: never of a retransmission); 0: none.
+    pub rtt_ns: u64,
+    /// RFC 6298 §2; 0 before it is measured.
+    pub srtt_ns: u64,
     /// Bytes in flight before this acknowledgement took effect.
     pub in_flight_before: u32,
     /// Bytes in flight after: sent, neither acknowledged nor judged lost (`pipe`, RFC 6675 §4).
@@ -147,15 +150,22 @@ pub struct Ack {
     pub ecn_echo: bool,
     /// Fast recovery is under way. Not after a time-out, where slow start begins at once.
     pub in_recovery: bool,
-    /// [`RateSampler::sample`].
+    /// Delivered is data sent after the last acknowledgement of which this was true: a round trip
+    /// has gone by.
+    pub round_start: bool,
+    /// [`RateSampler::sample`], for a control that [`wants_rate`](CongestionControl::wants_rate).
     pub rate: Option<RateSample>,
 }
 
 impl Ack {
-    /// Delivered is data sent after the last acknowledgement of which this was true: a round trip
-    /// has gone by.
-    pub fn round_start(&self) -> bool {
-        self.rate.is_some_and(|rate| rate.round_start)
+    /// `rtt_ns`, if there is one.
+    pub fn rtt(&self) -> Option<Duration> {
+        (self.rtt_ns != 0).then(|| Duration::from_nanos(self.rtt_ns))
+    }
+
+    /// `srtt_ns`, once measured.
+    pub fn srtt(&self) -> Option<Duration> {
+        (self.srtt_ns != 0).then(|| Duration::from_nanos(self.srtt_ns))
     }
 }
 
@@ -209,8 +219,8 @@ pub struct Timeout {
 pub struct Restart {
     pub now: Instant,
     /// Since the last segment was sent.
-    pub idle: Duration,
-    pub rto: Duration,
+    pub idle_ns: u64,
+    pub rto_ns: u64,
     /// It was the application that had nothing to send ([`RateSampler::app_limited`]).
     pub app_limited: bool,
 }

@@ -56,7 +56,7 @@ pub struct RateSample {
 ///
 /// On sending: [`on_send`](Self::on_send). On an acknowledgement: [`on_delivered`](Self::on_delivered)
 /// for each segment newly delivered, [`on_lost`](Self::on_lost) for each newly judged lost, then
-/// [`sample`](Self::sample). Before all of these, and whenever the application writes or a timer
+/// [`sample`](Self::sample), or [`pass`](Self::pass) for a control that wants no rate. Before all of these, and whenever the application writes or a timer
 /// fires: [`mark_app_limited`](Self::mark_app_limited), if the application has nothing to send.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RateSampler {
@@ -132,13 +132,31 @@ impl RateSampler {
         self.app_limited_until = self.delivered.saturating_add(u64::from(in_flight)).max(1);
     }
 
-    /// The sample of the acknowledgement that the last calls described; `None` if it delivered
-    /// nothing. `min_rtt`: least round-trip time of the connection so far.
+    /// Goes on without a sample; whether a round trip has gone by ([`RateSample::round_start`]).
     #[inline]
-    pub fn sample(&mut self, min_rtt: Option<Duration>) -> Option<RateSample> {
+    pub fn pass(&mut self) -> bool {
+        let round_start = self.begins_round();
+        self.newest = None;
+        round_start
+    }
+
+    #[inline]
+    fn begins_round(&mut self) -> bool {
         if self.delivered > self.app_limited_until {
             self.app_limited_until = 0;
         }
+        let newest_delivered = self.newest.as_ref().map(|sent| sent.delivered);
+        let round_start = newest_delivered.is_some_and(|delivered| delivered >= self.round_began_at);
+        if round_start {
+            self.round_began_at = self.delivered;
+        }
+        round_start
+    }
+
+    /// The sample of the acknowledgement that the last calls described; `None` if it delivered
+    /// nothing. `min_rtt`: least round-trip time of the connection so far.
+    pub fn sample(&mut self, min_rtt: Option<Duration>) -> Option<RateSample> {
+        let round_start = self.begins_round();
         let sent = self.newest.take()?;
         let send_elapsed = sent.sent_at.nanos_since(sent.first_send_at);
         let ack_elapsed = self.delivered_at.nanos_since(sent.delivered_at);
@@ -147,10 +165,6 @@ impl RateSampler {
         // A shorter interval comes from a segment that was not lost and sent again: the
         // acknowledgement belongs to the first copy.
         let reliable = min_rtt.is_none_or(|min_rtt| interval >= min_rtt);
-        let round_start = sent.delivered >= self.round_began_at;
-        if round_start {
-            self.round_began_at = self.delivered;
-        }
         Some(RateSample {
             rate: if reliable { rate(delivered, interval) } else { None },
             delivered,

@@ -109,6 +109,10 @@ impl CongestionControl for Reno {
         self.window.resize(smss);
     }
 
+    fn wants_rate(&self) -> bool {
+        false
+    }
+
     fn cwnd(&self) -> u32 {
         self.window.cwnd
     }

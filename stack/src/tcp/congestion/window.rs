@@ -47,7 +47,7 @@ impl Window {
 
     // RFC 5681 §4.1: after an idle time longer than the RTO start from RW = min(IW, cwnd).
     pub(super) fn restart(&mut self, restart: &Restart) {
-        if restart.idle > restart.rto {
+        if restart.idle_ns > restart.rto_ns {
             self.cwnd = self.cwnd.min(initial_window(self.smss)).max(self.smss);
         }
     }

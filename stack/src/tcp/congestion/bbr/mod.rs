@@ -105,7 +105,7 @@ impl Bbr {
 
     // §4.1.1.3.
     fn update_round(&mut self, ack: &Ack, prior_delivered: u64) {
-        if self.rounds.update(ack.now, ack.delivered_total, prior_delivered, ack.srtt) {
+        if self.rounds.update(ack.now, ack.delivered_total, prior_delivered, ack.srtt()) {
             self.btlbw.begin_round();
             self.packet_conservation = false;
         }
@@ -224,7 +224,7 @@ impl CongestionControl for Bbr {
     // §3.5.2, in its order.
     fn on_ack(&mut self, ack: &Ack) {
         self.paced.delivered = ack.delivered_total;
-        self.paced.init_pacing_rate(ack.srtt);
+        self.paced.init_pacing_rate(ack.srtt());
         self.update_btlbw(ack);
         let delivered = u64::from(ack.delivered);
         let btlbw = self.btlbw.get();
@@ -234,7 +234,7 @@ impl CongestionControl for Bbr {
             self.full_pipe.check(btlbw);
         }
         self.check_drain(ack);
-        self.rtprop.update(ack.now, ack.rtt);
+        self.rtprop.update(ack.now, ack.rtt());
         self.check_probe_rtt(ack);
         self.set_pacing_rate(self.pacing_gain());
         self.set_cwnd(ack);

@@ -137,8 +137,8 @@ impl Rs {
             lost: sample.lost,
             app_limited: sample.sent.app_limited,
             newly_acked: u64::from(ack.delivered),
-            rtt: ack.rtt,
-            srtt: ack.srtt,
+            rtt: ack.rtt(),
+            srtt: ack.srtt(),
             inflight: u64::from(ack.in_flight),
             cwnd_limited: ack.cwnd_limited,
             in_recovery: ack.in_recovery,
@@ -235,7 +235,7 @@ impl CongestionControl for Bbr3 {
     fn on_ack(&mut self, ack: &Ack) {
         let Some(rs) = Rs::of(ack) else { return };
         self.paced.delivered = ack.delivered_total;
-        self.paced.init_pacing_rate(ack.srtt);
+        self.paced.init_pacing_rate(ack.srtt());
         self.update_latest_delivery_signals(&rs);
         self.update_congestion_signals(&rs);
         let rounds = self.rounds.count;
