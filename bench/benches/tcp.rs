@@ -1,20 +1,22 @@
-//! TCP between two hosts in one process: a megabyte one way, and a request with its response; ours and smoltcp's.
+//! TCP between two hosts in one process: a megabyte one way, and requests with their responses; ours and smoltcp's.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up ends")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tailwater_bench::tcp_in_process::{Load, Ours, Pair, Smoltcp, run};
+use tailwater_bench::tcp_in_process::{Exchange, Load, Pair, StackKind, run};
 
 const BULK: u64 = 1 << 20;
 
-fn measure(criterion: &mut Criterion, group: &str, load: Load, mtu: usize) {
-    let (count, throughput) = match load {
+fn measure(criterion: &mut Criterion, group: &str, exchange: Exchange) {
+    // A request on each connection.
+    let requests = exchange.connections as u64;
+    let (count, throughput) = match exchange.load {
         Load::Bulk => (BULK, Throughput::Bytes(BULK)),
-        Load::Requests => (1, Throughput::Elements(1)),
+        Load::Requests => (requests, Throughput::Elements(requests)),
     };
     let mut group = criterion.benchmark_group(group);
     group.throughput(throughput);
-    let mut pairs: [(&str, Box<dyn Pair>); 2] =
-        [("tailwater", Box::new(Ours::new(load, mtu).unwrap())), ("smoltcp", Box::new(Smoltcp::new(load, mtu)))];
+    let kinds = [("tailwater", StackKind::Ours), ("smoltcp", StackKind::Smoltcp)];
+    let mut pairs: [(&str, Box<dyn Pair>); 2] = kinds.map(|(name, kind)| (name, kind.pair(exchange).unwrap()));
     for (name, pair) in &mut pairs {
         group.bench_function(*name, |bencher| bencher.iter(|| run(pair.as_mut(), count).unwrap()));
     }
@@ -22,9 +24,12 @@ fn measure(criterion: &mut Criterion, group: &str, load: Load, mtu: usize) {
 }
 
 fn tcp(criterion: &mut Criterion) {
-    measure(criterion, "bulk, MTU 1500", Load::Bulk, 1500);
-    measure(criterion, "bulk, MTU 9000", Load::Bulk, 9000);
-    measure(criterion, "request and response of 64 bytes", Load::Requests, 1500);
+    measure(criterion, "bulk, MTU 1500", Exchange::new(Load::Bulk, 1500));
+    measure(criterion, "bulk, MTU 9000", Exchange::new(Load::Bulk, 9000));
+    for (name, connections) in [("1 connection", 1), ("64 connections", 64), ("1000 connections", 1000)] {
+        let group = format!("requests and responses of 64 bytes, {name}");
+        measure(criterion, &group, Exchange { connections, ..Exchange::new(Load::Requests, 1500) });
+    }
 }
 
 criterion_group!(benches, tcp);

@@ -135,6 +135,8 @@ pub(crate) enum Tool {
         load: tcp_in_process::Load,
         #[arg(long)]
         mtu: usize,
+        #[arg(long, default_value_t = 1)]
+        connections: usize,
         #[arg(long)]
         secs: f64,
     },

@@ -6,7 +6,7 @@
 //! | IP and TCP checksums | written and verified | written and verified |
 //! | copies | one: into the frame that it leaves from, which arrives | three: into the send buffer, the frame, the receive buffer |
 //! | what arrives is | counted, in the frame | counted, in the receive buffer |
-//! | buffers, each way | 256 KiB | 256 KiB |
+//! | buffers, each way | 256 KiB, of many connections 4 KiB each | 256 KiB, of many connections 4 KiB each |
 //! | frames on the way, MTU, writes | 2048, the same, 64 KiB at once | 2048, the same, 64 KiB at once |
 //! | options, payload at MTU 1500 | timestamps, SACK: 1448 bytes | none: 1460 bytes |
 //! | Nagle | off | off |
@@ -16,6 +16,10 @@
 //!
 //! Ours goes through ports, worker, packet graph and the service's callbacks; smoltcp's sockets are called directly. What
 //! each needs more copies for is its interface: nothing is copied here that it would not copy elsewhere.
+//!
+//! Of many connections each has one request on its way at any time. Ours tells which of them have something to read;
+//! smoltcp's sockets are asked one by one, as its examples do (all of them have something to read in each pass), and its
+//! `poll` looks for a packet's socket from the first on, and for what there is to send at all of them.
 //!
 //! ```text
 //!   client: worker, stack, service  <-- frames -->  service, stack, worker: server        turn by turn, one after the other
@@ -37,6 +41,8 @@ pub use smoltcp::Smoltcp;
 pub const WRITE: usize = 64 << 10;
 /// Bytes that a socket keeps for each direction.
 pub const BUFFER: usize = 256 << 10;
+/// The same, where there are many: what is on its way then fits caches, of which smoltcp's buffers would take a gigabyte.
+pub const BUFFER_OF_MANY: usize = 4 << 10;
 /// Request, and response.
 pub const MESSAGE: usize = 64;
 /// Passes without progress after which a transfer counts as stuck; each lets the clock go on.
@@ -54,8 +60,28 @@ pub enum StackKind {
 pub enum Load {
     /// Sends as much as it can.
     Bulk,
-    /// Sends a request when the response to the last one is there.
+    /// Sends a request on each connection when the response to the last one is there.
     Requests,
+}
+
+/// What goes on between the two hosts.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange {
+    pub load: Load,
+    /// 68 to 9000.
+    pub mtu: usize,
+    /// 1 to 1000: more would fill the ring between the hosts.
+    pub connections: usize,
+}
+
+impl Exchange {
+    pub fn new(load: Load, mtu: usize) -> Self {
+        Self { load, mtu, connections: 1 }
+    }
+
+    fn buffer(&self) -> usize {
+        if self.connections == 1 { BUFFER } else { BUFFER_OF_MANY }
+    }
 }
 
 /// A client and a server, connected.
@@ -65,14 +91,17 @@ pub trait Pair {
 
     /// Bytes that the server has read (bulk), or responses that the client has (requests).
     fn done(&self) -> u64;
+
+    /// Connections that are established.
+    fn connected(&self) -> usize;
 }
 
 impl StackKind {
     /// Two hosts, connected and warmed up.
-    pub fn pair(self, load: Load, mtu: usize) -> Result<Box<dyn Pair>> {
+    pub fn pair(self, exchange: Exchange) -> Result<Box<dyn Pair>> {
         Ok(match self {
-            Self::Ours => Box::new(Ours::new(load, mtu)?),
-            Self::Smoltcp => Box::new(Smoltcp::new(load, mtu)),
+            Self::Ours => Box::new(Ours::new(exchange)?),
+            Self::Smoltcp => Box::new(Smoltcp::new(exchange)?),
         })
     }
 }
@@ -113,6 +142,17 @@ pub fn run(pair: &mut dyn Pair, count: u64) -> Result<()> {
     Ok(())
 }
 
+/// Passes until all connections are there, and memory and caches are as they will be.
+fn warm_up(pair: &mut dyn Pair, exchange: &Exchange) -> Result<()> {
+    let mut passes = 0;
+    while pair.connected() < exchange.connections {
+        pair.pass();
+        passes += 1;
+        ensure!(passes < PASSES_MAX, "stuck with {} of {} connections", pair.connected(), exchange.connections);
+    }
+    run(pair, if exchange.load == Load::Bulk { 32 << 20 } else { 10_000 })
+}
+
 /// What is sent: bytes that differ.
 fn pattern() -> Vec<u8> {
     (0..WRITE).map(|at| (at * 31 + at / 251) as u8).collect()
@@ -127,9 +167,21 @@ mod tests {
         for mtu in [1500, 9000] {
             for load in [Load::Bulk, Load::Requests] {
                 let count = if load == Load::Bulk { 3 << 20 } else { 500 };
-                run(&mut Ours::new(load, mtu).unwrap(), count).unwrap();
-                run(&mut Smoltcp::new(load, mtu), count).unwrap();
+                run(&mut Ours::new(Exchange::new(load, mtu)).unwrap(), count).unwrap();
+                run(&mut Smoltcp::new(Exchange::new(load, mtu)).unwrap(), count).unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn both_keep_a_request_outstanding_on_each_connection() {
+        let exchange = Exchange { connections: 50, ..Exchange::new(Load::Requests, 1500) };
+        for stack in [StackKind::Ours, StackKind::Smoltcp] {
+            let mut pair = stack.pair(exchange).unwrap();
+            assert_eq!(pair.connected(), 50);
+            let before = pair.done();
+            (0..20).for_each(|_| pair.pass());
+            assert_eq!(pair.done() - before, 20 * 50, "{stack:?}");
         }
     }
 }

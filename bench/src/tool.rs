@@ -15,7 +15,7 @@ use crate::tcp_load::{self, Load};
 use crate::tcp_stream;
 use crate::tools::{DESTINATION_FIRST, DESTINATIONS, READY};
 use tailwater_bench::memory_forward::{Bench, ROUTES};
-use tailwater_bench::tcp_in_process;
+use tailwater_bench::tcp_in_process::{self, Exchange};
 
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 
@@ -46,8 +46,8 @@ pub(crate) fn run(tool: &Tool) -> Result<()> {
             println!("{}", serde_json::to_string(&bench.run(*secs)?)?);
             Ok(())
         }
-        Tool::TcpInProcess { stack, load, mtu, secs } => {
-            let mut pair = stack.pair(*load, *mtu)?;
+        Tool::TcpInProcess { stack, load, mtu, connections, secs } => {
+            let mut pair = stack.pair(Exchange { load: *load, mtu: *mtu, connections: *connections })?;
             let found = tcp_in_process::run_for(pair.as_mut(), *load, Duration::from_secs_f64(*secs))?;
             println!("{}", serde_json::to_string(&found)?);
             Ok(())

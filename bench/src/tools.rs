@@ -10,7 +10,7 @@ use tailwater_lab::{Namespace, Program};
 
 use crate::lookup::Family;
 use crate::tcp_load::Kind;
-use tailwater_bench::tcp_in_process::{self, StackKind};
+use tailwater_bench::tcp_in_process::{Exchange, StackKind};
 
 /// First line of a tool that has attached its program or bound its socket.
 pub(crate) const READY: &str = "ready";
@@ -79,11 +79,13 @@ pub(crate) fn forward_in_memory(fused: bool, batch: usize, secs: f64) -> Result<
     Ok(if fused { program.arg("--fused") } else { program })
 }
 
-pub(crate) fn tcp_in_process(stack: StackKind, load: tcp_in_process::Load, mtu: usize, secs: f64) -> Result<Program> {
+pub(crate) fn tcp_in_process(stack: StackKind, exchange: &Exchange, secs: f64) -> Result<Program> {
+    let Exchange { load, mtu, connections } = exchange;
     let stack = stack.to_possible_value().context("the stack has no name")?;
     let load = load.to_possible_value().context("the load has no name")?;
     let program = Program::new(this_binary()?).args(["tool", "tcp-in-process", stack.get_name(), load.get_name()]);
-    Ok(program.args(["--mtu", &mtu.to_string(), "--secs", &secs.to_string()]))
+    let program = program.args(["--mtu", &mtu.to_string(), "--connections", &connections.to_string()]);
+    Ok(program.args(["--secs", &secs.to_string()]))
 }
 
 pub(crate) fn echo_server(namespace: &Namespace, listen: &str, polling: bool) -> Result<Program> {

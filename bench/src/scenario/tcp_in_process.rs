@@ -10,7 +10,7 @@ use crate::report::{Better, Measure};
 use crate::scenario::Session;
 use crate::testbed::ROUTER_CPU;
 use crate::tools;
-use tailwater_bench::tcp_in_process::{Found, Load, MESSAGE, StackKind, WRITE};
+use tailwater_bench::tcp_in_process::{BUFFER_OF_MANY, Exchange, Found, Load, MESSAGE, StackKind, WRITE};
 
 const START: Duration = Duration::from_secs(60);
 const CONTENDERS: [(&str, &str, StackKind); 2] = [
@@ -21,14 +21,19 @@ const CONTENDERS: [(&str, &str, StackKind); 2] = [
 /// What the client does.
 struct Column {
     name: &'static str,
-    load: Load,
-    mtu: usize,
+    exchange: Exchange,
 }
 
-const COLUMNS: [Column; 3] = [
-    Column { name: "MTU 1500", load: Load::Bulk, mtu: 1500 },
-    Column { name: "MTU 9000", load: Load::Bulk, mtu: 9000 },
-    Column { name: "64 bytes", load: Load::Requests, mtu: 1500 },
+const fn column(name: &'static str, load: Load, mtu: usize, connections: usize) -> Column {
+    Column { name, exchange: Exchange { load, mtu, connections } }
+}
+
+const COLUMNS: [Column; 5] = [
+    column("MTU 1500", Load::Bulk, 1500, 1),
+    column("MTU 9000", Load::Bulk, 9000, 1),
+    column("1 connection", Load::Requests, 1500, 1),
+    column("64 connections", Load::Requests, 1500, 64),
+    column("1000 connections", Load::Requests, 1500, 1000),
 ];
 
 pub(super) fn names() -> Vec<(String, String)> {
@@ -58,10 +63,10 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
 }
 
 fn measures(session: &mut Session<'_>) {
-    let [low, high, requests] = COLUMNS.map(|column| column.name.to_owned());
+    let [low, high, one, some, many] = COLUMNS.map(|column| column.name.to_owned());
     for (name, title, unit, columns, value) in [
         ("bulk", "One way, as much as goes", "Gbit/s", vec![low, high], "gbps"),
-        ("requests", "Requests and responses, one connection", "k/s", vec![requests], "k_per_second"),
+        ("requests", "Requests and responses", "k/s", vec![one, some, many], "k_per_second"),
     ] {
         session.measure(Measure {
             name: name.into(),
@@ -83,6 +88,12 @@ fn notes(session: &mut Session<'_>) {
          interface asks for.",
     );
     session.note(&format!(
+        "Of many connections each has a request on its way at any time, and buffers of {} KiB. smoltcp looks for a packet's socket \
+         from the first on and for what there is to send at all of them, and its sockets are asked one by one; our stack finds a \
+         packet's connection by its flow, and tells which have something to read.",
+        BUFFER_OF_MANY >> 10
+    ));
+    session.note(&format!(
         "Requests and responses have {MESSAGE} bytes; writes have {} KiB. tcp-in-process-profile.md has where the time goes.",
         WRITE >> 10
     ));
@@ -91,12 +102,12 @@ fn notes(session: &mut Session<'_>) {
 fn turn(session: &mut Session<'_>, name: &str, stack: StackKind, column: &Column, run: u32) -> Result<()> {
     let quiet = session.wait_until_quiet()?;
     let secs = session.options.secs;
-    let program = tools::tcp_in_process(stack, column.load, column.mtu, secs)?.cpu(ROUTER_CPU);
+    let program = tools::tcp_in_process(stack, &column.exchange, secs)?.cpu(ROUTER_CPU);
     let printed = program.run(Duration::from_secs_f64(secs) + START)?;
     interrupt::check()?;
     session.commands(name, &[program.display_short()]);
     let found: Found = serde_json::from_str(printed.trim()).context("reading what the transfer printed")?;
-    let (values, told) = match column.load {
+    let (values, told) = match column.exchange.load {
         Load::Bulk => (vec![("gbps", found.per_second() * 8.0 / 1e9)], "Gbit/s"),
         Load::Requests => {
             let each_ns = 1e9 / found.per_second();

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -16,7 +16,7 @@ use tailwater_dataplane::worker::{Idle, Worker, WorkerConfig};
 use tailwater_stack::tcp::{Connect, ConnectionId};
 use tailwater_stack::{Cidr, Config, InterfaceConfig, MacAddress};
 
-use super::{BUFFER, Load, MESSAGE, Pair, WRITE, pattern, run};
+use super::{Exchange, Load, MESSAGE, Pair, WRITE, pattern, warm_up};
 
 const RING: u32 = 2048;
 const CHUNKS: usize = 16_384;
@@ -30,29 +30,35 @@ pub struct Ours {
     client: Worker,
     server: Worker,
     done: Arc<AtomicU64>,
+    connected: Arc<AtomicUsize>,
     started: Instant,
 }
 
 impl Ours {
     /// Connects them, and warms up.
-    pub fn new(load: Load, mtu: usize) -> Result<Self> {
+    pub fn new(exchange: Exchange) -> Result<Self> {
+        let Exchange { load, mtu, connections } = exchange;
         // As the runtime chooses it.
         let chunk_len = if mtu > 1_700 { 4_096 } else { 2_048 };
         let region = Region::in_process(RegionConfig { chunks: CHUNKS, chunk_len, ..RegionConfig::default() })?;
         let (near, far) = MemoryPort::pair(&region, ["wire", "wire"], RING);
         let done = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&done);
-        let client = Host::new(move |_| Client::new(load, Tally::shown_in(&counter)));
+        let connected = Arc::new(AtomicUsize::new(0));
+        let shown = Arc::clone(&connected);
+        let client = move |_| Client::new(load, connections, Tally::shown_in(&counter), Arc::clone(&shown));
+        let client = Host::new(client);
         let counter = Arc::clone(&done);
         let server = Host::new(move |_| Server { load, done: Tally::shown_in(&counter) });
         let server = server.listen_tcp(SocketAddr::new(SERVER.into(), PORT));
         let mut pair = Self {
-            client: worker(client, 1, near, &region, mtu)?,
-            server: worker(server, 2, far, &region, mtu)?,
+            client: worker(client, 1, near, &region, &exchange)?,
+            server: worker(server, 2, far, &region, &exchange)?,
             done,
+            connected,
             started: Instant::now(),
         };
-        run(&mut pair, if load == Load::Bulk { 32 << 20 } else { 10_000 })?;
+        warm_up(&mut pair, &exchange)?;
         Ok(pair)
     }
 }
@@ -72,6 +78,10 @@ impl Pair for Ours {
     fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
+
+    fn connected(&self) -> usize {
+        self.connected.load(Ordering::Relaxed)
+    }
 }
 
 fn worker<S: Service + 'static>(
@@ -79,16 +89,17 @@ fn worker<S: Service + 'static>(
     number: u8,
     port: MemoryPort,
     region: &Arc<Region>,
-    mtu: usize,
+    exchange: &Exchange,
 ) -> Result<Worker> {
     let address = Cidr::new([10, 0, 0, number], 24).ok().context("a prefix of 24 bits fits")?;
     let mut stack = Config::default();
     stack.tcp.connection.nagle = false;
-    stack.tcp.connection.send_buffer_max = BUFFER as u32;
-    stack.tcp.connection.receive_buffer = BUFFER as u32;
-    stack.tcp.connection.receive_buffer_max = BUFFER as u32;
+    let buffer = exchange.buffer() as u32;
+    stack.tcp.connection.send_buffer_max = buffer;
+    stack.tcp.connection.receive_buffer = buffer;
+    stack.tcp.connection.receive_buffer_max = buffer;
     let host = host.stack_config(stack).addresses(Addresses::Own { addresses: vec![address], gateways: Vec::new() });
-    let interface = InterfaceConfig::exclusive(MacAddress([2, 0, 0, 0, 0, number]), mtu);
+    let interface = InterfaceConfig::exclusive(MacAddress([2, 0, 0, 0, 0, number]), exchange.mtu);
     let services = host.detached(interface, 1)?;
     let names = ["wire".to_owned()];
     let graph = Graph::build(&service::graph(&names), &Registry::builtin(), &services, &names)?;
@@ -117,14 +128,21 @@ impl Tally {
 struct Client {
     load: Load,
     pattern: Vec<u8>,
-    /// Bytes of the response that are there.
-    answered: usize,
+    /// By place: bytes of the response that are there.
+    answered: Vec<usize>,
+    connections: usize,
+    connected: Arc<AtomicUsize>,
     done: Tally,
 }
 
 impl Client {
-    fn new(load: Load, done: Tally) -> Self {
-        Self { load, pattern: pattern(), answered: 0, done }
+    fn new(load: Load, connections: usize, done: Tally, connected: Arc<AtomicUsize>) -> Self {
+        Self { load, pattern: pattern(), answered: Vec::new(), connections, connected, done }
+    }
+
+    fn connect(&self, io: &mut Io<'_, '_>) {
+        // A refusal shows: nothing is transferred then.
+        let _ = io.connect(Connect::to(SocketAddr::new(SERVER.into(), PORT)));
     }
 
     fn fill(&self, connection: ConnectionId, io: &mut Io<'_, '_>) {
@@ -140,11 +158,16 @@ impl Client {
 
 impl Service for Client {
     fn on_start(&mut self, io: &mut Io<'_, '_>) {
-        // A refusal shows: nothing is transferred then.
-        let _ = io.connect(Connect::to(SocketAddr::new(SERVER.into(), PORT)));
+        self.connect(io);
     }
 
     fn on_connected(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        self.answered.resize(self.answered.len().max(connection.place() + 1), 0);
+        let connected = 1 + self.connected.fetch_add(1, Ordering::Relaxed);
+        // One after the other: a handshake each turn, beside those that have begun.
+        if connected < self.connections {
+            self.connect(io);
+        }
         match self.load {
             Load::Bulk => self.fill(connection, io),
             Load::Requests => self.request(connection, io),
@@ -158,12 +181,13 @@ impl Service for Client {
     }
 
     fn on_readable(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+        let Some(answered) = self.answered.get_mut(connection.place()) else { return };
         while let Ok(Some(text)) = io.receive(connection) {
-            self.answered += text.total_len();
+            *answered += text.total_len();
             io.release(text);
         }
-        if self.answered >= MESSAGE {
-            self.answered = 0;
+        if *answered >= MESSAGE {
+            *answered = 0;
             self.done.add(1);
             self.request(connection, io);
         }

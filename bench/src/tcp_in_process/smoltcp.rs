@@ -5,15 +5,18 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant as Clock;
 
+use anyhow::{Result, anyhow};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
-use smoltcp::socket::tcp::{Socket, SocketBuffer};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
 
-use super::{BUFFER, Load, MESSAGE, Pair, WRITE, pattern, run};
+use super::{Exchange, Load, MESSAGE, Pair, WRITE, pattern, warm_up};
 
 const PORT: u16 = 7;
+/// Of the client's connections.
+const FIRST_PORT: u16 = 49_152;
 /// Frames on their way in one direction.
 const RING: usize = 2048;
 const ETHERNET_HEADER_LEN: usize = 14;
@@ -85,31 +88,46 @@ struct Host {
     interface: Interface,
     device: End,
     sockets: SocketSet<'static>,
-    socket: SocketHandle,
+    handles: Vec<SocketHandle>,
 }
 
 impl Host {
-    fn new(number: u8, mut device: End) -> Self {
+    fn new(number: u8, mut device: End, exchange: &Exchange) -> Self {
         let mac = HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 0, number]));
         let mut interface = Interface::new(Config::new(mac), &mut device, Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
             // Room for one at least: an empty list takes it.
             let _ = addresses.push(IpCidr::new(IpAddress::v4(10, 0, 0, number), 24));
         });
-        let buffer = || SocketBuffer::new(vec![0; BUFFER]);
-        let mut socket = Socket::new(buffer(), buffer());
-        socket.set_nagle_enabled(false);
+        let buffer = || SocketBuffer::new(vec![0; exchange.buffer()]);
         let mut sockets = SocketSet::new(Vec::new());
-        let socket = sockets.add(socket);
-        Self { interface, device, sockets, socket }
+        let mut add = |_| {
+            let mut socket = Socket::new(buffer(), buffer());
+            socket.set_nagle_enabled(false);
+            sockets.add(socket)
+        };
+        let handles = (0..exchange.connections).map(&mut add).collect();
+        Self { interface, device, sockets, handles }
     }
 
     fn poll(&mut self, now: Instant) {
         self.interface.poll(now, &mut self.device, &mut self.sockets);
     }
 
-    fn socket(&mut self) -> &mut Socket<'static> {
-        self.sockets.get_mut(self.socket)
+    fn listen(&mut self) -> Result<()> {
+        for &handle in &self.handles {
+            self.sockets.get_mut::<Socket<'_>>(handle).listen(PORT).map_err(|error| anyhow!("{error:?}"))?;
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) -> Result<()> {
+        for (&handle, port) in self.handles.iter().zip(FIRST_PORT..) {
+            let socket = self.sockets.get_mut::<Socket<'_>>(handle);
+            let server = (IpAddress::v4(10, 0, 0, 2), PORT);
+            socket.connect(self.interface.context(), server, port).map_err(|error| anyhow!("{error:?}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -119,26 +137,25 @@ pub struct Smoltcp {
     server: Host,
     load: Load,
     pattern: Vec<u8>,
-    /// A request is on its way.
-    asked: bool,
+    /// By connection: a request is on its way.
+    asked: Vec<bool>,
     done: u64,
     started: Clock,
 }
 
 impl Smoltcp {
     /// Connects them, and warms up.
-    pub fn new(load: Load, mtu: usize) -> Self {
+    pub fn new(exchange: Exchange) -> Result<Self> {
+        let Exchange { load, mtu, connections } = exchange;
         let wires: [Rc<RefCell<Wire>>; 2] = Default::default();
         let end = |rx: usize, tx: usize| End { rx: Rc::clone(&wires[rx]), tx: Rc::clone(&wires[tx]), mtu };
-        let (mut client, mut server) = (Host::new(1, end(0, 1)), Host::new(2, end(1, 0)));
-        // Both can only fail on a socket in use.
-        let _ = server.socket().listen(PORT);
-        let socket = client.sockets.get_mut::<Socket<'_>>(client.socket);
-        let _ = socket.connect(client.interface.context(), (IpAddress::v4(10, 0, 0, 2), PORT), 49_152);
-        let mut pair = Self { client, server, load, pattern: pattern(), asked: false, done: 0, started: Clock::now() };
-        // Whether it goes on at all, the measurement itself finds out.
-        let _ = run(&mut pair, if load == Load::Bulk { 32 << 20 } else { 10_000 });
-        pair
+        let (mut client, mut server) = (Host::new(1, end(0, 1), &exchange), Host::new(2, end(1, 0), &exchange));
+        server.listen()?;
+        client.connect()?;
+        let (asked, started) = (vec![false; connections], Clock::now());
+        let mut pair = Self { client, server, load, pattern: pattern(), asked, done: 0, started };
+        warm_up(&mut pair, &exchange)?;
+        Ok(pair)
     }
 
     fn now(&self) -> Instant {
@@ -146,39 +163,42 @@ impl Smoltcp {
     }
 
     fn send(&mut self) {
-        let socket = self.client.sockets.get_mut::<Socket<'_>>(self.client.socket);
-        match self.load {
-            // Ends when the send buffer is full.
-            Load::Bulk => while socket.send_slice(&self.pattern).is_ok_and(|sent| sent == WRITE) {},
-            Load::Requests => {
-                if socket.recv_queue() >= MESSAGE {
-                    let _ = socket.recv(|bytes| (bytes.len().min(MESSAGE), ()));
-                    self.asked = false;
-                    self.done += 1;
-                }
-                if !self.asked && socket.can_send() {
-                    self.asked = socket.send_slice(&self.pattern[..MESSAGE]).is_ok();
+        for (&handle, asked) in self.client.handles.iter().zip(&mut self.asked) {
+            let socket = self.client.sockets.get_mut::<Socket<'_>>(handle);
+            match self.load {
+                // Ends when the send buffer is full.
+                Load::Bulk => while socket.send_slice(&self.pattern).is_ok_and(|sent| sent == WRITE) {},
+                Load::Requests => {
+                    if socket.recv_queue() >= MESSAGE {
+                        let _ = socket.recv(|bytes| (bytes.len().min(MESSAGE), ()));
+                        *asked = false;
+                        self.done += 1;
+                    }
+                    if !*asked && socket.can_send() {
+                        *asked = socket.send_slice(&self.pattern[..MESSAGE]).is_ok();
+                    }
                 }
             }
         }
     }
 
     fn serve(&mut self) {
-        let (load, done) = (self.load, &mut self.done);
-        let socket = self.server.sockets.get_mut::<Socket<'_>>(self.server.socket);
-        match load {
-            Load::Bulk => {
-                // Twice where what has arrived lies around the end of the ring.
-                while socket.can_recv() {
-                    *done += socket.recv(|bytes| (bytes.len(), bytes.len() as u64)).unwrap_or(0);
+        for &handle in &self.server.handles {
+            let socket = self.server.sockets.get_mut::<Socket<'_>>(handle);
+            match self.load {
+                Load::Bulk => {
+                    // Twice where what has arrived lies around the end of the ring.
+                    while socket.can_recv() {
+                        self.done += socket.recv(|bytes| (bytes.len(), bytes.len() as u64)).unwrap_or(0);
+                    }
                 }
+                Load::Requests if socket.recv_queue() >= MESSAGE => {
+                    let mut request = [0; MESSAGE];
+                    let len = socket.recv_slice(&mut request).unwrap_or(0);
+                    let _ = socket.send_slice(&request[..len]);
+                }
+                Load::Requests => {}
             }
-            Load::Requests if socket.recv_queue() >= MESSAGE => {
-                let mut request = [0; MESSAGE];
-                let len = socket.recv_slice(&mut request).unwrap_or(0);
-                let _ = socket.send_slice(&request[..len]);
-            }
-            Load::Requests => {}
         }
     }
 }
@@ -200,5 +220,10 @@ impl Pair for Smoltcp {
 
     fn done(&self) -> u64 {
         self.done
+    }
+
+    fn connected(&self) -> usize {
+        let sockets = self.client.handles.iter().map(|&handle| self.client.sockets.get::<Socket<'_>>(handle));
+        sockets.filter(|socket| socket.state() == State::Established).count()
     }
 }
