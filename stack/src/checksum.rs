@@ -139,17 +139,17 @@ pub fn copy(to: &mut [u8], from: &[u8]) -> Sum {
     }
     let (to_blocks, to_rest) = to.as_chunks_mut::<32>();
     let (from_blocks, from_rest) = from.as_chunks::<32>();
-    let mut lanes = [0u64; 8];
-    for (to, from) in to_blocks.iter_mut().zip(from_blocks) {
-        *to = *from;
-        let (words, _) = from.as_chunks::<4>();
-        for (lane, word) in lanes.iter_mut().zip(words) {
-            *lane += u64::from(u32::from_ne_bytes(*word));
+    let mut words = 0;
+    for (to, from) in to_blocks.chunks_mut(BLOCKS_MAX).zip(from_blocks.chunks(BLOCKS_MAX)) {
+        let mut lanes = Lanes::default();
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = *from;
+            lanes.add(from);
         }
+        words += lanes.sum();
     }
     to_rest.copy_from_slice(from_rest);
-    let words = lanes.iter().sum::<u64>() + sum_words(from_rest);
-    Sum { words, odd: from.len() % 2 == 1 }
+    Sum { words: words + sum_words(from_rest), odd: from.len() % 2 == 1 }
 }
 
 /// The checksum of `bytes`, whose checksum field is zero.
@@ -224,16 +224,44 @@ fn last_words(bytes: &[u8]) -> u64 {
     (last & 0xffff_ffff) + (last >> 32)
 }
 
-/// Eight independent lanes, which the compiler turns into vector additions.
+/// Blocks that lanes of 32 bits take: as many lower halves of words do not carry beyond.
+const BLOCKS_MAX: usize = 1 << 16;
+
 fn sum_blocks(blocks: &[[u8; 32]]) -> u64 {
-    let mut lanes = [0u64; 8];
-    for block in blocks {
+    let sum_few = |blocks: &[[u8; 32]]| {
+        let mut lanes = Lanes::default();
+        blocks.iter().for_each(|block| lanes.add(block));
+        lanes.sum()
+    };
+    blocks.chunks(BLOCKS_MAX).map(sum_few).sum()
+}
+
+/// Eight independent lanes, which the compiler turns into vector additions: sums of words, modulo 2^32, and of their upper
+/// halves. The lower halves are what is left. To widen each word would take more than to add its half up twice.
+#[derive(Default)]
+struct Lanes {
+    words: [u32; 8],
+    upper: [u32; 8],
+}
+
+impl Lanes {
+    #[inline(always)]
+    fn add(&mut self, block: &[u8; 32]) {
         let (words, _) = block.as_chunks::<4>();
-        for (lane, word) in lanes.iter_mut().zip(words) {
-            *lane += u64::from(u32::from_ne_bytes(*word));
+        for ((sum, upper), word) in self.words.iter_mut().zip(&mut self.upper).zip(words) {
+            let word = u32::from_ne_bytes(*word);
+            *sum = sum.wrapping_add(word);
+            *upper = upper.wrapping_add(word >> 16);
         }
     }
-    lanes.iter().sum()
+
+    fn sum(&self) -> u64 {
+        let word_sum = |(words, upper): (&u32, &u32)| {
+            let lower = words.wrapping_sub(upper << 16);
+            u64::from(lower) + (u64::from(*upper) << 16)
+        };
+        self.words.iter().zip(&self.upper).map(word_sum).sum()
+    }
 }
 
 /// Folds carries until 16 bits remain. Zero only if every word was zero.

@@ -35,26 +35,36 @@ impl Buffer for SimBuffer {
 
     #[inline]
     fn len(&self) -> usize {
-        self.end - self.start + self.further.iter().map(Self::len).sum::<usize>()
+        let first = self.end - self.start;
+        if self.contiguous() { first } else { first + self.further.iter().map(Self::len).sum::<usize>() }
+    }
+
+    #[inline]
+    fn contiguous(&self) -> bool {
+        self.further.is_empty()
     }
 
     fn segments(&self) -> impl Iterator<Item = &[u8]> {
         std::iter::once(self.bytes()).chain(self.further.iter().map(Self::bytes))
     }
 
+    #[inline]
     fn headroom(&self) -> usize {
         self.start
     }
 
+    #[inline]
     fn tailroom(&self) -> usize {
         if self.further.is_empty() { self.bytes.len() - self.end } else { 0 }
     }
 
+    #[inline]
     fn prepend(&mut self, n: usize) -> Result<(), NoRoom> {
         self.start = self.start.checked_sub(n).ok_or(NoRoom)?;
         Ok(())
     }
 
+    #[inline]
     fn append(&mut self, n: usize) -> Result<&mut [u8], NoRoom> {
         if n > self.tailroom() {
             return Err(NoRoom);

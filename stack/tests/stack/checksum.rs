@@ -30,6 +30,11 @@ fn carries_of_all_ones_are_not_lost() {
         assert_eq!(checksum::of(&bytes), textbook(&bytes), "{len} bytes");
     }
     assert_eq!(checksum::of(&[0xff; 65_536]), textbook(&[0xff; 65_536]));
+    // More than lanes of 32 bits take at once.
+    let (many, mut copy) = (vec![0xff; 3_000_003], vec![0; 3_000_003]);
+    assert_eq!(checksum::of(&many), textbook(&many));
+    assert_eq!(checksum::copy(&mut copy, &many).checksum(), textbook(&many));
+    assert_eq!(copy, many);
 }
 
 proptest! {
