@@ -1,5 +1,6 @@
 //! How connections come up and go down (RFC 9293 §3.5, §3.6).
 
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 use super::congestion::Start;
@@ -38,7 +39,8 @@ impl<B: Buffer> Tcb<B> {
         // RFC 7323 §2.2: both ends scale, or neither.
         self.snd_wscale = asked.window_scale.filter(|_| self.wscale_ok).unwrap_or(0);
         self.rcv_wscale = if self.wscale_ok { scale_for(wanted.receive_buffer_max) } else { 0 };
-        self.user_timeout_s = asked.user_timeout_s.filter(|_| wanted.user_timeout_option);
+        let timeout_s = asked.user_timeout_s.filter(|_| wanted.user_timeout_option);
+        self.user_timeout_s = timeout_s.and_then(NonZeroU32::new);
         self.path_mtu.on_syn(asked.mss, &self.flow);
         self.start_at_base(now);
         self.update_smss();

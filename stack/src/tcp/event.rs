@@ -2,6 +2,7 @@
 //! line once, so the line is no longer than there are connections.
 
 use core::net::SocketAddr;
+use core::num::NonZeroU32;
 
 /// Names a connection of one [`Stack`](crate::Stack); not used again after it was closed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -22,7 +23,8 @@ impl ConnectionId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ListenerId {
     pub(super) index: u32,
-    pub(super) generation: u32,
+    /// Not zero, so that each connection needs no more room for "none".
+    pub(super) generation: NonZeroU32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

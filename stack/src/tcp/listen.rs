@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::num::NonZeroU32;
 
 use hashbrown::HashMap;
 
@@ -76,7 +77,7 @@ pub(super) struct Listener {
 
 #[derive(Debug)]
 struct Slot {
-    generation: u32,
+    generation: NonZeroU32,
     listener: Option<Listener>,
 }
 
@@ -110,7 +111,7 @@ impl Listeners {
         let index = match self.slots.iter().position(|slot| slot.listener.is_none()) {
             Some(index) => index,
             None => {
-                self.slots.push(Slot { generation: 0, listener: None });
+                self.slots.push(Slot { generation: NonZeroU32::MIN, listener: None });
                 self.slots.len() - 1
             }
         };
@@ -137,7 +138,7 @@ impl Listeners {
             return false;
         }
         let Some(slot) = self.slots.get_mut(id.index as usize) else { return false };
-        slot.generation = slot.generation.wrapping_add(1);
+        slot.generation = slot.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let Some(listener) = slot.listener.take() else { return false };
         let port = listener.at.port();
         if let Some(at_port) = self.by_port.get_mut(&port) {

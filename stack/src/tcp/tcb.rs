@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::num::NonZeroU32;
 
 use super::config::ConnectionOptions;
 use super::congestion::{CongestionControl, CwndUsage, Pacer, RateSampler, Start};
@@ -139,7 +140,7 @@ pub(super) struct Tcb<B> {
     pub(super) syn_transmits: u8,
     /// Window or keep-alive probes without an answer.
     pub(super) probes_out: u8,
-    pub(super) user_timeout_s: Option<u32>,
+    pub(super) user_timeout_s: Option<NonZeroU32>,
 
     pub(super) news: News,
     /// Has its turn at the end of the burst.

@@ -17,7 +17,7 @@ impl<B: Buffer> Tcb<B> {
         match self.user_timeout_s {
             None => own,
             Some(remote_s) => {
-                let remote = Duration::from_secs(remote_s.clamp(LOWER_LIMIT_S, UPPER_LIMIT_S).into());
+                let remote = Duration::from_secs(remote_s.get().clamp(LOWER_LIMIT_S, UPPER_LIMIT_S).into());
                 Some(own.map_or(remote, |own| own.max(remote)))
             }
         }

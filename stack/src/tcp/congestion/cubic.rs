@@ -54,6 +54,8 @@ struct Epoch {
 /// What a spurious reduction restores (RFC 9438 §4.9).
 #[derive(Clone, Copy, Debug)]
 struct Undo {
+    /// It is what the last reduction took, and was not restored since.
+    holds: bool,
     window: Window,
     epoch: Option<Epoch>,
     w_max: u32,
@@ -71,8 +73,6 @@ pub struct Cubic {
     w_max: u32,
     /// Bytes of the window before the last reduction.
     cwnd_prior: u32,
-    /// Whether `saved` holds what the last reduction took.
-    undoable: bool,
     /// On the heap from the first reduction on: most connections never meet one.
     saved: Option<Box<Undo>>,
 }
@@ -84,7 +84,7 @@ impl Cubic {
         if start.ssthresh != SSTHRESH_INFINITE {
             hystart.stop();
         }
-        Self { window: Window::new(start), hystart, epoch: None, w_max: 0, cwnd_prior: 0, undoable: false, saved: None }
+        Self { window: Window::new(start), hystart, epoch: None, w_max: 0, cwnd_prior: 0, saved: None }
     }
 
     /// Returns the bytes of `ack` that are left for congestion avoidance.
@@ -131,8 +131,7 @@ impl Cubic {
     /// Remembers what a mistake would have to restore.
     fn save(&mut self) {
         let Self { window, epoch, w_max, cwnd_prior, .. } = *self;
-        let undo = Undo { window, epoch, w_max, cwnd_prior };
-        self.undoable = true;
+        let undo = Undo { holds: true, window, epoch, w_max, cwnd_prior };
         match &mut self.saved {
             Some(saved) => **saved = undo,
             None => self.saved = Some(Box::new(undo)),
@@ -188,13 +187,13 @@ impl CongestionControl for Cubic {
     }
 
     fn on_spurious(&mut self, now: Instant) {
-        let Some(Undo { window, epoch, w_max, cwnd_prior }) = self.saved.as_deref().copied() else { return };
-        if !core::mem::take(&mut self.undoable) {
+        let Some(Undo { holds, window, epoch, w_max, cwnd_prior }) = self.saved.as_deref_mut() else { return };
+        if !core::mem::take(holds) {
             return;
         }
-        self.window.restore(&window);
-        self.w_max = w_max;
-        self.cwnd_prior = cwnd_prior;
+        self.window.restore(window);
+        self.w_max = *w_max;
+        self.cwnd_prior = *cwnd_prior;
         self.epoch = epoch.map(|epoch| Epoch { last_ack_at: now, ..epoch });
     }
 
