@@ -177,7 +177,7 @@ impl<B: Buffer> Stack<B> {
                 false => Ok(None),
             };
         };
-        tcb.read_new = tcb.read_new.saturating_add(text.len() as u32);
+        tcb.note_read(text.len() as u32);
         let has_a_turn = self.tcp.burst.is_on && tcb.unfinished && tcb.state.takes_text();
         self.tcp.held = self.tcp.held.saturating_sub(1);
         self.ledger.delivered += 1;

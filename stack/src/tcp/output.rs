@@ -27,24 +27,30 @@ enum Hold {
 impl<B: Buffer> Tcb<B> {
     /// Sends whatever may leave.
     pub(super) fn output<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
-        if self.read_new > 0 {
-            self.consider_window(cx.now);
+        let has_read = self.read_new > 0;
+        if has_read {
+            self.tune(cx.now);
         }
-        if !self.queue.is_empty() && self.state.transmits() {
-            self.send_text(cx);
+        let sent = !self.queue.is_empty() && self.state.transmits() && self.send_text(cx);
+        // Text that leaves tells the window.
+        if has_read && !sent {
+            self.consider_window();
         }
         if self.ack_now && self.state.is_synchronized() {
             self.send_ack(cx);
         }
     }
 
-    fn send_text<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
+    /// Whether any has left.
+    fn send_text<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) -> bool {
+        let mut any = false;
         let mut budget = self.pacing_budget(cx);
         let snd_nxt = self.snd_nxt;
         // Ends: each pass sends bytes, which the windows bound.
         while budget > 0 {
             let sent = if self.recovery.takes_frto_segment() { None } else { self.resend_next(cx) };
             let Some(len) = sent.or_else(|| self.send_next(cx)) else { break };
+            any = true;
             self.pacer.on_send(cx.now, len);
             budget = budget.saturating_sub(len);
             if budget == 0 && self.pacer.release_at() <= cx.now {
@@ -57,10 +63,10 @@ impl<B: Buffer> Tcb<B> {
         if budget == 0 && self.pacer.release_at() > cx.now {
             self.timers.arm(Timer::Pace, self.pacer.release_at());
         }
-        if self.timers.is_armed(Timer::Retransmit) || self.queue.sent_count() > 0 {
-            return;
+        if !self.timers.is_armed(Timer::Retransmit) && self.queue.sent_count() == 0 {
+            self.arm_persist(cx.now);
         }
-        self.arm_persist(cx.now);
+        any
     }
 
     /// Bytes that the pacer lets go at once.

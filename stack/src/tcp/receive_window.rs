@@ -50,7 +50,17 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// The window field of a segment that leaves now.
+    #[inline]
     pub(super) fn window_out(&mut self) -> u16 {
+        // Whoever only sends tells the same again and again.
+        if self.rcv_nxt != self.last_ack_sent || self.wnd_stale || self.extension.is_some() {
+            self.wnd_told = self.window_anew();
+            self.wnd_stale = false;
+        }
+        self.wnd_told
+    }
+
+    fn window_anew(&mut self) -> u16 {
         self.rcv_adv += self.window_gain();
         // RFC 7323 §2.3: rounded up, for the edge must not move back.
         let unit_max = (1 << self.rcv_wscale) - 1;
@@ -66,18 +76,22 @@ impl<B: Buffer> Tcb<B> {
         window as u16
     }
 
+    /// The application has read `n` bytes: what that means is considered later.
+    #[inline]
+    pub(super) fn note_read(&mut self, n: u32) {
+        self.read_new = self.read_new.saturating_add(n);
+        self.wnd_stale = true;
+    }
+
     /// The application has read `n` bytes.
     pub(super) fn on_read<E: Env<Buffer = B>>(&mut self, n: u32, cx: &mut Cx<'_, B, E>) {
-        self.read_new = self.read_new.saturating_add(n);
+        self.note_read(n);
         self.end();
         self.output_soon(cx);
     }
 
-    /// Lets the buffer grow with the pace at which the application has read, and tells the peer if the window opens
-    /// noticeably.
-    pub(super) fn consider_window(&mut self, now: Instant) {
-        let n = core::mem::take(&mut self.read_new);
-        self.tune(n, now);
+    /// Tells the peer of the window if it opens noticeably.
+    pub(super) fn consider_window(&mut self) {
         if !self.state.takes_text() {
             return;
         }
@@ -85,8 +99,10 @@ impl<B: Buffer> Tcb<B> {
         self.ack_now |= gain >= (2 * self.rcv_mss).max(self.rcv_wnd()).min(self.receive_buffer / 2).max(1);
     }
 
-    /// Twice of what is read in a round trip: the peer can then double its rate in the next.
-    fn tune(&mut self, n: u32, now: Instant) {
+    /// Lets the buffer grow with the pace at which the application has read: to twice of what it reads in a round trip, so
+    /// that the peer can double its rate in the next.
+    pub(super) fn tune(&mut self, now: Instant) {
+        let n = core::mem::take(&mut self.read_new);
         if self.tuning.began_at == Instant::ZERO {
             self.tuning.began_at = now;
         }
@@ -105,6 +121,7 @@ impl<B: Buffer> Tcb<B> {
             let wanted = read.saturating_mul(2).saturating_add(16 * self.rcv_mss);
             let max = self.options.receive_buffer_max.max(self.options.receive_buffer);
             self.receive_buffer = self.receive_buffer.max(wanted.min(max));
+            self.wnd_stale = true;
         }
     }
 }

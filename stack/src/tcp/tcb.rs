@@ -92,6 +92,9 @@ pub(super) struct Tcb<B> {
     pub(super) tuning: super::receive_window::Tuning,
     /// Bytes that the application has read since it was last considered what that means for the window.
     pub(super) read_new: u32,
+    /// Window field of the last segment, unless something was read since.
+    pub(super) wnd_told: u16,
+    pub(super) wnd_stale: bool,
     pub(super) peer_finished: bool,
     /// The application was told of the end.
     pub(super) end_told: bool,
@@ -211,6 +214,8 @@ impl<B: Buffer> Tcb<B> {
             receive_buffer,
             tuning: super::receive_window::Tuning::default(),
             read_new: 0,
+            wnd_told: 0,
+            wnd_stale: true,
             peer_finished: false,
             end_told: false,
             ack_now: false,
