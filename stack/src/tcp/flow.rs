@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 
+use crate::address::is_unicast_link_local;
 use crate::interface::InterfaceId;
 
 /// Addresses and ports of a connection, seen from here.
@@ -16,6 +17,12 @@ pub(super) struct Flow {
 }
 
 impl Flow {
+    /// Of a segment that came in by an interface.
+    pub(super) fn on(interface: InterfaceId, local: IpAddr, remote: IpAddr, local_port: u16, remote_port: u16) -> Self {
+        let zone = Some(interface).filter(|_| remote.is_ipv6() && is_unicast_link_local(remote));
+        Self { local, remote, local_port, remote_port, zone }
+    }
+
     /// `scope_id`: what the zone is called in socket addresses.
     pub(super) fn local_addr(&self, scope_id: u32) -> SocketAddr {
         socket_addr(self.local, self.local_port, scope_id)

@@ -30,8 +30,7 @@ impl<B: Buffer> Stack<B> {
         env: &mut E,
     ) -> bool {
         let QuotedSegment { local, remote, local_port, remote_port, seq, total_len } = *quoted;
-        let zone = Some(interface).filter(|_| remote.is_ipv6() && crate::address::is_unicast_link_local(remote));
-        let flow = Flow { local, remote, local_port, remote_port, zone };
+        let flow = Flow::on(interface, local, remote, local_port, remote_port);
         let Some(index) = self.tcp.table.find(&flow) else { return false };
         // RFC 5927 §4.1: what is quoted must be in flight, or an attacker guessed the ports only.
         let in_flight = |tcb: &super::tcb::Tcb<B>| SeqNum(seq).within(tcb.snd_una, tcb.flight_size().max(1));

@@ -1,8 +1,9 @@
 //! Header prediction (Jacobson, "4BSD TCP header prediction", ACM CCR 1990): the segment that was to come next, on a
 //! connection without trouble, in the steps that RFC 9293 §3.10.7.4 has for just this one.
 //!
-//! 1. [`Recognized`] names a connection by a glance at the frame, which is the one if link and IP headers are as in its last
-//!    segment that came the long way, apart from what may differ: then all that was found out about them still holds.
+//! 1. [`Recognized`] names a connection by a glance at the frame, or its flow does. It is the one if link and IP headers are as
+//!    in its last segment that came the long way ([`Heard`]), apart from what may differ: then all that was found out about
+//!    them still holds.
 //! 2. [`Tcb::expects`]: it begins at RCV.NXT, acknowledges what is in flight, has timestamps or no options, and nothing is
 //!    missing in either direction.
 //! 3. [`Tcb::take_expected`] does the steps.
@@ -14,6 +15,7 @@ use core::net::IpAddr;
 use zerocopy::FromBytes;
 
 use super::ack::Delivery;
+use super::flow::Flow;
 use super::seg::{CE, ECN_MASK};
 use super::seq::SeqNum;
 use super::state::State;
@@ -28,61 +30,55 @@ use crate::interface::InterfaceId;
 use crate::packet::{Packet, sum_pieces};
 use crate::stack::Stack;
 use crate::verdict::Verdict;
-use crate::wire::ethernet::HEADER_LEN as LINK_LEN;
+use crate::wire::ethernet::{EthernetHeader, HEADER_LEN as LINK_LEN, ethertype};
 use crate::wire::ipv4::{self, Ipv4Header};
 use crate::wire::ipv6::{self, Ipv6Header};
 use crate::wire::protocol;
 use crate::wire::tcp::{self, TcpHeader, flag};
 use crate::wire::tcp_option::{TIMESTAMPS_LEN, Timestamps};
 
-/// Connections recognized at the same time; others take their places.
-const PLACES: usize = 256;
+/// Numbers of connections at hand; others take their places, and are then found by their flows.
+const PLACES: usize = 1_024;
 
-/// A connection, and what was in front of its last segment that came the long way.
+/// Whose link header was in front of a connection's last segment that came the long way, untagged and to us alone.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    /// Its number plus one; 0: there is none.
-    number: u32,
+pub(super) struct Heard {
+    /// 0: there is none.
+    epoch: u32,
     interface: u16,
-    link: [u8; LINK_LEN],
+    source: [u8; 6],
 }
 
-/// Connections by a few bits of their flows. The configuration of their interfaces admits what is in front of their
-/// segments: a change empties it.
+/// Connections by a few bits of their flows.
 #[derive(Debug)]
 pub(super) struct Recognized {
-    places: [Place; PLACES],
+    /// Their numbers plus one; 0: there is none.
+    places: [u32; PLACES],
+    /// The configuration of the interfaces admits what is in front of the segments that were heard in it: a change begins
+    /// another. Never 0.
+    epoch: u32,
 }
 
 impl Default for Recognized {
     fn default() -> Self {
-        Self { places: [Place::default(); PLACES] }
+        Self { places: [0; PLACES], epoch: 1 }
     }
 }
 
 impl Recognized {
     /// A guess will do: who is found is compared.
     #[inline]
-    fn place_of(remote_low: u32, remote_port: u16, local_port: u16) -> usize {
-        let ports = u32::from(remote_port) << 16 | u32::from(local_port);
+    fn place_of(front: &Front<'_>) -> usize {
+        let ports = u32::from(front.tcp.source_port.get()) << 16 | u32::from(front.tcp.destination_port.get());
         // Fibonacci hashing: the upper bits depend on all.
-        ((remote_low ^ ports).wrapping_mul(0x9e37_79b1) >> 24) as usize % PLACES
-    }
-
-    #[inline]
-    fn find(&self, front: &Front<'_>, id: InterfaceId) -> Option<u32> {
-        let (tcp, low) = (front.tcp, front.addresses.low_bits());
-        let place = Self::place_of(low, tcp.source_port.get(), tcp.destination_port.get());
-        let place = self.places.get(place)?;
-        let known = u32::from(place.interface) == id.0 && place.link == *front.link;
-        place.number.checked_sub(1).filter(|_| known)
+        ((front.addresses.low_bits() ^ ports).wrapping_mul(0x9e37_79b1) >> 22) as usize % PLACES
     }
 }
 
 impl<B> Tcp<B> {
     /// What frames are admitted for another reason from now on.
     pub(crate) fn forget_recognized(&mut self) {
-        self.recognized = Recognized::default();
+        self.recognized.epoch = self.recognized.epoch.wrapping_add(1).max(1);
     }
 }
 
@@ -107,7 +103,7 @@ impl<B> From<Taken> for Verdict<B> {
 
 /// What a frame says in front of its TCP options.
 struct Front<'a> {
-    link: &'a [u8; LINK_LEN],
+    link: &'a EthernetHeader,
     addresses: Addresses<'a>,
     tcp: &'a TcpHeader,
     /// Offset of the TCP header.
@@ -138,6 +134,22 @@ impl Addresses<'_> {
     }
 
     #[inline]
+    fn ethertype(self) -> u16 {
+        match self {
+            Self::V4(..) => ethertype::IPV4,
+            Self::V6(..) => ethertype::IPV6,
+        }
+    }
+
+    /// Remote and local.
+    fn as_ip(self) -> (IpAddr, IpAddr) {
+        match self {
+            Self::V4(from, to) => (IpAddr::from(*from), IpAddr::from(*to)),
+            Self::V6(from, to) => (IpAddr::from(*from), IpAddr::from(*to)),
+        }
+    }
+
+    #[inline]
     fn pseudo_header(self, len: usize) -> Sum {
         match self {
             Self::V4(from, to) => Sum::pseudo_v4((*from).into(), (*to).into(), protocol::TCP, len),
@@ -156,10 +168,16 @@ impl Addresses<'_> {
 }
 
 impl<'a> Front<'a> {
+    fn flow(&self, id: InterfaceId) -> Flow {
+        let (remote, local) = self.addresses.as_ip();
+        let (remote_port, local_port) = (self.tcp.source_port.get(), self.tcp.destination_port.get());
+        Flow::on(id, local, remote, local_port, remote_port)
+    }
+
     /// Reads the headers of a whole IP packet without IP options, and without a mark of congestion.
     #[inline(always)]
     fn read<B: Buffer>(buffer: &'a B) -> Option<Self> {
-        let (link, rest) = buffer.bytes().split_first_chunk::<LINK_LEN>()?;
+        let (link, rest) = EthernetHeader::ref_from_prefix(buffer.bytes()).ok()?;
         let (addresses, header_len, len) = match rest.first()? >> 4 {
             4 => {
                 let (header, _) = rest.split_first_chunk::<{ ipv4::HEADER_LEN }>()?;
@@ -250,12 +268,15 @@ impl<B: Buffer> Stack<B> {
 
     /// The connection that expects the segment in this frame, and where its packet ends.
     #[inline(always)]
-    fn recognize(&self, id: InterfaceId, buffer: &B) -> Option<(u32, Candidate, usize)> {
+    fn recognize(&mut self, id: InterfaceId, buffer: &B) -> Option<(u32, Candidate, usize)> {
         let front = Front::read(buffer)?;
-        let index = self.tcp.recognized.find(&front, id)?;
-        let tcb = self.tcp.table.peek(index)?;
         let segment = Candidate::read(&front, buffer.bytes())?;
-        if !tcb.is_from(&front) || !tcb.expects(&segment) || !self.tcp.may_hold(tcb.received.buffers()) {
+        let index = self.whose(&front, id)?;
+        let tcb = self.tcp.table.peek(index)?;
+        if !self.is_heard(&tcb.heard, &front, id)
+            || !tcb.expects(&segment)
+            || !self.tcp.may_hold(tcb.received.buffers())
+        {
             return None;
         }
         let len = front.end - front.tcp_at;
@@ -263,18 +284,44 @@ impl<B: Buffer> Stack<B> {
         valid.then_some((index, segment, front.end))
     }
 
-    /// A segment for an established connection has come the long way: the next is recognized.
-    pub(super) fn note_heard(&mut self, index: u32, packet: &Packet, buffer: &B) {
-        let link = buffer.bytes().first_chunk::<LINK_LEN>().filter(|_| packet.plain && packet.ip_offset == LINK_LEN);
-        let (Some(&link), Ok(interface)) = (link, u16::try_from(packet.interface.0)) else { return };
-        let Some(tcb) = self.tcp.table.peek(index).filter(|tcb| tcb.state == State::Established) else { return };
-        let low = match tcb.flow.remote {
-            IpAddr::V4(v4) => v4.to_bits(),
-            IpAddr::V6(v6) => v6.to_bits() as u32,
-        };
-        let place = Recognized::place_of(low, tcb.flow.remote_port, tcb.flow.local_port);
+    /// Whether the frame has the same link header.
+    #[inline(always)]
+    fn is_heard(&self, heard: &Heard, front: &Front<'_>, id: InterfaceId) -> bool {
+        let Some(interface) = self.interface(id) else { return false };
+        let known = heard.epoch == self.tcp.recognized.epoch && u32::from(heard.interface) == id.0;
+        let EthernetHeader { destination, source, ethertype } = front.link;
+        known
+            && *destination == interface.station.config.mac
+            && source.0 == heard.source
+            && ethertype.get() == front.addresses.ethertype()
+    }
+
+    /// The connection that a frame is of.
+    #[inline(always)]
+    fn whose(&mut self, front: &Front<'_>, id: InterfaceId) -> Option<u32> {
+        let place = Recognized::place_of(front);
+        let index = self.tcp.recognized.places.get(place)?.checked_sub(1);
+        let is_it = |&index: &u32| self.tcp.table.peek(index).is_some_and(|tcb| tcb.is_from(front));
+        index.filter(is_it).or_else(|| self.look_up(front, id, place))
+    }
+
+    /// It is not in its place, and put there.
+    #[inline(never)]
+    fn look_up(&mut self, front: &Front<'_>, id: InterfaceId, place: usize) -> Option<u32> {
+        let index = self.tcp.table.find(&front.flow(id))?;
         if let Some(place) = self.tcp.recognized.places.get_mut(place) {
-            *place = Place { number: index + 1, interface, link };
+            *place = index + 1;
+        }
+        Some(index)
+    }
+
+    /// A segment for an established connection has come the long way: the next is recognized.
+    pub(super) fn note_heard(&mut self, index: u32, packet: &Packet) {
+        let Ok(interface) = u16::try_from(packet.interface.0) else { return };
+        let (epoch, source) = (self.tcp.recognized.epoch, packet.link_source.0);
+        let as_usual = packet.plain && packet.ip_offset == LINK_LEN && !packet.link_group;
+        if let Some(tcb) = self.tcp.table.peek_mut(index).filter(|tcb| as_usual && tcb.state == State::Established) {
+            tcb.heard = Heard { epoch, interface, source };
         }
     }
 }

@@ -4,7 +4,6 @@ use core::ops::Range;
 
 use super::flow::Flow;
 use super::seq::SeqNum;
-use crate::address::is_unicast_link_local;
 use crate::buffer::Buffer;
 use crate::drop_reason::DropReason;
 use crate::packet::Packet;
@@ -49,15 +48,13 @@ impl Seg {
         let text_at = packet.payload_offset + tcp.header_len;
         Ok(Self {
             packet: *packet,
-            flow: Flow {
-                local: packet.destination,
-                remote: packet.source,
-                local_port: tcp.header.destination_port.get(),
-                remote_port: tcp.header.source_port.get(),
-                zone: is_unicast_link_local(packet.source)
-                    .then_some(packet.interface)
-                    .filter(|_| packet.source.is_ipv6()),
-            },
+            flow: Flow::on(
+                packet.interface,
+                packet.destination,
+                packet.source,
+                tcp.header.destination_port.get(),
+                tcp.header.source_port.get(),
+            ),
             seq: SeqNum(tcp.header.seq.get()),
             ack: SeqNum(tcp.header.ack.get()),
             flags: tcp.header.flags,

@@ -107,6 +107,10 @@ impl<B> Table<B> {
         self.slots.get(index as usize)?.tcb.as_deref()
     }
 
+    pub(super) fn peek_mut(&mut self, index: u32) -> Option<&mut Tcb<B>> {
+        self.slots.get_mut(index as usize)?.tcb.as_deref_mut()
+    }
+
     /// Takes a connection out to work on it.
     #[inline]
     pub(super) fn take(&mut self, index: u32) -> Option<Box<Tcb<B>>> {

@@ -13,6 +13,7 @@ use super::flow::Flow;
 use super::loss_probe::LossProbe;
 use super::mtu_search::MtuSearch;
 use super::path_mtu::PathMtu;
+use super::prediction::Heard;
 use super::rack::Rack;
 use super::receive_queue::ReceiveQueue;
 use super::recovery::Recovery;
@@ -87,6 +88,7 @@ pub(super) struct Tcb<B> {
     /// Largest segment received (RFC 5681 §4.2).
     pub(super) rcv_mss: u32,
     pub(super) received: ReceiveQueue<B>,
+    pub(super) heard: Heard,
     /// Bytes that may wait for the application.
     pub(super) receive_buffer: u32,
     pub(super) tuning: super::receive_window::Tuning,
@@ -211,6 +213,7 @@ impl<B: Buffer> Tcb<B> {
             rcv_wscale: 0,
             rcv_mss: smss.min(536),
             received: ReceiveQueue::new(),
+            heard: Heard::default(),
             receive_buffer,
             tuning: super::receive_window::Tuning::default(),
             read_new: 0,
