@@ -52,7 +52,8 @@ pub(super) struct Args {
     /// Serve so many made bytes at `/`; 1024 unless there is a --root
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=BYTES_MAX))]
     bytes: Option<u64>,
-    /// Connections of each worker at a time; more are reset
+    /// Connections of each worker at a time. Further ones are not answered until others have ended, so that clients try
+    /// again, as beyond a full backlog (where there are several listeners, each may take one more)
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     connections: u32,
     /// Seconds of silence after which a connection is given up
@@ -78,7 +79,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     config.frames_kept = FRAMES_KEPT;
     let limits = args.limits();
     output::note(content.describe());
-    let host = Host::new(move |_worker| Server::new(Arc::clone(&content), limits));
+    let addresses: Arc<[SocketAddr]> = listeners.as_slice().into();
+    let host = Host::new(move |_worker| Server::new(Arc::clone(&content), limits, Arc::clone(&addresses)));
     let host = host.addresses(hosting.addresses()).stack_config(stack_config(&limits));
     let host = listeners.iter().fold(host, |host, &listener| host.listen_tcp(listener));
     let prepared = host.prepare(&config).map_err(explain)?;

@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tailwater_dataplane::service::{Io, Service};
-use tailwater_stack::tcp::{CloseReason, ConnectionId};
+use tailwater_stack::tcp::{CloseReason, ConnectionId, ListenerId};
 
 use super::connection::{Connection, Next};
 use super::content::Content;
 use super::response::Date;
 use super::status::Status;
 
-/// Connections that have a turn in one call; the others wait for the next.
-const TURNS_MAX: usize = 64;
+/// Connections that have a turn in one call; the others wait for the next. What they write, 64 KiB each, is to leave soon.
+const TURNS_MAX: usize = 8;
+/// Connections that a listener lets wait to be accepted, where there are places.
+const BACKLOG_MAX: usize = 4_096;
 /// Places looked at in one call for connections that have been silent.
 const SWEPT_MAX: usize = 64;
 /// All places are looked at in so many ns.
@@ -45,8 +47,8 @@ pub(super) struct Desk {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     connections: u64,
-    /// Because there were [`Limits::connections_max`].
-    refused: u64,
+    /// Times that there were [`Limits::connections_max`].
+    max_hit: u64,
     timed_out: u64,
     /// Ended while an answer was under way.
     cut_short: u64,
@@ -69,6 +71,9 @@ impl Tally {
 /// The server of one worker.
 pub(super) struct Server {
     limits: Limits,
+    /// Where it listens.
+    addresses: Arc<[SocketAddr]>,
+    listeners: Vec<ListenerId>,
     /// By the connection's place.
     places: Vec<Option<Connection>>,
     open: usize,
@@ -83,10 +88,10 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(content: Arc<Content>, limits: Limits) -> Self {
+    pub(super) fn new(content: Arc<Content>, limits: Limits, addresses: Arc<[SocketAddr]>) -> Self {
         let desk = Desk { content, date: Date::default(), head: Vec::with_capacity(HEAD_LEN), tally: Tally::default() };
-        let (places, line) = (Vec::new(), VecDeque::new());
-        Self { limits, places, open: 0, desk, line, not_before_ns: 0, hand: 0, sweep_ns: 0 }
+        let (listeners, places, line) = (Vec::new(), Vec::new(), VecDeque::new());
+        Self { limits, addresses, listeners, places, open: 0, desk, line, not_before_ns: 0, hand: 0, sweep_ns: 0 }
     }
 
     fn proceed(&mut self, id: ConnectionId, io: &mut Io<'_, '_>) {
@@ -127,27 +132,35 @@ impl Server {
             // Half an answer must not look like a whole one.
             let _ = if connection.is_answering() { io.abort(connection.id) } else { io.close(connection.id) };
             self.desk.tally.timed_out += 1;
-            self.vacate(self.hand);
+            self.vacate(self.hand, io);
         }
         self.sweep_ns = now_ns + SWEEP_NS / self.places.len().div_ceil(SWEPT_MAX).max(1) as u64;
     }
 
-    fn vacate(&mut self, place: usize) -> Option<Connection> {
-        let connection = self.places.get_mut(place)?.take()?;
+    fn vacate(&mut self, place: usize, io: &mut Io<'_, '_>) {
+        let Some(connection) = self.places.get_mut(place).and_then(Option::take) else { return };
         self.open -= 1;
         self.desk.tally.cut_short += u64::from(connection.is_answering());
-        Some(connection)
+        self.limit_backlogs(io);
+    }
+
+    /// Lets the listeners take no more than there are places for: further SYNs are not answered, as where an application
+    /// does not accept.
+    fn limit_backlogs(&self, io: &mut Io<'_, '_>) {
+        let left = self.limits.connections_max.saturating_sub(self.open);
+        for &listener in &self.listeners {
+            io.set_backlog(listener, left.div_ceil(self.listeners.len()).min(BACKLOG_MAX));
+        }
     }
 }
 
 impl Service for Server {
+    fn on_start(&mut self, io: &mut Io<'_, '_>) {
+        self.listeners = self.addresses.iter().filter_map(|&at| io.listener_at(at)).collect();
+        self.limit_backlogs(io);
+    }
+
     fn on_accepted(&mut self, id: ConnectionId, _remote: SocketAddr, io: &mut Io<'_, '_>) {
-        if self.open >= self.limits.connections_max {
-            self.desk.tally.refused += 1;
-            // It is known, having just been accepted.
-            let _ = io.abort(id);
-            return;
-        }
         self.desk.tally.connections += 1;
         let place = id.place();
         if place >= self.places.len() {
@@ -155,6 +168,8 @@ impl Service for Server {
         }
         self.places[place] = Some(Connection::new(id, io.now_ns()));
         self.open += 1;
+        self.desk.tally.max_hit += u64::from(self.open == self.limits.connections_max);
+        self.limit_backlogs(io);
     }
 
     fn on_readable(&mut self, id: ConnectionId, io: &mut Io<'_, '_>) {
@@ -165,10 +180,10 @@ impl Service for Server {
         self.proceed(id, io);
     }
 
-    fn on_closed(&mut self, id: ConnectionId, reason: CloseReason, _io: &mut Io<'_, '_>) {
+    fn on_closed(&mut self, id: ConnectionId, reason: CloseReason, io: &mut Io<'_, '_>) {
         self.desk.tally.failed += u64::from(reason != CloseReason::Finished);
         if self.places.get(id.place()).and_then(Option::as_ref).is_some_and(|held| held.id == id) {
-            self.vacate(id.place());
+            self.vacate(id.place(), io);
         }
     }
 
@@ -189,11 +204,11 @@ impl Service for Server {
     }
 
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
-        let Tally { connections, refused, timed_out, cut_short, failed, requests, errors, starved, body_bytes } =
+        let Tally { connections, max_hit, timed_out, cut_short, failed, requests, errors, starved, body_bytes } =
             self.desk.tally;
         report("http_connections", connections);
         report("http_connections_open", self.open as u64);
-        report("http_connections_refused", refused);
+        report("http_connections_max_hit", max_hit);
         report("http_connections_timed_out", timed_out);
         report("http_connections_failed", failed);
         report("http_answers_cut_short", cut_short);
