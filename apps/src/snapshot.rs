@@ -100,6 +100,8 @@ pub(crate) struct Worker {
     pub(crate) busy_ns: u64,
     /// System calls: to transmit, to receive, to yield, and two for each sleep.
     pub(crate) system_calls: u64,
+    /// Packets of our own TCP that waited for room in a transmit ring.
+    pub(crate) kept_back: u64,
     /// Packets in received batches.
     pub(crate) batched: u64,
     /// Received batches by size: 1, 2, 3-4, 5-8, ... 65-128, and more.
@@ -253,6 +255,7 @@ impl Worker {
             yields: report.yields,
             busy_ns: report.busy_ns,
             system_calls: system_calls(report),
+            kept_back: report.kept_back,
             batched: report.batched,
             batch_sizes: report.batch_sizes.classes().to_vec(),
             ports: report.ports.iter().map(Port::of).collect(),

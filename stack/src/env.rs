@@ -39,6 +39,14 @@ pub trait Env {
         false
     }
 
+    /// Packets that may leave by an interface now. Where there are none, TCP keeps text that is to be sent until the next
+    /// [`end_burst`](crate::Stack::end_burst). What else there is to say leaves all the same: it answers what came in, and is
+    /// no more than that.
+    fn room(&self, interface: InterfaceId) -> usize {
+        let _ = interface;
+        usize::MAX
+    }
+
     /// Sends a whole Ethernet frame without its check sequence.
     fn transmit(&mut self, interface: InterfaceId, frame: Self::Buffer);
 

@@ -183,6 +183,8 @@ pub struct TestEnv {
     pub seed: u64,
     /// Buffers that [`allocate`](Env::allocate) still gives.
     pub pool: usize,
+    /// Packets that may still [leave](Env::room); `None`: any number.
+    pub room: Option<usize>,
     /// Bytes that an allocated buffer holds.
     pub buffer_len: usize,
     pub transmitted: VecDeque<(InterfaceId, VecBuffer)>,
@@ -201,6 +203,7 @@ impl Default for TestEnv {
             now: Instant::ZERO,
             seed: 1,
             pool: usize::MAX,
+            room: None,
             buffer_len: SEGMENT_LEN,
             transmitted: VecDeque::new(),
             discarded: Vec::new(),
@@ -260,7 +263,12 @@ impl Env for TestEnv {
         kept.is_shared()
     }
 
+    fn room(&self, _interface: InterfaceId) -> usize {
+        self.room.unwrap_or(usize::MAX)
+    }
+
     fn transmit(&mut self, interface: InterfaceId, frame: VecBuffer) {
+        self.room = self.room.map(|room| room.saturating_sub(1));
         self.left += frame.frames();
         self.transmitted.push_back((interface, frame));
     }

@@ -216,6 +216,7 @@ fn add_worker(page: &mut Page, worker: &Worker) {
         yields,
         busy_ns,
         system_calls,
+        kept_back,
         batched,
         batch_sizes,
         ports,
@@ -238,6 +239,8 @@ fn add_worker(page: &mut Page, worker: &Worker) {
     let busy = Value::Seconds(*busy_ns as f64 / 1e9);
     page.add("worker_busy", Some(Unit::Seconds), "Time in turns that moved packets", &labels, busy);
     page.counter("worker_system_calls", "System calls", &labels, *system_calls);
+    let waited = "Packets of our own TCP that waited for room in a transmit ring";
+    page.counter("worker_kept_back_packets", waited, &labels, *kept_back);
     page.sizes("worker_batch_packets", "Received batches by their packets", &labels, *batched, batch_sizes);
     page.named("worker_dropped_packets", "Packets discarded", &labels, "reason", dropped);
     page.counter("worker_packets_originated", "Packets made by its blocks", &labels, *originated);

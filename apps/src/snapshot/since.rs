@@ -73,6 +73,7 @@ impl Worker {
             yields: by(|worker| worker.yields),
             busy_ns: by(|worker| worker.busy_ns),
             system_calls: by(|worker| worker.system_calls),
+            kept_back: by(|worker| worker.kept_back),
             batched: by(|worker| worker.batched),
             batch_sizes: classes(&self.batch_sizes, &earlier.batch_sizes),
             ports: pair(&self.ports, &earlier.ports, |port| port.name.clone(), Port::since),

@@ -23,13 +23,14 @@ const TOTALS: [(&str, &str); 13] = [
     ("packets_per_transmit_call", "packets_per_transmit_call"),
     ("packets_per_system_call", "packets_per_system_call"),
 ];
-const WORKER: [(&str, &str); 11] = [
+const WORKER: [(&str, &str); 12] = [
     ("turns", "worker_turns_total"),
     ("empty_turns", "worker_empty_turns_total"),
     ("sleeps", "worker_sleeps_total"),
     ("busy_polls", "worker_busy_polls_total"),
     ("yields", "worker_yields_total"),
     ("system_calls", "worker_system_calls_total"),
+    ("kept_back", "worker_kept_back_packets_total"),
     ("originated", "worker_packets_originated_total"),
     ("delivered", "worker_packets_delivered_total"),
     ("held", "worker_packets_held"),

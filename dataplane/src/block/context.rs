@@ -15,6 +15,8 @@ pub struct Context<'a> {
     pub originated: &'a mut u64,
     /// Packets that ended well inside a block: answered in another form, delivered, recorded.
     pub delivered: &'a mut u64,
+    /// Packets of its own that a worker may still send by each port in this turn.
+    pub(crate) rooms: &'a mut [usize],
     pub(crate) outputs: &'a mut [Batch],
 }
 
@@ -25,6 +27,26 @@ impl Context<'_> {
         match self.outputs.get_mut(output) {
             Some(batch) => batch.push(frame),
             None => self.discard(frame, DropReason::UnboundOutput),
+        }
+    }
+
+    /// Packets made here that may still leave by a port in this turn. More find no room, or only add to a queue.
+    #[inline]
+    pub fn room(&self, port: usize) -> usize {
+        self.rooms.get(port).copied().unwrap_or(0)
+    }
+
+    /// Whether there is room at any port.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.rooms.iter().any(|&room| room > 0)
+    }
+
+    /// A packet for a port was made.
+    #[inline]
+    pub(crate) fn take_room(&mut self, port: usize) {
+        if let Some(room) = self.rooms.get_mut(port) {
+            *room = room.saturating_sub(1);
         }
     }
 

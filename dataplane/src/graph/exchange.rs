@@ -267,6 +267,7 @@ impl Graph {
                 ledger: turn.ledger,
                 originated: turn.originated,
                 delivered: turn.delivered,
+                rooms: &mut self.rooms,
                 outputs: &mut self.outputs[..targets.len()],
             };
             block.let_go(&mut context);

@@ -121,6 +121,8 @@ pub struct Graph {
     sources: Vec<Target>,
     /// What waits for each port's transmission.
     sinks: Vec<Batch>,
+    /// Packets made in blocks that may still leave by each port in this turn.
+    rooms: Vec<usize>,
     outputs: Vec<Batch>,
     spec: GraphSpec,
     /// Walks with packets so far.
@@ -159,6 +161,7 @@ impl Graph {
             nodes,
             sources: wiring.sources.clone(),
             sinks: wiring.sources.iter().map(|_| Batch::with_capacity(INPUT_LEN)).collect(),
+            rooms: vec![usize::MAX; wiring.sources.len()],
             spec: spec.clone(),
             walks: 0,
         })
@@ -214,7 +217,7 @@ impl Graph {
     /// Lets one block work on its input, in place, and hands on what it leaves and emits; or emit what has become due.
     #[inline(always)]
     fn step(&mut self, at: usize, turn: &mut Turn<'_>, poll: bool) {
-        let Self { nodes, sinks, outputs, .. } = self;
+        let Self { nodes, sinks, rooms, outputs, .. } = self;
         // Every edge leads forward: what lies behind the node is all that it can hand on to.
         let (done, nodes) = nodes.split_at_mut(at + 1);
         let Some(Node { block, input, targets, sent, .. }) = done.last_mut() else { return };
@@ -225,6 +228,7 @@ impl Graph {
             ledger: turn.ledger,
             originated: turn.originated,
             delivered: turn.delivered,
+            rooms,
             outputs,
         };
         if poll {
@@ -251,6 +255,14 @@ impl Graph {
         if !poll && !input.is_empty() {
             // A block without outputs keeps what it wants and must have emptied the batch.
             discard_unbound(input, turn);
+        }
+    }
+
+    /// Says how many packets made in blocks may leave by a port in the turn that begins; any number unless it is said.
+    #[inline]
+    pub fn set_room(&mut self, port: usize, packets: usize) {
+        if let Some(room) = self.rooms.get_mut(port) {
+            *room = packets;
         }
     }
 

@@ -77,6 +77,11 @@ impl Port for MemoryPort {
         burst.packets
     }
 
+    #[inline]
+    fn tx_room(&mut self, wanted: usize) -> usize {
+        self.tx.free(wanted as u32) as usize
+    }
+
     fn flush(&mut self, _pool: &mut Pool) {}
 
     fn tx_pending(&mut self) -> usize {

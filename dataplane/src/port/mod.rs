@@ -189,6 +189,12 @@ pub trait Port: Send {
     /// batch found no room: flush, try again, or drop them with a reason.
     fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize;
 
+    /// Packets of full length for which [`transmit`](Self::transmit) has room now, if these are less than `wanted`; else
+    /// `wanted` or more.
+    fn tx_room(&mut self, wanted: usize) -> usize {
+        wanted
+    }
+
     /// Ends a turn: makes the kernel transmit if it asks for that, takes finished frames back, gives free ones to receive.
     fn flush(&mut self, pool: &mut Pool);
 

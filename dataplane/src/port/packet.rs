@@ -272,6 +272,14 @@ impl Port for PacketPort {
         taken
     }
 
+    fn tx_room(&mut self, wanted: usize) -> usize {
+        let free = |port: &Self| (port.slots - port.tx_at.wrapping_sub(port.tx_done)) as usize;
+        if free(self) < wanted {
+            self.tx_reclaim();
+        }
+        free(self)
+    }
+
     fn flush(&mut self, _pool: &mut Pool) {
         if !self.unkicked {
             return;

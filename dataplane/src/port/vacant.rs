@@ -29,6 +29,10 @@ impl Port for Vacant {
         0
     }
 
+    fn tx_room(&mut self, _wanted: usize) -> usize {
+        0
+    }
+
     fn flush(&mut self, _pool: &mut Pool) {}
 
     fn is_down(&self) -> bool {

@@ -23,6 +23,12 @@ use crate::frame::{Batch, Frame};
 use crate::surroundings::Surroundings;
 use crate::worker::Wakers;
 
+/// News told in a turn although nothing can leave: a device that is stuck must keep no end of a connection from its
+/// application.
+const TOLD_BLOCKED_MAX: usize = 8;
+/// Until another look for room, in ns, where the device takes nothing.
+const BLOCKED_NS: u64 = 200_000;
+
 pub(crate) const KIND: Kind = Kind {
     name: "stack",
     summary: "IP, ICMP, UDP and TCP of this host, with the command's service; needs `service::Host`",
@@ -111,6 +117,8 @@ struct StackBlock<S> {
     answers_lost: u64,
     /// A list of connections that somebody waits for.
     census: Option<Box<CensusPage>>,
+    /// When to go on with what found nothing to leave by; 0: at once.
+    blocked_until_ns: u64,
 }
 
 impl<S: Service> StackBlock<S> {
@@ -147,6 +155,7 @@ impl<S: Service> StackBlock<S> {
             updates_refused: 0,
             answers_lost: 0,
             census: None,
+            blocked_until_ns: 0,
         })
     }
 
@@ -284,17 +293,28 @@ impl<S: Service> StackBlock<S> {
         }
     }
 
-    /// Each event is of something that happened since; what a callback does brings none by itself.
+    /// Each event is of something that happened since; what a callback does brings none by itself. An answer leaves at once,
+    /// while it is in the cache. Where nothing more may leave, those who would answer are told of it in the next turn, but for
+    /// `beyond`: the frames that an answer takes are better used by what leaves now.
     #[inline]
-    fn tell_all(&mut self, context: &mut Context<'_>) {
-        while let Some(event) = self.stack.tcp_poll() {
+    fn tell_all(&mut self, mut beyond: usize, context: &mut Context<'_>) {
+        // Bounded by the connections, each of which has its news once.
+        loop {
+            if !context.has_room() {
+                let Some(left) = beyond.checked_sub(1) else { return };
+                beyond = left;
+            }
+            let Some(event) = self.stack.tcp_poll() else { return };
+            let connection = event.connection();
             self.tell(event, context);
+            self.stack.tcp_answered(connection, &mut WorkerEnv { context, entropy: &mut self.entropy });
         }
     }
 
-    /// After the packets: events out, then what answers them, and the stack's books into the worker's.
+    /// After the packets: events out, then what answers them, and the stack's books into the worker's. So many are told
+    /// `beyond` what room there is.
     #[inline]
-    fn settle(&mut self, context: &mut Context<'_>) {
+    fn settle(&mut self, beyond: usize, context: &mut Context<'_>) {
         // Bounded by `Config::events_max`.
         while let Some(event) = self.stack.poll_event() {
             match (event, &self.questions) {
@@ -305,10 +325,11 @@ impl<S: Service> StackBlock<S> {
                 }
             }
         }
-        self.tell_all(context);
+        self.stack.tcp_go_on(&mut WorkerEnv { context, entropy: &mut self.entropy });
+        self.tell_all(beyond, context);
         self.stack.end_burst(&mut WorkerEnv { context, entropy: &mut self.entropy });
         // What the end of the burst brought.
-        self.tell_all(context);
+        self.tell_all(0, context);
         let ledger = self.stack.ledger();
         let now = Booked { originated: ledger.originated, ended: ledger.delivered + ledger.consumed };
         *context.originated += now.originated - self.booked.originated;
@@ -329,7 +350,7 @@ impl<S: Service + 'static> Block for StackBlock<S> {
             }
             self.ingest(InterfaceId(frame.port().into()), frame, context);
         }
-        self.settle(context);
+        self.settle(0, context);
     }
 
     fn poll(&mut self, context: &mut Context<'_>) {
@@ -345,6 +366,9 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         if !(had_mail || begins || is_time || self.stack.may_be_due(now)) && self.stack.is_quiet() {
             return;
         }
+        // It comes first in a turn: where there is no room now, none was left.
+        let is_blocked = !context.has_room();
+        self.blocked_until_ns = if is_blocked { context.now_ns + BLOCKED_NS } else { 0 };
         self.stack.begin_burst();
         if is_time {
             self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around));
@@ -352,7 +376,7 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         if self.stack.may_be_due(now) {
             self.stack.on_timeout(&mut WorkerEnv { context, entropy: &mut self.entropy });
         }
-        self.settle(context);
+        self.settle(if is_blocked { TOLD_BLOCKED_MAX } else { 0 }, context);
     }
 
     fn deadline_ns(&self) -> Option<u64> {
@@ -360,7 +384,9 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         let has_mail = self.mailboxes.get(self.worker).is_some_and(|mailbox| !mailbox.is_empty());
         let may_start = !self.started && self.begun.load(Ordering::Acquire);
         let at_once = (has_mail || may_start || self.census.is_some()).then_some(0);
-        [stack, at_once, self.service.deadline_ns()].into_iter().flatten().min()
+        // Who was not told, and text without room.
+        let goes_on = (!self.stack.is_quiet()).then_some(self.blocked_until_ns);
+        [stack, at_once, goes_on, self.service.deadline_ns()].into_iter().flatten().min()
     }
 
     fn held(&self) -> usize {
@@ -408,6 +434,7 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         report("tcp_connections_max_hit", tcp.connections_max_hit);
         report("tcp_buffers_max_hit", tcp.buffers_max_hit);
         report("tcp_no_buffer", tcp.no_buffer);
+        report("tcp_room_waits", tcp.room_waits);
         report("updates_refused", self.updates_refused);
         report("answers_lost", self.answers_lost);
         self.service.counters(report);

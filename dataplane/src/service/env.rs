@@ -44,11 +44,17 @@ impl Env for WorkerEnv<'_, '_> {
     }
 
     #[inline]
+    fn room(&self, interface: InterfaceId) -> usize {
+        self.context.room(interface.0 as usize)
+    }
+
+    #[inline]
     fn transmit(&mut self, interface: InterfaceId, frame: Frame) {
         let fitting = if frame.is_chained() { fit_for_port(frame, self.context.pool) } else { Ok(frame) };
         match fitting {
             Ok(mut frame) => {
                 frame.set_port(interface.0 as u16);
+                self.context.take_room(interface.0 as usize);
                 self.context.emit(0, frame);
             }
             Err(frame) => self.context.discard(frame, ledger::DropReason::NoFrame),

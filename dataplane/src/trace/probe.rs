@@ -244,13 +244,21 @@ impl Probe {
     }
 
     /// The port took the first `taken` frames; those behind are dropped for a reason, or wait for the next turn.
-    pub(crate) fn left(&mut self, port: usize, taken: usize, reason: Option<&'static str>, at_ns: u64) {
+    pub(crate) fn left(
+        &mut self,
+        port: usize,
+        taken: usize,
+        reason: impl Fn(usize) -> Option<&'static str>,
+        at_ns: u64,
+    ) {
         for at in 0..self.leaving.len() {
             let (place, slot, snap) = self.leaving[at];
-            let event = match reason {
-                _ if place < taken => Event::Sent,
-                Some(reason) => Event::Dropped(reason),
-                None => continue,
+            let event = match place < taken {
+                true => Event::Sent,
+                false => match reason(place) {
+                    Some(reason) => Event::Dropped(reason),
+                    None => continue,
+                },
             };
             self.write(slot, at_ns, Place::Port(port), event, 0, (snap, snap));
             self.end_frame(slot);

@@ -9,6 +9,7 @@ mod control;
 mod idle;
 mod places;
 mod report;
+mod sending;
 mod slice;
 mod waiting;
 mod waker;
@@ -26,7 +27,7 @@ use std::thread::JoinHandle;
 use crate::clock;
 use crate::frame::{Batch, Pool};
 use crate::graph::{BatchSizes, Graph, Turn};
-use crate::ledger::{DropReason, Ledger};
+use crate::ledger::Ledger;
 use crate::port::{Port, PortCounters};
 use crate::trace::Probe;
 use batching::BatchBound;
@@ -86,6 +87,8 @@ struct Tally {
     yields: u64,
     /// In turns that moved packets.
     busy_ns: u64,
+    /// Packets that found no room and were kept for the next turn.
+    kept_back: u64,
     /// Packets in received batches.
     batched: u64,
     /// Received batches.
@@ -212,6 +215,7 @@ impl Worker {
     /// One turn; returns whether any packet moved.
     pub fn turn(&mut self, now_ns: u64) -> bool {
         self.tally.turns += 1;
+        self.look_for_room();
         let mut received = 0;
         for at in 0..self.occupied {
             received += self.receive(at, now_ns);
@@ -246,34 +250,6 @@ impl Worker {
         n
     }
 
-    /// Sends what waits for the ports; returns how many packets waited.
-    #[inline]
-    fn send(&mut self, now_ns: u64) -> usize {
-        let Self { ports, graph, pool, batch, tally, releasing, probe, .. } = self;
-        let mut sent = 0;
-        for (at, port) in ports.iter_mut().enumerate() {
-            if let Some(waiting) = graph.sink(at).filter(|waiting| !waiting.is_empty()) {
-                sent += waiting.len();
-                let leaving = probe.as_mut().map(|probe| probe.leaving(waiting));
-                transmit(port.as_mut(), waiting, pool);
-                let reason = (*releasing == 0 && !waiting.is_empty()).then(|| refusal(port.as_ref()));
-                if let (Some(probe), Some(leaving)) = (probe.as_mut(), leaving) {
-                    probe.left(at, leaving - waiting.len(), reason.map(DropReason::name), now_ns);
-                }
-                if let Some(reason) = reason {
-                    discard(waiting, reason, pool, &mut tally.ledger);
-                }
-                // The memory written last comes next.
-                if waiting.is_empty() {
-                    std::mem::swap(batch, waiting);
-                }
-            }
-            port.flush(pool);
-        }
-        *releasing = releasing.saturating_sub(1);
-        sent
-    }
-
     /// Does nothing in the cheapest way; returns the time.
     fn idle(&mut self, now_ns: u64) -> u64 {
         let graph = &self.graph;
@@ -306,7 +282,7 @@ impl Worker {
         let due = graph.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= now_ns);
         if !due && !control.pending() {
             tally.sleeps += 1;
-            let unsent = ports.iter_mut().any(|port| port.tx_pending() > 0);
+            let unsent = graph.is_pending() || ports.iter_mut().any(|port| port.tx_pending() > 0);
             waiting.sleep(&ports[..*occupied], waker, now_ns, until_ns, unsent);
         }
         tally.wake_ups += u64::from(waker.awake());
@@ -390,26 +366,4 @@ impl Worker {
 fn turn<'a>(now_ns: u64, pool: &'a mut Pool, tally: &'a mut Tally) -> Turn<'a> {
     let Tally { ledger, originated, delivered, .. } = tally;
     Turn { now_ns, pool, ledger, originated, delivered }
-}
-
-/// Hands a port its packets. When its ring is full the kernel gets one chance to make room.
-fn transmit(port: &mut dyn Port, waiting: &mut Batch, pool: &mut Pool) {
-    port.transmit(pool, waiting);
-    if !waiting.is_empty() {
-        port.flush(pool);
-        port.transmit(pool, waiting);
-    }
-}
-
-/// Why a port leaves packets.
-fn refusal(port: &dyn Port) -> DropReason {
-    if port.is_down() { DropReason::PortDown } else { DropReason::TxRingFull }
-}
-
-/// Drops what found no room, because a queue here would only add delay to an overload.
-fn discard(waiting: &mut Batch, reason: DropReason, pool: &mut Pool, ledger: &mut Ledger) {
-    waiting.drain().for_each(|frame| {
-        ledger.count(reason);
-        pool.release(frame);
-    });
 }

@@ -58,6 +58,8 @@ pub struct WorkerReport {
     pub yields: u64,
     /// Nanoseconds in turns that moved packets.
     pub busy_ns: u64,
+    /// Packets that found no room in a transmit ring and were kept for the next turn: text of our own TCP.
+    pub kept_back: u64,
     /// Packets in received batches.
     pub batched: u64,
     /// Received batches by size.
@@ -108,6 +110,7 @@ pub(super) fn fill(
         busy_polls,
         yields,
         busy_ns,
+        kept_back,
         batched,
         batch_sizes,
         departed,
@@ -121,6 +124,7 @@ pub(super) fn fill(
     report.busy_polls = *busy_polls;
     report.yields = *yields;
     report.busy_ns = *busy_ns;
+    report.kept_back = *kept_back;
     report.batched = *batched;
     report.batch_sizes = *batch_sizes;
     report.originated = *originated;

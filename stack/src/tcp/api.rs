@@ -224,20 +224,20 @@ impl<B: Buffer> Stack<B> {
     /// What else there is to tell; ask until there is none.
     #[inline]
     pub fn tcp_poll(&mut self) -> Option<TcpEvent> {
-        if self.tcp.line.is_empty() {
+        if self.tcp.news.is_empty() {
             return None;
         }
         self.first_event()
     }
 
     fn first_event(&mut self) -> Option<TcpEvent> {
-        while let Some(&id) = self.tcp.line.front() {
+        while let Some(&id) = self.tcp.news.front() {
             // Most connections have no other news.
             if let Some(tcb) = self.tcp.table.get_mut(id)
                 && tcb.news.is_readable_only()
             {
                 tcb.news = News::default();
-                self.tcp.line.pop_front();
+                self.tcp.news.pop_front();
                 return Some(TcpEvent::Readable(id));
             }
             let event = self.next_event(id);
@@ -245,9 +245,9 @@ impl<B: Buffer> Stack<B> {
                 Some(tcb) if tcb.news.any() => {}
                 Some(tcb) => {
                     tcb.news.queued = false;
-                    self.tcp.line.pop_front();
+                    self.tcp.news.pop_front();
                 }
-                None => _ = self.tcp.line.pop_front(),
+                None => _ = self.tcp.news.pop_front(),
             }
             if event.is_some() {
                 return event;

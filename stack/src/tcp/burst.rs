@@ -1,10 +1,14 @@
 //! Several segments at once: what they make a connection send leaves when all of them were worked on, and whoever
 //! reads them has answered. Acknowledgements, windows and answers then go out together, and timers move once.
 //!
+//! An application that is told of something answers at once: what it has written leaves while it is at hand, and those who
+//! are told later find out whether there is still room (`room`).
+//!
 //! A connection that meets trouble in a burst (a gap, a loss) does not wait: what it has to say then, each segment says.
 
 use alloc::vec::Vec;
 
+use super::event::ConnectionId;
 use super::tcb::{Cx, Tcb};
 use crate::buffer::Buffer;
 use crate::env::Env;
@@ -26,13 +30,35 @@ impl<B: Buffer> Stack<B> {
         self.tcp.burst.is_on = true;
     }
 
-    /// Sends what connections have kept since [`begin_burst`](Self::begin_burst).
+    /// Sends what waits for [room](Env::room) since earlier bursts: before applications are told of anything, as these would
+    /// take the room with what they answer.
+    #[inline]
+    pub fn tcp_go_on<E: Env<Buffer = B>>(&mut self, env: &mut E) {
+        let is_on = core::mem::replace(&mut self.tcp.burst.is_on, false);
+        self.serve_line(env);
+        self.tcp.burst.is_on = is_on;
+    }
+
+    /// Sends what connections have kept since [`begin_burst`](Self::begin_burst). Where there is too little
+    /// [room](Env::room), [`is_quiet`](Self::is_quiet) says so, and another burst goes on.
     #[inline]
     pub fn end_burst<E: Env<Buffer = B>>(&mut self, env: &mut E) {
         self.tcp.burst.is_on = false;
+        self.serve_line(env);
+        let mut unfinished = core::mem::take(&mut self.tcp.burst.unfinished);
+        unfinished.drain(..).for_each(|index| self.finish(index, env));
         // Nothing is added to the list outside of a burst.
-        while let Some(index) = self.tcp.burst.unfinished.pop() {
-            self.finish(index, env);
+        self.tcp.burst.unfinished = unfinished;
+        self.serve_line(env);
+    }
+
+    /// Sends what one connection has kept, if nothing else is to be told of it: its application has answered.
+    #[inline]
+    pub fn tcp_answered<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) {
+        if self.tcp.table.get(id).is_some_and(|tcb| tcb.unfinished && !tcb.news.any()) {
+            let is_on = core::mem::replace(&mut self.tcp.burst.is_on, false);
+            self.finish(id.index, env);
+            self.tcp.burst.is_on = is_on;
         }
     }
 

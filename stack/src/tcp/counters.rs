@@ -35,6 +35,8 @@ pub struct TcpCounters {
     pub time_wait_max_hit: u64,
     /// Segments that did not leave because no buffer was free.
     pub no_buffer: u64,
+    /// Times that a connection had more to send than might leave.
+    pub room_waits: u64,
     pub keep_alive_probes: u64,
     pub window_probes: u64,
     /// Path MTU lowered because full segments vanished.

@@ -112,7 +112,7 @@ impl<B: Buffer> Stack<B> {
         }
         if !tcb.news.queued && tells && tcb.news.any() {
             tcb.news.queued = true;
-            tcp.line.push_back(tcb.id);
+            tcp.news.push_back(tcb.id);
         }
         if tcp.burst.is_on {
             if !core::mem::replace(&mut tcb.unfinished, true) {

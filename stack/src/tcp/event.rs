@@ -41,6 +41,20 @@ pub enum TcpEvent {
     Closed(ConnectionId, CloseReason),
 }
 
+impl TcpEvent {
+    /// Whose it is.
+    #[inline]
+    pub fn connection(&self) -> ConnectionId {
+        match *self {
+            Self::Accepted { connection, .. }
+            | Self::Connected(connection)
+            | Self::Readable(connection)
+            | Self::Writable(connection)
+            | Self::Closed(connection, _) => connection,
+        }
+    }
+}
+
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseReason {

@@ -6,6 +6,7 @@
 //! - `demux`, `seg`, `input`, `acceptability`, `text`: a segment's way in, as RFC 9293 §3.10.7 has it. `prediction`: the
 //!   same for the segment that was to come next. `burst`: several at once.
 //! - `ack`, `send_queue`, `output`, `emit`, `way`: what is sent, kept, acknowledged. `plain`: the headers of most segments.
+//!   `room`: what waits because nothing may leave now.
 //! - `receive_queue`, `receive_window`, `delayed_ack`, `sack`: what is received, and reported.
 //! - `stream`: what the application writes and reads.
 //! - `recovery`, `rack`, `loss_probe`, `prr`, `rto`: what is lost, and repaired.
@@ -54,6 +55,7 @@ mod receive_queue;
 mod receive_window;
 mod recovery;
 mod reset;
+mod room;
 mod rto;
 mod sack;
 mod seg;
@@ -93,6 +95,7 @@ use extension::Extend;
 use isn::Secret;
 use listen::Listeners;
 use prediction::Recognized;
+use room::Line;
 use table::Table;
 use wheel::Wheel;
 
@@ -106,7 +109,9 @@ pub(crate) struct Tcp<B> {
     wheel: Wheel,
     secret: Secret,
     /// Connections that have news, each once.
-    line: VecDeque<ConnectionId>,
+    news: VecDeque<ConnectionId>,
+    /// Connections that have text to send, and no room for it.
+    line: Line,
     burst: Burst,
     recognized: Recognized,
     counters: TcpCounters,
@@ -132,7 +137,8 @@ impl<B> Tcp<B> {
             listeners: Listeners::new(config.listeners_max),
             wheel: Wheel::new(),
             secret: Secret::new(seed),
-            line: VecDeque::new(),
+            news: VecDeque::new(),
+            line: Line::default(),
             burst: Burst::default(),
             recognized: Recognized::default(),
             counters: TcpCounters::default(),
@@ -151,10 +157,10 @@ impl<B> Tcp<B> {
         self.held
     }
 
-    /// Whether there is nothing to tell, and nothing kept for the end of a burst.
+    /// Whether there is nothing to tell, and nothing to send at the end of a burst.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.line.is_empty() && self.burst.unfinished.is_empty()
+        self.news.is_empty() && self.line.is_empty() && self.burst.unfinished.is_empty()
     }
 
     #[inline]

@@ -46,12 +46,14 @@ impl<B: Buffer> Tcb<B> {
         let mut any = false;
         let mut budget = self.pacing_budget(cx);
         let snd_nxt = self.snd_nxt;
+        let mut room = self.room_below(cx);
         // Ends: each pass sends bytes, which the windows bound.
-        while budget > 0 {
+        while budget > 0 && room > 0 {
             let sent = if self.recovery.takes_frto_segment() { None } else { self.resend_next(cx) };
             let Some(len) = sent.or_else(|| self.send_next(cx)) else { break };
             any = true;
             self.pacer.on_send(cx.now, len);
+            room -= 1;
             budget = budget.saturating_sub(len);
             if budget == 0 && self.pacer.release_at() <= cx.now {
                 budget = self.pacer.quantum(self.smss);
@@ -62,6 +64,9 @@ impl<B: Buffer> Tcb<B> {
         }
         if budget == 0 && self.pacer.release_at() > cx.now {
             self.timers.arm(Timer::Pace, self.pacer.release_at());
+        } else if room == 0 {
+            self.wait_for_room(cx);
+            return any;
         }
         if !self.timers.is_armed(Timer::Retransmit) && self.queue.sent_count() == 0 {
             self.arm_persist(cx.now);
@@ -93,6 +98,14 @@ impl<B: Buffer> Tcb<B> {
     #[inline]
     fn fits_cwnd(&self, in_flight: u32, len: u32) -> bool {
         in_flight == 0 || in_flight + len <= self.cwnd()
+    }
+
+    /// Whether the windows let another segment go.
+    pub(super) fn may_send(&self) -> bool {
+        let in_flight = self.in_flight();
+        let lost = self.queue.next_to_resend().and_then(|at| self.queue.get(at));
+        lost.is_some_and(|lost| self.fits_cwnd(in_flight, lost.seq_len().min(self.smss)))
+            || self.may_send_next(in_flight).is_ok()
     }
 
     /// Sends the first lost segment again; bytes sent.

@@ -23,6 +23,7 @@ mod handshake;
 mod mtu_search;
 mod receiving;
 mod recovery;
+mod room;
 mod sending;
 mod smoltcp_peer;
 mod snapshots;

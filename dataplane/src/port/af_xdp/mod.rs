@@ -131,6 +131,8 @@ pub struct XdpPort {
     tx_socket: Arc<Socket>,
     /// By queue.
     accesses: Vec<Access>,
+    /// Descriptors of a packet of full length.
+    packet_slots: usize,
     /// The queue that is sent by.
     tx_queue: usize,
     /// Descriptors given to the kernel minus those whose completion this worker has seen.
@@ -203,6 +205,11 @@ impl Port for XdpPort {
             }
             taken += train.frames;
         }
+    }
+
+    #[inline]
+    fn tx_room(&mut self, wanted: usize) -> usize {
+        (self.tx.free((wanted * self.packet_slots) as u32) as usize) / self.packet_slots
     }
 
     fn flush(&mut self, pool: &mut Pool) {

@@ -8,6 +8,7 @@ use xsk_rs::config::BindFlags;
 
 use super::socket::{Copy, Socket};
 use super::{Access, QueueRings, QueueRx, SHARE, XdpPort, epoll_over, rings};
+use crate::blocks::header::ETHERNET_LEN;
 use crate::frame::Region;
 use crate::port::gso::{TextSwitch, TextWay, TrainSocket};
 use crate::port::{Capabilities, PortCounters, PortError, QueueCounters};
@@ -193,6 +194,7 @@ fn worker_end(
         tx,
         tx_socket,
         accesses,
+        packet_slots: (config.mtu as usize + ETHERNET_LEN).div_ceil(region.segment_max()).max(1),
         tx_queue,
         tx_in_flight: 0,
         trains,

@@ -1,0 +1,117 @@
+//! What leaves at the end of a turn, and what becomes of packets that find no room.
+//!
+//! Packets that came in and only go on are dropped: a queue here would only add delay to an overload. The text of our own TCP
+//! is not: it would have to be sent again. Its stack is told how much room there is ([`Graph::set_room`](crate::graph::Graph::set_room)) and keeps the rest,
+//! and what a port leaves all the same waits for the next turn.
+
+use super::batching::BATCH_MAX;
+use super::{Tally, Worker};
+use crate::frame::{Batch, Frame, Pool};
+use crate::ledger::DropReason;
+use crate::port::Port;
+
+/// Packets made in blocks that leave by a port in a turn: what comes back because of them, an acknowledgement for each at
+/// most, is no more than is received in a turn. It also is what is still in the cache when the port reads it.
+const ROOM_MAX: usize = BATCH_MAX;
+/// Part of the free places in a transmit ring that is for what only answers: acknowledgements, resets, echoes.
+const ANSWERS_PART: usize = 4;
+/// Packets of our own TCP that wait for a port at most. The stack sends nothing as long as as many wait as have room; blocks
+/// that delay packets may let go more at once.
+const KEPT_MAX: usize = 2 * ROOM_MAX;
+
+impl Worker {
+    /// Says how much may leave by each port in the turn that begins.
+    #[inline]
+    pub(super) fn look_for_room(&mut self) {
+        let Self { ports, graph, .. } = self;
+        for (at, port) in ports.iter_mut().enumerate() {
+            let waiting = graph.sink(at).map_or(0, |sink| sink.len());
+            graph.set_room(at, room(port.as_mut(), waiting));
+        }
+    }
+
+    /// Sends what waits for the ports; returns how many packets left, in one way or another.
+    #[inline]
+    pub(super) fn send(&mut self, now_ns: u64) -> usize {
+        let Self { ports, graph, pool, batch, tally, releasing, probe, .. } = self;
+        let mut left = 0;
+        for (at, port) in ports.iter_mut().enumerate() {
+            if let Some(waiting) = graph.sink(at).filter(|waiting| !waiting.is_empty()) {
+                left += waiting.len();
+                let leaving = probe.as_mut().map(|probe| probe.leaving(waiting));
+                transmit(port.as_mut(), waiting, pool);
+                let remains = if *releasing == 0 { Remains::of(port.as_ref()) } else { Remains::Waits };
+                if let (Some(probe), Some(leaving)) = (probe.as_mut(), leaving) {
+                    let taken = leaving - waiting.len();
+                    let frames = waiting.iter().as_slice();
+                    let fate = |place: usize| remains.fate(place - taken, frames.get(place - taken)?);
+                    probe.left(at, taken, |place| fate(place).map(DropReason::name), now_ns);
+                }
+                // The memory written last comes next.
+                if waiting.is_empty() {
+                    std::mem::swap(batch, waiting);
+                } else {
+                    remains.discard(waiting, pool, tally);
+                    left -= waiting.len();
+                }
+            }
+            port.flush(pool);
+        }
+        *releasing = releasing.saturating_sub(1);
+        left
+    }
+}
+
+/// How many packets made in blocks may leave by a port for which `waiting` packets wait already.
+#[inline]
+fn room(port: &mut dyn Port, waiting: usize) -> usize {
+    let free = port.tx_room(2 * ROOM_MAX);
+    (free - free / ANSWERS_PART).saturating_sub(waiting).min(ROOM_MAX)
+}
+
+/// Hands a port its packets. When its ring is full the kernel gets one chance to make room.
+fn transmit(port: &mut dyn Port, waiting: &mut Batch, pool: &mut Pool) {
+    port.transmit(pool, waiting);
+    if !waiting.is_empty() {
+        port.flush(pool);
+        port.transmit(pool, waiting);
+    }
+}
+
+/// What becomes of packets that a port leaves.
+#[derive(Clone, Copy)]
+enum Remains {
+    /// All wait for the next turn.
+    Waits,
+    /// All are dropped.
+    Down,
+    /// What can be sent again waits.
+    Full,
+}
+
+impl Remains {
+    fn of(port: &dyn Port) -> Self {
+        if port.is_down() { Self::Down } else { Self::Full }
+    }
+
+    /// Why the packet in this place of those that a port leaves is dropped; `None`: it is not.
+    fn fate(self, place: usize, frame: &Frame) -> Option<DropReason> {
+        match self {
+            Self::Waits => None,
+            Self::Down => Some(DropReason::PortDown),
+            Self::Full if frame.is_lent() && place < KEPT_MAX => None,
+            Self::Full => Some(DropReason::TxRingFull),
+        }
+    }
+
+    #[cold]
+    fn discard(self, waiting: &mut Batch, pool: &mut Pool, tally: &mut Tally) {
+        let mut places = 0..;
+        let dropped = waiting.extract(|frame| {
+            let reason = places.next().and_then(|place| self.fate(place, frame));
+            reason.inspect(|&reason| tally.ledger.count(reason)).is_some()
+        });
+        dropped.for_each(|frame| pool.release(frame));
+        tally.kept_back += waiting.len() as u64;
+    }
+}
