@@ -205,7 +205,7 @@ impl Worker {
         loop {
             let now_ns = clock::now_ns();
             let worked = self.turn(now_ns);
-            let unsent = self.ports.iter_mut().any(|port| port.tx_pending() > 0);
+            let unsent = self.graph.is_pending() || self.ports.iter_mut().any(|port| port.tx_pending() > 0);
             if now_ns > until_ns || !(worked || unsent) {
                 return;
             }
