@@ -27,6 +27,8 @@ struct Opening {
 pub(super) struct Part {
     pub(super) test: Arc<Test>,
     streams: Vec<Stream>,
+    /// The stream whose turn is next.
+    next: usize,
     opening: Option<Opening>,
     /// Once the test runs.
     schedule: Option<Schedule>,
@@ -39,7 +41,7 @@ pub(super) struct Part {
 
 impl Part {
     pub(super) fn new(test: Arc<Test>) -> Self {
-        Self { test, streams: Vec::new(), opening: None, schedule: None, over: false, reported: 0, moved: 0 }
+        Self { test, streams: Vec::new(), next: 0, opening: None, schedule: None, over: false, reported: 0, moved: 0 }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -70,15 +72,19 @@ impl Part {
         streams.min(schedule.next_ns()).min(self.test.ended_ns())
     }
 
-    /// Senders that stopped for the turn, or for their rate, go on.
+    /// Senders that stopped for the turn, or for their rate, go on, until one has used up this turn.
     pub(super) fn push(&mut self, payload: &Payload, io: &mut Io<'_, '_>) {
         let now_ns = io.now_ns();
         if self.schedule.is_none() || self.over || now_ns >= self.test.ended_ns() {
             return;
         }
-        for stream in &mut self.streams {
-            if stream.next_ns() <= now_ns {
-                stream.fill(payload, io);
+        let first = self.next.min(self.streams.len());
+        let turns = (first..self.streams.len()).chain(0..first);
+        for at in turns {
+            let stream = &mut self.streams[at];
+            if stream.next_ns() <= now_ns && stream.fill(payload, io) {
+                self.next = at + 1;
+                break;
             }
         }
     }

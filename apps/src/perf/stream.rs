@@ -11,8 +11,12 @@ use super::settings::End;
 use super::test::{Mark, Test};
 use super::udp::Flow;
 
-/// Bytes, and blocks, that one stream sends in a turn, so that the turn ends and its segments leave; the rest in the next.
-const TURN_BYTES_MAX: usize = 512 << 10;
+/// What one stream sends in a turn: so many trains of full segments, the rest in the next. They are still in the core's cache
+/// when the kernel copies them.
+const TURN_TRAINS: usize = 2;
+/// Bytes of text in a packet that the kernel cuts, behind all headers with options.
+const TRAIN_BYTES_MAX: usize = 65_535 - 100;
+/// Blocks that one stream begins in a turn, so that small ones do not prolong it.
 const TURN_BLOCKS_MAX: usize = 1_024;
 /// Datagrams that one stream sends in a turn: two calls of the kernel's copying transmit path.
 const TURN_DATAGRAMS_MAX: usize = 64;
@@ -136,12 +140,18 @@ impl Stream {
         }
     }
 
-    /// Sends as much as there is room for.
-    pub(super) fn fill(&mut self, payload: &Payload, io: &mut Io<'_, '_>) {
-        let Duty::Sending(sender) = &mut self.duty else { return };
+    /// Sends as much as there is room for. Whether a connection has used up the turn.
+    pub(super) fn fill(&mut self, payload: &Payload, io: &mut Io<'_, '_>) -> bool {
+        let Duty::Sending(sender) = &mut self.duty else { return false };
         match &mut self.carrier {
-            Carrier::Tcp(connection) => sender.fill(*connection, &mut self.counts, payload, io),
-            Carrier::Udp(flow) => sender.fill_flow(flow, &mut self.counts, payload, io),
+            Carrier::Tcp(connection) => {
+                sender.fill(*connection, &mut self.counts, payload, io);
+                sender.hungry
+            }
+            Carrier::Udp(flow) => {
+                sender.fill_flow(flow, &mut self.counts, payload, io);
+                false
+            }
         }
     }
 
@@ -245,20 +255,20 @@ impl Stream {
 impl Sender {
     fn fill(&mut self, connection: ConnectionId, counts: &mut Counts, payload: &Payload, io: &mut Io<'_, '_>) {
         self.hungry = false;
-        let mut turn_bytes = 0;
+        let mut budget = turn_bytes(io.segment_len(connection).unwrap_or(1));
         for _ in 0..TURN_BLOCKS_MAX {
             if !self.begin_block(io.now_ns()) {
                 return;
             }
-            let wanted = self.left;
+            let wanted = self.left.min(budget);
             // An error means that the connection is over, which is told otherwise.
             let sent = io.send_with(connection, wanted, |_, room| payload.write(room)).unwrap_or(0);
             self.on_sent(sent, counts);
-            turn_bytes += sent;
+            budget -= sent;
             if sent < wanted {
                 return;
             }
-            if turn_bytes >= TURN_BYTES_MAX {
+            if budget == 0 {
                 break;
             }
         }
@@ -301,9 +311,22 @@ impl Sender {
     }
 }
 
+/// Bytes that a connection sends in a turn.
+fn turn_bytes(segment_len: usize) -> usize {
+    let segment_len = segment_len.max(1);
+    TURN_TRAINS * segment_len * (TRAIN_BYTES_MAX / segment_len).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_turn_takes_full_segments_that_leave_as_two_packets() {
+        for (segment_len, segments) in [(1_448, 90), (8_948, 14), (65_483, 2), (0, 130_870)] {
+            assert_eq!(turn_bytes(segment_len), segments * segment_len.max(1));
+        }
+    }
 
     #[test]
     fn every_byte_of_a_room_is_written_whatever_its_size() {
