@@ -50,6 +50,19 @@ pub trait Env {
     /// Sends a whole Ethernet frame without its check sequence.
     fn transmit(&mut self, interface: InterfaceId, frame: Self::Buffer);
 
+    /// Whether what leaves by `interface` now may lack the checksum of its TCP segment, because whoever sends it sums it up once
+    /// more. It is then given to [`transmit_unsummed`](Env::transmit_unsummed).
+    fn completes_sums(&self, interface: InterfaceId) -> bool {
+        let _ = interface;
+        false
+    }
+
+    /// As [`transmit`](Env::transmit), of a TCP segment in whose place for the checksum there is the sum of the pseudo header.
+    fn transmit_unsummed(&mut self, interface: InterfaceId, frame: Self::Buffer) {
+        debug_assert!(false, "nobody completes the sum");
+        self.transmit(interface, frame);
+    }
+
     /// Takes back a packet that was thrown away, and counts why.
     fn discard(&mut self, buffer: Self::Buffer, reason: DropReason);
 

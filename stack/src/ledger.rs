@@ -75,6 +75,12 @@ impl Ledger {
         env.transmit(to, frame);
     }
 
+    pub(crate) fn transmit_unsummed<E: Env>(&mut self, env: &mut E, to: InterfaceId, frame: E::Buffer) {
+        debug_assert!(!frame.is_empty());
+        self.transmitted += 1;
+        env.transmit_unsummed(to, frame);
+    }
+
     pub(crate) fn answer<E: Env>(&mut self, env: &mut E, to: InterfaceId, frame: E::Buffer) {
         self.answered += 1;
         env.transmit(to, frame);

@@ -18,6 +18,8 @@ pub struct Context<'a> {
     /// Packets of its own that a worker may still send by each port in this turn.
     pub(crate) rooms: &'a mut [usize],
     pub(crate) outputs: &'a mut [Batch],
+    /// By port, where output 0 leads to ports and nowhere else.
+    pub(crate) completes: &'a [bool],
 }
 
 impl Context<'_> {
@@ -48,6 +50,12 @@ impl Context<'_> {
         if let Some(room) = self.rooms.get_mut(port) {
             *room = room.saturating_sub(1);
         }
+    }
+
+    /// Whether checksums of TCP segments that leave by `port` through output 0 may be left undone, to be completed there.
+    #[inline]
+    pub(crate) fn completes_sums(&self, port: usize) -> bool {
+        self.completes.get(port).is_some_and(|&completes| completes)
     }
 
     /// Sends a whole batch to output `output`, in order.

@@ -1,10 +1,11 @@
 //! What a frame knows about its packet, in one word.
 //!
 //! ```text
-//!  63     56 55      48 47        32 31        16 15         0
-//! +---------+----------+------------+------------+------------+
-//! |  flags  |    l3    |    port    |    head    |    len     |
-//! +---------+----------+------------+------------+------------+
+//!  63     56 55      48 47        32 31  30    16 15         0
+//! +---------+----------+------------+---+--------+------------+
+//! |  flags  |    l3    |    port    | u |  head  |    len     |
+//! +---------+----------+------------+---+--------+------------+
+//!                                     unsummed
 //! ```
 //!
 //! A frame is then a pointer and a word, which travel in two registers. As separate fields they were assembled by small
@@ -23,6 +24,8 @@ pub(super) const TRACE_SLOT: u8 = 0b1111_0000;
 pub(super) const TRACE_SHIFT: u32 = 4;
 
 const HEAD_SHIFT: u32 = 16;
+const HEAD_MASK: u64 = 0x7fff;
+const UNSUMMED: u64 = 1 << 31;
 const PORT_SHIFT: u32 = 32;
 const L3_SHIFT: u32 = 48;
 const FLAGS_SHIFT: u32 = 56;
@@ -58,7 +61,7 @@ impl Layout {
     /// Offset of the packet in its chunk.
     #[inline]
     pub(super) fn head(self) -> usize {
-        (self.0 >> HEAD_SHIFT & 0xffff) as usize
+        (self.0 >> HEAD_SHIFT & HEAD_MASK) as usize
     }
 
     #[inline]
@@ -77,6 +80,17 @@ impl Layout {
         (self.0 >> FLAGS_SHIFT) as u8
     }
 
+    /// The checksum of the TCP segment was left undone.
+    #[inline]
+    pub(super) fn is_unsummed(self) -> bool {
+        self.0 & UNSUMMED != 0
+    }
+
+    #[inline]
+    pub(super) fn set_unsummed(&mut self, unsummed: bool) {
+        self.0 = self.0 & !UNSUMMED | if unsummed { UNSUMMED } else { 0 };
+    }
+
     #[inline]
     pub(super) fn set_len(&mut self, len: usize) {
         self.0 = self.0 & !0xffff | (len as u64 & 0xffff);
@@ -84,7 +98,7 @@ impl Layout {
 
     #[inline]
     pub(super) fn set_head(&mut self, head: usize) {
-        self.0 = self.0 & !(0xffff << HEAD_SHIFT) | (head as u64 & 0xffff) << HEAD_SHIFT;
+        self.0 = self.0 & !(HEAD_MASK << HEAD_SHIFT) | (head as u64 & HEAD_MASK) << HEAD_SHIFT;
     }
 
     #[inline]
@@ -113,11 +127,15 @@ mod tests {
         layout.set_port(0xfffe);
         layout.set_l3(255);
         layout.set_len(4096);
+        layout.set_unsummed(true);
         layout.set_head(64);
         layout.set_flags(CHAINED);
         assert_eq!((layout.len(), layout.head(), layout.port()), (4096, 64, 0xfffe));
         assert_eq!((layout.l3(), layout.flags()), (255, CHAINED));
+        assert!(layout.is_unsummed());
         layout.set_port(0);
+        layout.set_unsummed(false);
         assert_eq!((layout.len(), layout.head(), layout.l3(), layout.flags()), (4096, 64, 255, CHAINED));
+        assert!(!layout.is_unsummed());
     }
 }

@@ -11,6 +11,7 @@ mod pool;
 mod region;
 mod sharing;
 mod sum;
+mod unsummed;
 
 pub use batch::Batch;
 pub use pool::Pool;

@@ -269,6 +269,7 @@ impl Graph {
                 delivered: turn.delivered,
                 rooms: &mut self.rooms,
                 outputs: &mut self.outputs[..targets.len()],
+                completes: &[],
             };
             block.let_go(&mut context);
         }

@@ -23,7 +23,7 @@ pub(crate) use wiring::Wiring;
 
 use crate::block::{Arguments, Block, BuildError, Context, Kind, PacketType, Registry, Services};
 use crate::clock;
-use crate::frame::{Batch, Pool, owner};
+use crate::frame::{Batch, Frame, Pool, owner};
 use crate::ledger::{DropReason, Ledger};
 use wiring::{Target, Vertex};
 
@@ -123,6 +123,8 @@ pub struct Graph {
     sinks: Vec<Batch>,
     /// Packets made in blocks that may still leave by each port in this turn.
     rooms: Vec<usize>,
+    /// Which ports complete checksums.
+    completes: Vec<bool>,
     outputs: Vec<Batch>,
     spec: GraphSpec,
     /// Walks with packets so far.
@@ -162,6 +164,7 @@ impl Graph {
             sources: wiring.sources.clone(),
             sinks: wiring.sources.iter().map(|_| Batch::with_capacity(INPUT_LEN)).collect(),
             rooms: vec![usize::MAX; wiring.sources.len()],
+            completes: vec![false; wiring.sources.len()],
             spec: spec.clone(),
             walks: 0,
         })
@@ -217,7 +220,7 @@ impl Graph {
     /// Lets one block work on its input, in place, and hands on what it leaves and emits; or emit what has become due.
     #[inline(always)]
     fn step(&mut self, at: usize, turn: &mut Turn<'_>, poll: bool) {
-        let Self { nodes, sinks, rooms, outputs, .. } = self;
+        let Self { nodes, sinks, rooms, outputs, completes, .. } = self;
         // Every edge leads forward: what lies behind the node is all that it can hand on to.
         let (done, nodes) = nodes.split_at_mut(at + 1);
         let Some(Node { block, input, targets, sent, .. }) = done.last_mut() else { return };
@@ -230,6 +233,7 @@ impl Graph {
             delivered: turn.delivered,
             rooms,
             outputs,
+            completes: if leads_to_ports(targets) { completes } else { &[] },
         };
         if poll {
             block.poll(&mut context);
@@ -272,6 +276,21 @@ impl Graph {
         self.sinks.get_mut(port)
     }
 
+    /// Whether `port` completes checksums, so that what leads to it, and nowhere else, may leave them undone.
+    pub(crate) fn completes_sums(&self, port: usize) -> bool {
+        self.completes.get(port).is_some_and(|&completes| completes)
+    }
+
+    /// Notes whether `port` completes checksums from now on. If not, those of what waits for it are completed.
+    pub(crate) fn set_completes_sums(&mut self, port: usize, completes: bool) {
+        if let Some(known) = self.completes.get_mut(port) {
+            *known = completes;
+        }
+        if let Some(waiting) = self.sinks.get_mut(port).filter(|_| !completes) {
+            waiting.iter_mut().for_each(Frame::complete_sum);
+        }
+    }
+
     /// When a block has work next, without any packet arriving.
     pub fn deadline_ns(&self) -> Option<u64> {
         self.polled.iter().filter_map(|&at| self.nodes[at].block.deadline_ns()).min()
@@ -306,6 +325,12 @@ impl Graph {
             visit(at, NodeView { name, kind, work: *counters, sent, block: block.as_ref() });
         }
     }
+}
+
+/// Whether nothing lies between a block's first output and the ports.
+#[inline]
+fn leads_to_ports(targets: &[Target]) -> bool {
+    matches!(targets.first(), Some(Target::Port(_) | Target::Egress))
 }
 
 /// Where batches can go: the vertices from `first` on, and the ports.

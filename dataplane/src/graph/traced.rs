@@ -130,9 +130,12 @@ impl Graph {
         let held = self.nodes[at].block.held();
         let before = Before { ledger: turn.ledger.clone(), originated: *turn.originated, held, traced };
         self.count(at, &mut probe.counted);
+        // What is looked at has all its bytes.
+        let completes = std::mem::take(&mut self.completes);
         let started = clock::cycles();
         self.step(at, turn, poll);
         let cycles = clock::cycles().wrapping_sub(started);
+        self.completes = completes;
         if !poll {
             self.nodes[at].counters.cycles += cycles;
         }

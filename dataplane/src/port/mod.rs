@@ -46,7 +46,7 @@ pub struct Capabilities {
     pub multi_buffer: bool,
     /// Whether socket busy polling drives the device.
     pub busy_poll: bool,
-    /// Whether TCP segments may leave as one packet that the kernel cuts.
+    /// Whether TCP segments may leave as one packet that the kernel cuts. Such a port completes checksums that were left undone.
     pub segmentation: bool,
     /// Most packets that the kernel takes from the transmit ring in one system call; 0 where there is no such call.
     pub tx_budget: u32,

@@ -62,6 +62,21 @@ impl Env for WorkerEnv<'_, '_> {
     }
 
     #[inline]
+    fn completes_sums(&self, interface: InterfaceId) -> bool {
+        self.context.completes_sums(interface.0 as usize)
+    }
+
+    #[inline]
+    fn transmit_unsummed(&mut self, interface: InterfaceId, mut frame: Frame) {
+        frame.leave_sum_undone();
+        // Only what is lent can be in a train.
+        if !frame.is_lent() {
+            frame.complete_sum();
+        }
+        self.transmit(interface, frame);
+    }
+
+    #[inline]
     fn discard(&mut self, frame: Frame, reason: DropReason) {
         self.context.ledger.count_stack(reason);
         self.context.pool.release(frame);
@@ -77,11 +92,13 @@ impl Env for WorkerEnv<'_, '_> {
 /// port takes, or several where a port without multi-buffer takes one; one that came from another stack of this process, and
 /// goes on, may have chunks that it does not fill.
 #[cold]
-fn fit_for_port(frame: Frame, pool: &mut Pool) -> Result<Frame, Frame> {
+fn fit_for_port(mut frame: Frame, pool: &mut Pool) -> Result<Frame, Frame> {
     let fits = frame.total_len() > pool.region().segment_max() && frame.segment_count() <= SEGMENTS_MAX;
     if fits && frame.fills_chunks() {
         return Ok(frame);
     }
+    // A copy is not lent.
+    frame.complete_sum();
     match pool.duplicate(&frame) {
         Some(copy) => {
             pool.release(frame);

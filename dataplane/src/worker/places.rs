@@ -29,6 +29,8 @@ impl Worker {
         self.waiting.exchange(place.as_ref(), seat.port.as_ref());
         self.tally.departed.add(&place.counters());
         self.tally.departed.subtract(&seat.port.counters());
+        // What still waits is for a port that may not.
+        self.graph.set_completes_sums(seat.at, false);
         std::mem::swap(place, &mut seat.port);
         self.bounds[seat.at] = BatchBound::default();
         self.occupied = occupied(&self.ports);

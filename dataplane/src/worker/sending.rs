@@ -56,6 +56,10 @@ impl Worker {
                 }
             }
             port.flush(pool);
+            let completes = port.capabilities().segmentation;
+            if completes != graph.completes_sums(at) {
+                graph.set_completes_sums(at, completes);
+            }
         }
         *releasing = releasing.saturating_sub(1);
         left

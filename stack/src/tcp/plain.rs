@@ -42,9 +42,14 @@ impl<B: Buffer> Tcb<B> {
         let Leaving { seq, flags, text, sum, fresh } = leaving;
         let Some(mut buffer) = text.or_else(|| cx.allocate()) else { return false };
         let text_len = buffer.len();
+        let sum = match sum {
+            None if text_len > 0 && cx.env.completes_sums(self.way.interface()) => None,
+            None => Some(sum_pieces(Sum::new(), &buffer, 0, text_len).folded()),
+            known => known,
+        };
         let headers = Headers {
             text_len,
-            sum: sum.unwrap_or_else(|| sum_pieces(Sum::new(), &buffer, 0, text_len).folded()),
+            sum,
             seq: seq.0,
             ack: self.rcv_nxt.0,
             flags,
@@ -56,6 +61,7 @@ impl<B: Buffer> Tcb<B> {
         self.on_ack_sent();
         cx.stack.tcp.counters.segments_out += 1;
         match headers.write(&self.flow, &self.way.link, &mut buffer) {
+            Some(()) if sum.is_none() => cx.stack.ledger.transmit_unsummed(cx.env, self.way.interface(), buffer),
             Some(()) => cx.stack.ledger.transmit(cx.env, self.way.interface(), buffer),
             None => cx.stack.ledger.discard(cx.env, buffer, DropReason::NoHeadroom),
         }
@@ -66,8 +72,8 @@ impl<B: Buffer> Tcb<B> {
 /// What the headers of a segment tell besides its flow.
 struct Headers {
     text_len: usize,
-    /// Of the text.
-    sum: u16,
+    /// Of the text; `None` leaves the checksum undone.
+    sum: Option<u16>,
     seq: u32,
     ack: u32,
     flags: u8,
@@ -130,20 +136,24 @@ impl Headers {
             Some(Timestamps { value, echo }) => {
                 let (d, [e, f, g]) = (d | offset(STAMPED_WORDS), [Timestamps::PADDED_HEAD, value, echo]);
                 let sum = pseudo.with_numbers([a, b, c, d, e, f, g]);
-                put(buffer, link, ip, [a, b, c, d, self.last_word(sum), e, f, g])
+                put(buffer, link, ip, [a, b, c, d, self.last_word(pseudo, sum), e, f, g])
             }
             None => {
                 let d = d | offset(TCP_WORDS);
                 let sum = pseudo.with_numbers([a, b, c, d]);
-                put(buffer, link, ip, [a, b, c, d, self.last_word(sum)])
+                put(buffer, link, ip, [a, b, c, d, self.last_word(pseudo, sum)])
             }
         }
     }
 
-    /// Checksum and urgent pointer.
+    /// Checksum and urgent pointer; `headers` is the sum of all in front of the text.
     #[inline]
-    fn last_word(&self, sum: Sum) -> u32 {
-        u32::from(u16::from_be_bytes(sum.with_folded(self.sum).checksum())) << 16
+    fn last_word(&self, pseudo: Sum, headers: Sum) -> u32 {
+        let checksum = match self.sum {
+            Some(text) => headers.with_folded(text).checksum(),
+            None => pseudo.folded().to_ne_bytes(),
+        };
+        u32::from(u16::from_be_bytes(checksum)) << 16
     }
 
     /// RFC 791 §3.1. RFC 6864 §4.1: the identification of a packet that cannot be fragmented means nothing.
@@ -198,7 +208,7 @@ mod tests {
     use crate::output::Outgoing;
     use crate::tcp::emit::write_header;
     use crate::testing::VecBuffer;
-    use crate::wire::tcp::TcpSend;
+    use crate::wire::tcp::{CHECKSUM_OFFSET, TcpSend};
 
     fn holding(text: &[u8]) -> VecBuffer {
         let mut buffer = VecBuffer::new();
@@ -236,6 +246,17 @@ mod tests {
         [&[7; ethernet::HEADER_LEN], &ip[..], buffer.bytes()].concat()
     }
 
+    /// The segment as somebody makes it who sums up what was left undone.
+    fn completed(headers: Headers, flow: &Flow, text: &[u8]) -> Vec<u8> {
+        let mut buffer = holding(text);
+        headers.write(flow, &[7; ethernet::HEADER_LEN], &mut buffer).unwrap();
+        let ip_len = if flow.local.is_ipv4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+        let segment = &mut buffer.bytes_mut()[ethernet::HEADER_LEN + ip_len..];
+        let checksum = Sum::new().with(segment).checksum();
+        segment[CHECKSUM_OFFSET..][..2].copy_from_slice(&checksum);
+        buffer.bytes().to_vec()
+    }
+
     #[test]
     fn plain_headers_are_those_of_any_segment() {
         let v4 = |n| IpAddr::from([10, 200, 0, n]);
@@ -247,7 +268,7 @@ mod tests {
                     let text: Vec<u8> = (0..len).map(|at| (at * 31 + 200) as u8).collect();
                     let headers = Headers {
                         text_len: len,
-                        sum: Sum::new().with(&text).folded(),
+                        sum: Some(Sum::new().with(&text).folded()),
                         seq: 0xffff_fff0,
                         ack: 0x0102_0304,
                         flags: flag::ACK | flag::PSH | flag::ECE,
@@ -259,6 +280,7 @@ mod tests {
                     let mut buffer = holding(&text);
                     headers.write(&flow, &[7; ethernet::HEADER_LEN], &mut buffer).unwrap();
                     assert_eq!(buffer.bytes(), expected(&headers, &flow, &text), "{flow:?} {stamps:?} {len}");
+                    assert_eq!(completed(Headers { sum: None, ..headers }, &flow, &text), buffer.bytes());
                 }
             }
         }

@@ -177,9 +177,12 @@ impl Port for XdpPort {
 
     fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
         let is_text = |frame: &Frame| frame.is_lent();
-        let way = self.text_way();
-        if way == TextWay::Ring || !batch.iter().any(is_text) {
+        if self.trains.is_none() || !batch.iter().any(is_text) {
             return self.put(batch, usize::MAX);
+        }
+        let way = self.text_way();
+        if way == TextWay::Ring {
+            return self.put_text(batch, usize::MAX);
         }
         let lead = |frames: &[Frame]| match way {
             TextWay::Socket => Train::couple(frames).or_else(|| Train::alone(frames)),
@@ -191,17 +194,20 @@ impl Port for XdpPort {
             let train = (0..frames.len()).find_map(|at| lead(&frames[at..]).map(|train| (at, train)));
             let alone = train.as_ref().map_or(frames.len(), |&(at, _)| at);
             self.text_in_ring |= frames[..alone].iter().any(is_text);
-            let put = self.put(batch, alone);
+            let put = self.put_text(batch, alone);
             taken += put;
             let Some((_, train)) = train.filter(|_| put == alone) else { return taken };
             if self.text_stays_in_ring() {
-                return taken + self.put(batch, usize::MAX);
+                return taken + self.put_text(batch, usize::MAX);
+            }
+            if train.frames == 1 {
+                batch.iter_mut().take(1).for_each(Frame::complete_sum);
             }
             match self.send_train(&train, batch.iter().as_slice()) {
                 Ok(()) => batch.drain_front(train.frames).for_each(|frame| pool.release(frame)),
                 Err(Refusal::ForNow) => return taken,
                 // The ring knows what becomes of them.
-                Err(_) => return taken + self.put(batch, usize::MAX),
+                Err(_) => return taken + self.put_text(batch, usize::MAX),
             }
             taken += train.frames;
         }
@@ -303,6 +309,12 @@ impl XdpPort {
     #[inline]
     fn text_way(&self) -> TextWay {
         self.trains.as_ref().map_or(TextWay::Ring, |(_, way)| way.get())
+    }
+
+    /// As [`put`](Self::put), of packets whose checksums may be undone: all of the first `max` have theirs afterwards.
+    fn put_text(&mut self, batch: &mut Batch, max: usize) -> usize {
+        batch.iter_mut().take(max).for_each(Frame::complete_sum);
+        self.put(batch, max)
     }
 
     /// Moves at most `max` packets from the front of `batch` into the transmit ring.
