@@ -71,6 +71,12 @@ pub trait Block: Send {
         None
     }
 
+    /// Whether it makes packets of its own and asks how many may leave ([`Context::room`]). Only blocks whose [`Kind::polled`] is
+    /// set are asked; for the others it is not looked.
+    fn asks_for_room(&self) -> bool {
+        false
+    }
+
     /// Packets inside the block.
     fn held(&self) -> usize {
         0

@@ -262,6 +262,12 @@ impl Graph {
         }
     }
 
+    /// Whether any block makes packets of its own, for which there must be room.
+    #[inline]
+    pub(crate) fn asks_for_room(&self) -> bool {
+        self.polled.iter().any(|&at| self.nodes[at].block.asks_for_room())
+    }
+
     /// Says how many packets made in blocks may leave by a port in the turn that begins; any number unless it is said.
     #[inline]
     pub fn set_room(&mut self, port: usize, packets: usize) {

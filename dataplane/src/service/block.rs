@@ -389,6 +389,10 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         [stack, at_once, goes_on, self.service.deadline_ns()].into_iter().flatten().min()
     }
 
+    fn asks_for_room(&self) -> bool {
+        true
+    }
+
     fn held(&self) -> usize {
         self.stack.held()
     }

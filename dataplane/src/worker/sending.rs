@@ -24,6 +24,9 @@ impl Worker {
     #[inline]
     pub(super) fn look_for_room(&mut self) {
         let Self { ports, graph, .. } = self;
+        if !graph.asks_for_room() {
+            return;
+        }
         for (at, port) in ports.iter_mut().enumerate() {
             let waiting = graph.sink(at).map_or(0, |sink| sink.len());
             graph.set_room(at, room(port.as_mut(), waiting));

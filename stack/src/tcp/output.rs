@@ -64,8 +64,7 @@ impl<B: Buffer> Tcb<B> {
         }
         if budget == 0 && self.pacer.release_at() > cx.now {
             self.timers.arm(Timer::Pace, self.pacer.release_at());
-        } else if room == 0 {
-            self.wait_for_room(cx);
+        } else if room == 0 && self.waits_for_room(cx) {
             return any;
         }
         if !self.timers.is_armed(Timer::Retransmit) && self.queue.sent_count() == 0 {

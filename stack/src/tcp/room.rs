@@ -111,11 +111,13 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
-    /// The turn is over: with more to send, there is another.
+    /// The turn is over: with more to send, there is another. Whether there is: a window that has closed is waited for otherwise.
     #[cold]
-    pub(super) fn wait_for_room<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
-        if self.may_send() {
+    pub(super) fn waits_for_room<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) -> bool {
+        let waits = self.may_send();
+        if waits {
             cx.stack.tcp.wait_for_room(self.id.index, self.queue.to_resend() > 0);
         }
+        waits
     }
 }

@@ -83,6 +83,18 @@ fn waiting_for_room_is_neither_a_loss_nor_a_closed_window() {
 }
 
 #[test]
+fn a_window_that_closes_while_there_is_no_room_is_probed() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.env.room = Some(0);
+    host.get(&seg(ACK, 1_001, first).window(0));
+    host.send(id, &bytes(0, 1_000));
+    assert_eq!(turn(&mut host, 9), []);
+    host.wait_ms(60_000);
+    assert!(host.stack.tcp_counters().window_probes > 0);
+}
+
+#[test]
 fn those_who_wait_have_turns_in_the_order_in_which_they_came() {
     let mut host = Host::new();
     let connections = all_connected(&mut host, &[6_001, 6_002, 6_003]);
