@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   output --- room ---> way out
-//!        \\--- none ---> line: turn by turn, at the end of each burst
+//!        \--- none ---> line: turn by turn, at the end of each burst
 //! ```
 
 use alloc::collections::VecDeque;

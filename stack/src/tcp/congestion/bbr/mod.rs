@@ -11,7 +11,7 @@
 //! - `control`: window and pacing rate from the model.
 //!
 //! Beside the draft, the window allows for acknowledgements that come in bursts, as later drafts and Linux have it. ECN
-//! marks are not heeded: the draft knows of none.
+//! marks are not heeded: the draft knows of none. A segment that overtakes others ends no round trip (`rounds`).
 
 mod control;
 mod model;

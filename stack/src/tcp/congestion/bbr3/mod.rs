@@ -11,7 +11,7 @@
 //! - `probe_bw`, `probe_rtt`: the state machine's steady part.
 //! - `loss`: what loss does to the model, and how that is undone.
 //!
-//! Differences from the draft: the aggregation filter has two buckets in place of a sliding window;
+//! Differences from the draft: a segment that overtakes others ends no round trip (`rounds`); the aggregation filter has two buckets in place of a sliding window;
 //! what an undo restores is saved once per recovery and not again in each of its rounds; an ECN mark
 //! counts as a loss (§3.7 leaves open which congestion response it gets). The short-term bounds come down
 //! (§5.5.10.3) only after a round trip that lost more than the 2 % which probing tolerates: below it each of
