@@ -137,7 +137,7 @@ fn notes(session: &mut Session<'_>) {
         "100 Mbit/s, 25 ms each way, by the impair block of `tailwater l3fwd`; the same seed for both senders of a run. Reordered \
          packets skip the whole 25 ms and so overtake some 200 others. The three columns of a control run at the same time, \
          each in a network of its own.",
-        "The receiver is the same kernel socket for every row. The queue holds one bandwidth-delay product, tail drop.",
+        "The receiver is the same kernel socket for every row, and each sender has a send buffer of 4 MiB. The queue holds one bandwidth-delay product, tail drop.",
         "Shares: no loss, no reordering; the senders are two sockets of one host, kernel and ours, and the ratio is ours to the \
          kernel's in the same run.",
         "The kernel's BBR is version 1, as ours is. `bbr3` is version 3 against the kernel's version 1, which does not yield to \

@@ -12,8 +12,9 @@ use tailwater_stack::tcp::{ConnectionId, ConnectionOptions};
 
 use crate::tools;
 
-/// Frames in all: the send buffer, twice what the path holds, and the rings.
-const FRAMES: usize = 16_384;
+/// Frames in all: so many that a connection's share of them is the whole send buffer of 4 MiB, as much as the kernel's end
+/// has (`net.ipv4.tcp_wmem`), and the rings.
+const FRAMES: usize = 32_768;
 /// Bytes written in one call.
 const PIECE: usize = 64 << 10;
 

@@ -189,16 +189,14 @@ impl<B: Buffer> Tcb<B> {
         if !sane {
             return;
         }
-        let mut at = self.queue.first_from(left);
+        let mut at = self.queue.skip_sacked(self.queue.first_from(left));
         while let Some(segment) = self.queue.sent_at(at).filter(|segment| segment.end().at_or_before(right)) {
-            if !segment.sacked {
-                let seq_len = segment.seq_len();
-                // Out of the queue for the moment, for its marks and the connection's both change.
-                let view = segment.without_payload();
-                self.queue.mark_sacked(at);
-                self.deliver(seg, &view, seq_len, delivery, now);
-            }
-            at += 1;
+            let seq_len = segment.seq_len();
+            // Out of the queue for the moment, for its marks and the connection's both change.
+            let view = segment.without_payload();
+            self.queue.mark_sacked(at);
+            self.deliver(seg, &view, seq_len, delivery, now);
+            at = self.queue.skip_sacked(at + 1);
         }
     }
 
@@ -305,7 +303,7 @@ impl<B: Buffer> Tcb<B> {
         self.rtt.reset_backoff();
         self.waiting_since = if self.queue.sent_count() > 0 { cx.now } else { Instant::ZERO };
         self.confirm_neighbour(cx);
-        if self.write_blocked && self.queue.bytes() <= self.options.send_buffer_max / 2 {
+        if self.write_blocked && self.queue.bytes() <= self.options.send_buffer_max / 3 * 2 {
             self.write_blocked = false;
             self.news.writable = true;
         }

@@ -141,12 +141,18 @@ impl<B: Buffer> Tcb<B> {
             Err(hold) => {
                 self.usage.on_send(in_flight, hold == Hold::Congestion);
                 let idle = hold == Hold::Nothing && self.queue.to_resend() == 0 && in_flight < self.cwnd();
-                if idle || self.congestion.holds_back() {
+                if (idle && !self.writer_waits()) || self.congestion.holds_back() {
                     self.sampler.mark_app_limited(in_flight);
                 }
                 None
             }
         }
+    }
+
+    /// The application would have written more, had the send buffer had room: it is not what limits. Above a hole whose
+    /// retransmission was lost as well the buffer fills with what has arrived, while the path is as full as ever.
+    fn writer_waits(&self) -> bool {
+        self.write_blocked || self.news.writable
     }
 
     /// RFC 9293 §3.8.6.2.1 (silly windows), §3.7.4 (Nagle): bytes of the next new segment that may

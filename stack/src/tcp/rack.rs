@@ -166,9 +166,8 @@ impl Rack {
         wait: &mut Option<Duration>,
     ) -> Option<usize> {
         let reo_wnd = self.reo_wnd(timing);
-        while let Some(segment) = queue.sent_at(*at) {
-            let here = *at;
-            *at += 1;
+        for (here, segment) in queue.missing_from(*at) {
+            *at = here + 1;
             let Some(stamp) = segment.stamp else { continue };
             if !sent_after(self.xmit_ts, self.end_seq, stamp.sent_at, segment.end()) {
                 // Segments sent once lie in the order of their sending: none behind is earlier.
@@ -177,7 +176,7 @@ impl Rack {
                 }
                 continue;
             }
-            if segment.sacked || (segment.lost && !segment.resent) {
+            if segment.lost && !segment.resent {
                 continue;
             }
             let deadline = stamp.sent_at + self.rtt() + reo_wnd;

@@ -15,6 +15,8 @@
 //! in flight = sent - sacked - lost + resent          (RFC 6675 §4: pipe)
 //! ```
 
+mod runs;
+
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -44,6 +46,8 @@ pub(super) struct Segment<B> {
     pub(super) probe: bool,
     /// Times it was sent.
     pub(super) transmits: u8,
+    /// Of the first and the last of a run of SACKed segments: how many these are ([`runs`]).
+    run: u32,
     /// Of the payload ([`Sum::folded`](crate::checksum::Sum::folded)), once it was summed up.
     pub(super) sum: Option<u16>,
     /// Of its last sending.
@@ -62,6 +66,7 @@ impl<B> Segment<B> {
         resent: false,
         probe: false,
         transmits: 0,
+        run: 0,
         sum: None,
         stamp: None,
     };
@@ -339,12 +344,13 @@ impl<B: Buffer> SendQueue<B> {
         if self.to_resend() == 0 {
             return None;
         }
-        self.sent_segments().position(|segment| segment.lost && !segment.resent)
+        self.missing_from(0).find(|(_, segment)| segment.lost && !segment.resent).map(|(at, _)| at)
     }
 
     /// Cuts a segment in two behind `len` bytes of payload; `tail` holds the rest.
     pub(super) fn split(&mut self, at: usize, len: u32, tail: B) {
         let Some(first) = self.segments.get_mut(at) else { return };
+        debug_assert!(!first.sacked, "what has arrived is not sent again");
         let tail_len = first.len - len;
         first.probe = false;
         first.sum = None;
@@ -360,6 +366,7 @@ impl<B: Buffer> SendQueue<B> {
             resent: first.resent,
             probe: false,
             transmits: first.transmits,
+            run: 0,
             sum: None,
             stamp: first.stamp,
         };
@@ -385,6 +392,9 @@ impl<B: Buffer> SendQueue<B> {
         self.bytes -= segment.len;
         self.repeated -= usize::from(segment.ever_resent());
         self.unmark(&segment);
+        if segment.sacked {
+            self.shorten_run(segment.run);
+        }
         Some(segment)
     }
 
@@ -451,13 +461,14 @@ impl<B: Buffer> SendQueue<B> {
     }
 
     pub(super) fn mark_sacked(&mut self, at: usize) {
-        let Some(segment) = self.segments.get_mut(at) else { return };
+        let Some(segment) = self.segments.get_mut(at).filter(|segment| !segment.sacked) else { return };
         let len = segment.seq_len();
         let (lost, resent) = (core::mem::take(&mut segment.lost), core::mem::take(&mut segment.resent));
         segment.sacked = true;
         self.sacked += len;
         self.lost -= if lost { len } else { 0 };
         self.resent -= if resent { len } else { 0 };
+        self.join_run(at);
     }
 
     /// Judges a segment lost, also one that was in flight again.

@@ -15,16 +15,21 @@ fn options(name: &str) -> ConnectionOptions {
 
 /// A sender for each control, a router, a bottleneck of 20 Mbit/s and 40 ms there and back, one receiver.
 fn dumbbell(controls: &[&str], bottleneck: LinkConfig) -> (Simulation, LinkId) {
+    let flows: Vec<_> = controls.iter().map(|name| (*name, options(name))).collect();
+    dumbbell_of(&flows, bottleneck)
+}
+
+fn dumbbell_of(flows: &[(&str, ConnectionOptions)], bottleneck: LinkConfig) -> (Simulation, LinkId) {
     let mut simulation = Simulation::new(11);
     let (router, receiver) = (simulation.add_router("r"), simulation.add_host("receiver"));
     let edge = LinkConfig { rate_bps: 1_000_000_000, delay: ms(1), ..LinkConfig::default() };
     let link = simulation.connect((router, "10.1.0.254/24"), (receiver, "10.1.0.1/24"), bottleneck).unwrap();
-    for (n, name) in controls.iter().enumerate() {
+    for (n, (name, options)) in flows.iter().enumerate() {
         let sender = simulation.add_host(format!("s{n}"));
         let (own, gateway) = (format!("10.0.{n}.1/24"), format!("10.0.{n}.254/24"));
         simulation.connect((sender, &*own), (router, &*gateway), edge).unwrap();
         let address = format!("10.1.0.1:{}", 7_000 + n);
-        bulk(&mut simulation, &format!("{n} {name}"), [sender, receiver], &address, None, options(name));
+        bulk(&mut simulation, &format!("{n} {name}"), [sender, receiver], &address, None, options.clone());
     }
     (simulation, link)
 }
@@ -99,6 +104,21 @@ fn segments_that_overtake_do_not_end_the_startup_of_bbr() {
     let (mut simulation, _) = dumbbell(&["bbr"], path);
     let goodput = goodputs(&mut simulation, 1, 3)[0];
     assert!(goodput > 0.4 * rate_bps as f64, "{goodput}");
+}
+
+// What arrives above a hole stays in the send buffer until the hole is filled: the writer is called as soon as a third of it is free.
+#[test]
+fn a_send_buffer_of_three_times_the_path_is_enough_for_bbr_at_one_percent_loss() {
+    let rate_bps = 5 * RATE_BPS;
+    let queue = Queue { bytes_max: 600_000, ..Queue::default() };
+    let loss = LossModel::Uniform { probability: 0.01 };
+    let path = LinkConfig { rate_bps, delay: ms(24), loss, queue, ..bottleneck() };
+    for name in ["bbr", "bbr3"] {
+        let options = ConnectionOptions { send_buffer_max: 1_800_000, ..options(name) };
+        let (mut simulation, _) = dumbbell_of(&[(name, options)], path);
+        let goodput = goodputs(&mut simulation, 2, 8)[0];
+        assert!(goodput > 0.78 * rate_bps as f64, "{name}: {goodput}");
+    }
 }
 
 // RFC 3168: marks in place of losses, with the same effect on the window. The queue is kept below the path's own 100 kB, so
