@@ -57,6 +57,7 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
 
     /// The bytes of `kept` to be sent, while it stays: in the same buffer if nobody below is reading it
     /// and its kind allows, else in a copy.
+    #[inline]
     pub(super) fn lend(&mut self, kept: &mut B) -> Option<B> {
         let shared = if kept.headroom() >= HEADROOM { self.env.share(kept) } else { None };
         match shared {

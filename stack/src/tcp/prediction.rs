@@ -256,14 +256,12 @@ impl<B: Buffer> Stack<B> {
         if end < buffer.len() {
             buffer.truncate(end);
         }
+        let Some(mut tcb) = self.tcp.table.take(index) else { return Err(buffer) };
         self.tcp.counters.segments_in += 1;
-        let mut given = Some(buffer);
-        let taken = self.with(index, env, |tcb, cx| given.take().map(|buffer| tcb.take_expected(&segment, buffer, cx)));
-        match (taken.flatten(), given) {
-            (Some(taken), _) => Ok(taken),
-            (None, Some(buffer)) => Err(buffer),
-            (None, None) => Ok(Taken::Consumed),
-        }
+        let now = env.now();
+        let taken = tcb.take_expected(&segment, buffer, &mut Cx { stack: self, env, now });
+        self.put_down(index, tcb, State::Established, env);
+        Ok(taken)
     }
 
     /// The connection that expects the segment in this frame, and where its packet ends.
