@@ -78,6 +78,7 @@ impl<B: Buffer> Stack<B> {
         }
     }
 
+    #[inline]
     fn finish<E: Env<Buffer = B>>(&mut self, index: u32, env: &mut E) {
         self.with(index, env, |tcb, cx| {
             tcb.unfinished = false;
