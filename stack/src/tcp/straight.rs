@@ -33,7 +33,7 @@ impl<B: Buffer> Tcb<B> {
             self.on_new_sent(cx.now);
         }
         if sent == room && self.waits_for_room(cx) {
-            return true;
+            return sent > 0;
         }
         if self.has_unsent() {
             return self.send_text(cx) || sent > 0;
