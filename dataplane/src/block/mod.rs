@@ -71,12 +71,6 @@ pub trait Block: Send {
         None
     }
 
-    /// Whether it makes packets of its own and asks how many may leave ([`Context::room`]). Only blocks whose [`Kind::polled`] is
-    /// set are asked; for the others it is not looked.
-    fn asks_for_room(&self) -> bool {
-        false
-    }
-
     /// Packets inside the block.
     fn held(&self) -> usize {
         0
@@ -166,6 +160,8 @@ pub struct Kind {
     pub parameters: &'static [Parameter],
     /// Whether `poll` is wanted each turn.
     pub polled: bool,
+    /// Whether it makes packets of its own and asks how many may leave ([`Context::room`]).
+    pub asks_for_room: bool,
     /// Name of the state that it exports and imports; blocks with states of one name can replace one another. `None`:
     /// nothing is worth keeping.
     pub state: Option<&'static str>,
@@ -184,6 +180,7 @@ impl Kind {
         outputs: OUT,
         parameters: &[],
         polled: false,
+        asks_for_room: false,
         state: None,
         prepare: fixed,
         build: |_, _| Err(BuildError::Service("a constructor")),

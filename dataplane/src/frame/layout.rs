@@ -30,7 +30,11 @@ const PORT_SHIFT: u32 = 32;
 const L3_SHIFT: u32 = 48;
 const FLAGS_SHIFT: u32 = 56;
 
-#[derive(Clone, Copy)]
+/// What a packet keeps wherever it is taken: length, headroom, and what it consists of.
+const OF_PACKET: u64 =
+    0xffff | HEAD_MASK << HEAD_SHIFT | ((CHAINED | LARGE_CHUNK | SHARED | LENT) as u64) << FLAGS_SHIFT;
+
+#[derive(Clone, Copy, Default)]
 pub(super) struct Layout(u64);
 
 impl Layout {
@@ -38,6 +42,12 @@ impl Layout {
     pub(super) fn new(head: usize, len: usize, flags: u8) -> Self {
         debug_assert!(head <= 4096 && len <= 4096);
         Self(len as u64 | (head as u64) << HEAD_SHIFT | u64::from(flags) << FLAGS_SHIFT)
+    }
+
+    /// Without what was noted about the packet here.
+    #[inline]
+    pub(super) fn of_packet(self) -> Self {
+        Self(self.0 & OF_PACKET)
     }
 
     /// The bits in which two differ.
@@ -137,5 +147,10 @@ mod tests {
         layout.set_unsummed(false);
         assert_eq!((layout.len(), layout.head(), layout.l3(), layout.flags()), (4096, 64, 255, CHAINED));
         assert!(!layout.is_unsummed());
+        layout.set_unsummed(true);
+        layout.set_port(9);
+        let elsewhere = layout.of_packet();
+        assert_eq!((elsewhere.len(), elsewhere.head(), elsewhere.flags()), (4096, 64, CHAINED));
+        assert_eq!((elsewhere.port(), elsewhere.l3(), elsewhere.is_unsummed()), (0, 0, false));
     }
 }

@@ -20,10 +20,7 @@ pub use region::{DATA_OFFSET, Pages, Region, RegionConfig, RegionError};
 
 use std::ptr::NonNull;
 
-use layout::{CHAINED, LARGE_CHUNK, LENT, Layout, SHARED, TRACE_SHIFT, TRACE_SLOT};
-
-/// Flags that say what a frame consists of.
-const FORM: u8 = CHAINED | SHARED | LENT;
+use layout::{CHAINED, LARGE_CHUNK, LENT, Layout, TRACE_SHIFT, TRACE_SLOT};
 
 /// Largest number of a slot that a mark can tell.
 pub(crate) const TRACE_SLOT_MAX: u8 = TRACE_SLOT >> TRACE_SHIFT;
@@ -57,6 +54,13 @@ pub struct Frame {
     layout: Layout,
 }
 
+/// A frame on its way between two ends in one process: where its packet begins in their region, and what it consists of.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Passed {
+    addr: usize,
+    layout: Layout,
+}
+
 // SAFETY: a frame owns its chunk exclusively, wherever it is.
 #[allow(unsafe_code)]
 unsafe impl Send for Frame {}
@@ -76,22 +80,24 @@ impl Frame {
         Self { data, layout: Layout::new(head, len, flags) }
     }
 
-    /// What another end in this process needs to know besides address and length of the first segment, to have the frame as it
-    /// is, with the chunks behind it and with what is shared of it.
+    /// Names the frame for another end in this process.
     #[inline]
-    pub(crate) fn form(&self) -> u8 {
-        self.layout.flags() & FORM
+    pub(crate) fn passed(&self, region: &Region) -> Passed {
+        let addr = self.data.as_ptr() as usize - region.base().as_ptr() as usize;
+        Passed { addr, layout: self.layout.of_packet() }
     }
 
-    /// With the form of a frame that was given up.
+    /// The frame that was given up, as received by the port `port`.
     ///
     /// # Safety
-    /// The frame given up had this chunk first.
+    /// Whoever [`passed`](Self::passed) it on was its owner, with this region, and forgot it; it is taken once.
     #[inline]
     #[allow(unsafe_code)]
-    pub(crate) unsafe fn with_form(mut self, form: u8) -> Self {
-        self.layout.set_flags(self.layout.flags() | form & FORM);
-        self
+    pub(crate) unsafe fn from_passed(region: &Region, passed: Passed, port: u16) -> Self {
+        let Passed { addr, mut layout } = passed;
+        layout.set_port(port);
+        // SAFETY: the frame's data lies in the region.
+        Self { data: unsafe { region.base().add(addr) }, layout }
     }
 
     /// The bytes of the first segment: of the whole packet unless [`is_chained`](Self::is_chained).

@@ -242,6 +242,7 @@ impl Region {
         self.shares.load(Ordering::Acquire)
     }
 
+    #[inline]
     pub(super) fn note_sharing(&self) {
         if !self.shares() {
             self.shares.store(true, Ordering::Release);

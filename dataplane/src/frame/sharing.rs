@@ -116,6 +116,7 @@ impl Frame {
 
     /// A further handle, to be sent while this one stays. `None` if one is out already, or there is no chunk for its headers
     /// where the packet is in several.
+    #[inline]
     pub(super) fn lend(&mut self, pool: &mut Pool) -> Option<Self> {
         let may_lend = if self.is_lent() { self.may_lend_on() } else { !self.is_shared() };
         if !may_lend {
@@ -134,6 +135,7 @@ impl Frame {
 
     /// Whether this handle, which was lent itself, may be kept and another one sent: headers in front of it meet nobody's
     /// bytes, and the links say where it ends.
+    #[inline(never)]
     fn may_lend_on(&self) -> bool {
         if self.is_chained() {
             return self.is_as_long_as_chunks();
@@ -142,6 +144,7 @@ impl Frame {
         !self.is_shared() || from() == self.layout.head()
     }
 
+    #[inline]
     fn lend_chunk(&self, flags: u8) -> Option<Self> {
         let head = u16::try_from(self.layout.head()).ok()?;
         self.sharing().read_only_from.store(head, Ordering::Relaxed);
@@ -152,6 +155,7 @@ impl Frame {
     }
 
     /// `front` with this packet's chunks behind it.
+    #[inline(never)]
     fn lend_chain(&mut self, mut front: Frame) -> Self {
         let first = self.chunk_start().cast::<ChunkHeader>();
         let (head, len, total) = (self.layout.head(), self.len(), self.total_len());

@@ -79,6 +79,8 @@ struct Node {
     block: Box<dyn Block>,
     input: Batch,
     targets: Vec<Target>,
+    /// Nothing lies between its first output and the ports.
+    leads_to_ports: bool,
     /// Packets that went out, by output.
     sent: Vec<u64>,
     counters: NodeCounters,
@@ -116,7 +118,8 @@ pub struct Turn<'a> {
 /// One worker's instance of a packet graph.
 pub struct Graph {
     nodes: Vec<Node>,
-    polled: Vec<usize>,
+    /// Some block makes packets of its own, for which there must be room.
+    asks_for_room: bool,
     /// Where each port's received packets go.
     sources: Vec<Target>,
     /// What waits for each port's transmission.
@@ -158,7 +161,7 @@ impl Graph {
             nodes.push(Node::new(vertex, block(vertex.spec)?));
         }
         Ok(Self {
-            polled: (0..nodes.len()).filter(|&at| nodes[at].kind.polled).collect(),
+            asks_for_room: nodes.iter().any(|node| node.kind.asks_for_room),
             outputs: (0..wiring.outputs_max()).map(|_| Batch::with_capacity(INPUT_LEN)).collect(),
             nodes,
             sources: wiring.sources.clone(),
@@ -178,38 +181,43 @@ impl Graph {
     /// Takes in what a port received.
     #[inline]
     pub fn ingest(&mut self, port: usize, batch: &mut Batch, turn: &mut Turn<'_>) {
-        let target = self.sources.get(port).copied().unwrap_or(Target::Unbound);
-        Onward { nodes: &mut self.nodes, first: 0, sinks: &mut self.sinks }.deliver(target, batch, turn);
+        match self.sources.get(port).copied().unwrap_or(Target::Unbound) {
+            Target::Node(to) => self.nodes[to].input.append(batch),
+            target => Onward { nodes: &mut self.nodes, first: 0, sinks: &mut self.sinks }.deliver(target, batch, turn),
+        }
     }
 
-    /// Lets blocks emit what has become due, then walks every pending batch to the ports.
+    /// Walks every pending batch to the ports, together with what has become due in the blocks on the way.
     #[inline]
     pub fn run(&mut self, turn: &mut Turn<'_>) {
-        for polled in 0..self.polled.len() {
-            self.step(self.polled[polled], turn, true);
-        }
-        let walked = if self.walks.is_multiple_of(TIMED_WALKS) {
-            self.walk(turn, clock::cycles, TIMED_WALKS)
-        } else {
-            self.walk(turn, || 0, 0)
-        };
+        let walked =
+            if self.walks.is_multiple_of(TIMED_WALKS) { self.walk_timed(turn) } else { self.walk(turn, || 0, 0) };
         // Turns without packets are not counted: with them a rhythm of packets and pauses might never be timed.
         self.walks = self.walks.wrapping_add(u32::from(walked));
     }
 
+    #[inline(never)]
+    fn walk_timed(&mut self, turn: &mut Turn<'_>) -> bool {
+        self.walk(turn, clock::cycles, TIMED_WALKS)
+    }
+
     /// Walks every pending batch through; each block's time by `clock` counts `weight` times. Whether there was one.
-    #[inline]
+    #[inline(always)]
     fn walk(&mut self, turn: &mut Turn<'_>, clock: impl Fn() -> u64, weight: u32) -> bool {
         let mut started = clock();
         let mut walked = false;
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
-            if node.input.is_empty() {
+            let (polls, works) = (node.kind.polled, !node.input.is_empty());
+            if !works {
+                if polls {
+                    self.step(at, turn, true, false);
+                }
                 continue;
             }
             walked = true;
             node.count_input();
-            self.step(at, turn, false);
+            self.step(at, turn, polls, true);
             let ended = clock();
             self.nodes[at].counters.cycles += ended.wrapping_sub(started) * u64::from(weight);
             started = ended;
@@ -217,13 +225,14 @@ impl Graph {
         walked
     }
 
-    /// Lets one block work on its input, in place, and hands on what it leaves and emits; or emit what has become due.
+    /// Lets one block emit what has become due (`polls`), and work on its input, in place (`works`), and hands on what it emits
+    /// and leaves.
     #[inline(always)]
-    fn step(&mut self, at: usize, turn: &mut Turn<'_>, poll: bool) {
+    fn step(&mut self, at: usize, turn: &mut Turn<'_>, polls: bool, works: bool) {
         let Self { nodes, sinks, rooms, outputs, completes, .. } = self;
         // Every edge leads forward: what lies behind the node is all that it can hand on to.
         let (done, nodes) = nodes.split_at_mut(at + 1);
-        let Some(Node { block, input, targets, sent, .. }) = done.last_mut() else { return };
+        let Some(Node { block, input, targets, leads_to_ports, sent, .. }) = done.last_mut() else { return };
         let outputs = &mut outputs[..targets.len()];
         let mut context = Context {
             now_ns: turn.now_ns,
@@ -233,31 +242,32 @@ impl Graph {
             delivered: turn.delivered,
             rooms,
             outputs,
-            completes: if leads_to_ports(targets) { completes } else { &[] },
+            completes: if *leads_to_ports { completes } else { &[] },
         };
-        if poll {
+        if polls {
             block.poll(&mut context);
-            // Mostly there is nothing.
-            if outputs.iter().all(Batch::is_empty) {
-                return;
-            }
-        } else {
+        }
+        if works {
             block.process(input, &mut context);
+        } else if outputs.iter().all(Batch::is_empty) {
+            // Mostly there is nothing due.
+            return;
         }
         let mut onward = Onward { nodes, first: at + 1, sinks };
-        for (output, (&target, emitted)) in targets.iter().zip(outputs).enumerate() {
-            sent[output] += emitted.len() as u64;
+        let mut rest = works.then_some(input);
+        for ((&target, emitted), sent) in targets.iter().zip(outputs).zip(sent) {
             // What was emitted to output 0 goes before what was left in the batch.
             if !emitted.is_empty() {
+                *sent += emitted.len() as u64;
                 onward.deliver(target, emitted, turn);
             }
-            if output == 0 && !poll && !input.is_empty() {
-                sent[0] += input.len() as u64;
+            if let Some(input) = rest.take().filter(|input| !input.is_empty()) {
+                *sent += input.len() as u64;
                 onward.deliver(target, input, turn);
             }
         }
-        if !poll && !input.is_empty() {
-            // A block without outputs keeps what it wants and must have emptied the batch.
+        // A block without outputs keeps what it wants and must have emptied the batch.
+        if let Some(input) = rest.filter(|input| !input.is_empty()) {
             discard_unbound(input, turn);
         }
     }
@@ -265,7 +275,7 @@ impl Graph {
     /// Whether any block makes packets of its own, for which there must be room.
     #[inline]
     pub(crate) fn asks_for_room(&self) -> bool {
-        self.polled.iter().any(|&at| self.nodes[at].block.asks_for_room())
+        self.asks_for_room
     }
 
     /// Says how many packets made in blocks may leave by a port in the turn that begins; any number unless it is said.
@@ -299,7 +309,7 @@ impl Graph {
 
     /// When a block has work next, without any packet arriving.
     pub fn deadline_ns(&self) -> Option<u64> {
-        self.polled.iter().filter_map(|&at| self.nodes[at].block.deadline_ns()).min()
+        self.nodes.iter().filter(|node| node.kind.polled).filter_map(|node| node.block.deadline_ns()).min()
     }
 
     /// Packets inside: in blocks, and between them while a change is under way.
@@ -331,12 +341,6 @@ impl Graph {
             visit(at, NodeView { name, kind, work: *counters, sent, block: block.as_ref() });
         }
     }
-}
-
-/// Whether nothing lies between a block's first output and the ports.
-#[inline]
-fn leads_to_ports(targets: &[Target]) -> bool {
-    matches!(targets.first(), Some(Target::Port(_) | Target::Egress))
 }
 
 /// Where batches can go: the vertices from `first` on, and the ports.
@@ -411,6 +415,7 @@ impl Node {
             block,
             input: Batch::with_capacity(INPUT_LEN),
             targets: vertex.targets.clone(),
+            leads_to_ports: matches!(vertex.targets.first(), Some(Target::Port(_) | Target::Egress)),
             sent: vec![0; vertex.targets.len()],
             counters: NodeCounters::default(),
         }

@@ -102,8 +102,10 @@ impl Graph {
 
     /// As [`run`](Self::run).
     pub(crate) fn run_traced(&mut self, probe: &mut Probe, turn: &mut Turn<'_>) {
-        for polled in 0..self.polled.len() {
-            self.step_traced(self.polled[polled], turn, true, probe);
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].kind.polled {
+                self.step_traced(at, turn, true, probe);
+            }
         }
         let mut waiting = std::mem::take(&mut probe.waiting);
         for at in 0..self.nodes.len() {
@@ -133,7 +135,7 @@ impl Graph {
         // What is looked at has all its bytes.
         let completes = std::mem::take(&mut self.completes);
         let started = clock::cycles();
-        self.step(at, turn, poll);
+        self.step(at, turn, poll, !poll);
         let cycles = clock::cycles().wrapping_sub(started);
         self.completes = completes;
         if !poll {

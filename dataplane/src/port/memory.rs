@@ -1,23 +1,23 @@
 //! A port whose other end is a port in the same process: AF_XDP's rings with no kernel between them.
 //!
-//! Frames pass by descriptor, one each, without a copy: the other end takes chains as they are linked, and a share in what a
-//! stack keeps for retransmission (`Frame::form`). Both ends live in one [`Region`].
+//! Frames pass by two words each, without a copy: the other end takes chains as they are linked, and a share in what a stack
+//! keeps for retransmission (`Frame::passed`). Both ends live in one [`Region`].
 
 use std::sync::Arc;
 
-use super::descriptors::{Burst, frame_of};
+use super::descriptors::Burst;
 use super::{Capabilities, Port, PortCounters};
-use crate::frame::{Batch, Frame, Pool, Region};
+use crate::frame::{Batch, Frame, Passed, Pool, Region};
 use crate::ledger::Ledger;
-use crate::ring::{self, Consumer, Descriptor, Producer};
+use crate::ring::{self, Consumer, Producer};
 
 /// One end of a pair of memory ports.
 pub struct MemoryPort {
     name: String,
     number: u16,
     region: Arc<Region>,
-    rx: Consumer<Descriptor>,
-    tx: Producer<Descriptor>,
+    rx: Consumer<Passed>,
+    tx: Producer<Passed>,
     capabilities: Capabilities,
     counters: PortCounters,
 }
@@ -101,16 +101,14 @@ impl Port for MemoryPort {
 
 /// Moves frames from the front of `batch` into the ring, as many as find room, and shows them to the other end.
 #[inline]
-fn put_frames(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch) -> Burst {
+fn put_frames(ring: &mut Producer<Passed>, region: &Region, batch: &mut Batch) -> Burst {
     let mut burst = Burst::default();
     ring.free(batch.len() as u32);
-    let base = region.base().as_ptr() as u64;
     // Twice where there is room around the end of the ring's memory.
-    loop {
+    while !batch.is_empty() {
         let mut written = 0;
         for (slot, frame) in ring.room(batch.len() as u32).iter_mut().zip(batch.iter()) {
-            let addr = frame.data_ptr().as_ptr() as u64 - base;
-            slot.write(Descriptor { addr, len: frame.len() as u32, options: frame.form().into() });
+            slot.write(frame.passed(region));
             burst.bytes += frame.total_len() as u64;
             written += 1;
         }
@@ -120,49 +118,33 @@ fn put_frames(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batc
         ring.advance(written);
         batch.forget_front(written);
         burst.packets += written;
-        if batch.is_empty() {
-            break;
-        }
     }
-    if burst.packets > 0 {
-        ring.publish();
-    }
+    ring.publish();
     burst
 }
 
 /// Moves at most `max` frames from the ring to the end of `batch`, as received by port `number`.
 #[inline]
-fn take_frames(ring: &mut Consumer<Descriptor>, region: &Region, number: u16, batch: &mut Batch, max: usize) -> Burst {
+fn take_frames(ring: &mut Consumer<Passed>, region: &Region, number: u16, batch: &mut Batch, max: usize) -> Burst {
     let mut burst = Burst::default();
     let ready = max.min(ring.available(max as u32) as usize);
+    if ready == 0 {
+        return burst;
+    }
     // Twice where they lie around the end of the ring's memory.
     while burst.packets < ready {
-        let taken = batch.extend_while(ring.ready((ready - burst.packets) as u32), |&descriptor| {
-            let mut frame = frame_from(region, descriptor)?;
-            frame.set_port(number);
+        let taken = batch.extend_while(ring.ready((ready - burst.packets) as u32), |&passed| {
+            // SAFETY: `put_frames` of the other end, which has the same region, gave it up, and the ring is nobody else's.
+            #[allow(unsafe_code)]
+            let frame = unsafe { Frame::from_passed(region, passed, number) };
             burst.bytes += frame.total_len() as u64;
             Some(frame)
         });
-        if taken == 0 {
-            break;
-        }
         ring.advance(taken);
         burst.packets += taken;
     }
-    if burst.packets > 0 {
-        ring.release();
-    }
+    ring.release();
     burst
-}
-
-/// The frame that `put_frames` of the other end gave up; always there, for the ring is nobody else's.
-#[inline]
-fn frame_from(region: &Region, descriptor: Descriptor) -> Option<Frame> {
-    // SAFETY: `put_frames` gave up the frame, of this region, whose first chunk and form these are.
-    #[allow(unsafe_code)]
-    unsafe {
-        frame_of(region, descriptor).map(|frame| frame.with_form(descriptor.options as u8))
-    }
 }
 
 #[cfg(test)]

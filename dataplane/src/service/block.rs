@@ -35,6 +35,7 @@ pub(crate) const KIND: Kind = Kind {
     input: PacketType::Ethernet,
     outputs: &[Pin { name: "out", carries: PacketType::Ethernet }],
     polled: true,
+    asks_for_room: true,
     state: Some("stack"),
     build: |_, services| {
         let assembly = services.find::<Assembly>().ok_or(BuildError::Service("a service (service::Host)"))?;
@@ -296,7 +297,7 @@ impl<S: Service> StackBlock<S> {
     /// Each event is of something that happened since; what a callback does brings none by itself. An answer leaves at once,
     /// while it is in the cache. Where nothing more may leave, those who would answer are told of it in the next turn, but for
     /// `beyond`: the frames that an answer takes are better used by what leaves now.
-    #[inline]
+    #[inline(always)]
     fn tell_all(&mut self, mut beyond: usize, context: &mut Context<'_>) {
         // Bounded by the connections, each of which has its news once.
         loop {
@@ -309,6 +310,12 @@ impl<S: Service> StackBlock<S> {
             self.tell(event, context);
             self.stack.tcp_answered(connection, &mut WorkerEnv { context, entropy: &mut self.entropy });
         }
+    }
+
+    /// What can wait for the next turn where there is no room.
+    #[inline(never)]
+    fn tell_rest(&mut self, context: &mut Context<'_>) {
+        self.tell_all(0, context);
     }
 
     /// After the packets: events out, then what answers them, and the stack's books into the worker's. So many are told
@@ -329,7 +336,9 @@ impl<S: Service> StackBlock<S> {
         self.tell_all(beyond, context);
         self.stack.end_burst(&mut WorkerEnv { context, entropy: &mut self.entropy });
         // What the end of the burst brought.
-        self.tell_all(0, context);
+        if self.stack.tcp_has_news() {
+            self.tell_rest(context);
+        }
         let ledger = self.stack.ledger();
         let now = Booked { originated: ledger.originated, ended: ledger.delivered + ledger.consumed };
         *context.originated += now.originated - self.booked.originated;
@@ -387,10 +396,6 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         // Who was not told, and text without room.
         let goes_on = (!self.stack.is_quiet()).then_some(self.blocked_until_ns);
         [stack, at_once, goes_on, self.service.deadline_ns()].into_iter().flatten().min()
-    }
-
-    fn asks_for_room(&self) -> bool {
-        true
     }
 
     fn held(&self) -> usize {

@@ -220,10 +220,9 @@ impl Worker {
         for at in 0..self.occupied {
             received += self.receive(at, now_ns);
         }
-        let Self { graph, pool, tally, probe, .. } = self;
-        match probe {
-            None => graph.run(&mut turn(now_ns, pool, tally)),
-            Some(probe) => graph.run_traced(probe, &mut turn(now_ns, pool, tally)),
+        match &self.probe {
+            None => self.graph.run(&mut turn(now_ns, &mut self.pool, &mut self.tally)),
+            Some(_) => self.run_traced(now_ns),
         }
         let worked = received + self.send(now_ns) > 0;
         self.tally.empty_turns += u64::from(!worked);
@@ -244,10 +243,28 @@ impl Worker {
             tally.batch_sizes.count(n);
             match probe {
                 None => graph.ingest(at, batch, &mut turn(now_ns, pool, tally)),
-                Some(probe) => graph.ingest_traced(probe, at, batch, &mut turn(now_ns, pool, tally)),
+                Some(_) => self.ingest_traced(at, now_ns),
             }
         }
         n
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ingest_traced(&mut self, at: usize, now_ns: u64) {
+        let Self { graph, pool, batch, tally, probe, .. } = self;
+        if let Some(probe) = probe {
+            graph.ingest_traced(probe, at, batch, &mut turn(now_ns, pool, tally));
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn run_traced(&mut self, now_ns: u64) {
+        let Self { graph, pool, tally, probe, .. } = self;
+        if let Some(probe) = probe {
+            graph.run_traced(probe, &mut turn(now_ns, pool, tally));
+        }
     }
 
     /// Does nothing in the cheapest way; returns the time.

@@ -9,6 +9,7 @@ use super::{Tally, Worker};
 use crate::frame::{Batch, Frame, Pool};
 use crate::ledger::DropReason;
 use crate::port::Port;
+use crate::trace::Probe;
 
 /// Packets made in blocks that leave by a port in a turn: what comes back because of them, an acknowledgement for each at
 /// most, is no more than is received in a turn. It also is what is still in the cache when the port reads it.
@@ -39,22 +40,18 @@ impl Worker {
         let Self { ports, graph, pool, batch, tally, releasing, probe, .. } = self;
         let mut left = 0;
         for (at, port) in ports.iter_mut().enumerate() {
+            let port = port.as_mut();
             if let Some(waiting) = graph.sink(at).filter(|waiting| !waiting.is_empty()) {
                 left += waiting.len();
-                let leaving = probe.as_mut().map(|probe| probe.leaving(waiting));
-                transmit(port.as_mut(), waiting, pool);
-                let remains = if *releasing == 0 { Remains::of(port.as_ref()) } else { Remains::Waits };
-                if let (Some(probe), Some(leaving)) = (probe.as_mut(), leaving) {
-                    let taken = leaving - waiting.len();
-                    let frames = waiting.iter().as_slice();
-                    let fate = |place: usize| remains.fate(place - taken, frames.get(place - taken)?);
-                    probe.left(at, taken, |place| fate(place).map(DropReason::name), now_ns);
+                match probe {
+                    None => transmit(port, waiting, pool),
+                    Some(probe) => transmit_traced(at, port, waiting, pool, *releasing, probe, now_ns),
                 }
                 // The memory written last comes next.
                 if waiting.is_empty() {
                     std::mem::swap(batch, waiting);
                 } else {
-                    remains.discard(waiting, pool, tally);
+                    Remains::of(port, *releasing).discard(waiting, pool, tally);
                     left -= waiting.len();
                 }
             }
@@ -77,12 +74,34 @@ fn room(port: &mut dyn Port, waiting: usize) -> usize {
 }
 
 /// Hands a port its packets. When its ring is full the kernel gets one chance to make room.
+#[inline]
 fn transmit(port: &mut dyn Port, waiting: &mut Batch, pool: &mut Pool) {
     port.transmit(pool, waiting);
     if !waiting.is_empty() {
         port.flush(pool);
         port.transmit(pool, waiting);
     }
+}
+
+/// As [`transmit`], and writes down what became of marked packets.
+#[cold]
+#[inline(never)]
+fn transmit_traced(
+    at: usize,
+    port: &mut dyn Port,
+    waiting: &mut Batch,
+    pool: &mut Pool,
+    releasing: u32,
+    probe: &mut Probe,
+    now_ns: u64,
+) {
+    let leaving = probe.leaving(waiting);
+    transmit(port, waiting, pool);
+    let remains = Remains::of(port, releasing);
+    let taken = leaving - waiting.len();
+    let frames = waiting.iter().as_slice();
+    let fate = |place: usize| remains.fate(place - taken, frames.get(place - taken)?);
+    probe.left(at, taken, |place| fate(place).map(DropReason::name), now_ns);
 }
 
 /// What becomes of packets that a port leaves.
@@ -97,8 +116,13 @@ enum Remains {
 }
 
 impl Remains {
-    fn of(port: &dyn Port) -> Self {
-        if port.is_down() { Self::Down } else { Self::Full }
+    /// `releasing`: turns left in which everything waits.
+    fn of(port: &dyn Port, releasing: u32) -> Self {
+        match releasing {
+            0 if port.is_down() => Self::Down,
+            0 => Self::Full,
+            _ => Self::Waits,
+        }
     }
 
     /// Why the packet in this place of those that a port leaves is dropped; `None`: it is not.

@@ -90,6 +90,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Of the segments acknowledged those at the front that were sent once and are nothing special.
+    #[inline(always)]
     pub(super) fn take_run<E: Env<Buffer = B>>(&mut self, ack: SeqNum, delivery: &mut Delivery, cx: &mut Cx<'_, B, E>) {
         let Some(run) = self.queue.plain_run(ack) else { return };
         // Of the stamps, which are large, only the last is copied, and from where it lies.
@@ -252,6 +253,7 @@ impl<B: Buffer> Tcb<B> {
         delivery.oldest.is_some()
     }
 
+    #[inline]
     pub(super) fn tell_congestion_control<E: Env<Buffer = B>>(
         &mut self,
         delivery: &Delivery,
@@ -284,18 +286,22 @@ impl<B: Buffer> Tcb<B> {
         if round_start {
             self.usage.on_round_start(in_flight);
         }
-        self.pacer.set_rate(self.pacing_rate(), self.congestion.pacing_rate().is_some());
+        let own = self.congestion.pacing_rate();
+        self.pacer.set_rate(own.unwrap_or_else(|| self.window_rate()), own.is_some());
     }
 
     /// Bytes per second; 0: unlimited.
     pub(super) fn pacing_rate(&self) -> u64 {
-        match self.congestion.pacing_rate() {
-            Some(rate) => rate,
-            None if self.options.pacing => {
-                pacing::window_rate(self.congestion.cwnd(), self.congestion.ssthresh(), self.rtt.srtt())
-            }
-            None => 0,
+        self.congestion.pacing_rate().unwrap_or_else(|| self.window_rate())
+    }
+
+    /// Where the control names none.
+    #[inline]
+    fn window_rate(&self) -> u64 {
+        if !self.options.pacing {
+            return 0;
         }
+        pacing::window_rate(self.congestion.cwnd(), self.congestion.ssthresh(), self.rtt.srtt())
     }
 
     /// New data is acknowledged: the path is alive.

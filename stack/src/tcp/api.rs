@@ -168,23 +168,33 @@ impl<B: Buffer> Stack<B> {
 
     /// The next text, in the buffer that it arrived in, with what was in front of it as headroom; the
     /// buffer is the caller's to give back to the pool. `None`: nothing has arrived.
+    #[inline]
     pub fn tcp_receive<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) -> Result<Option<B>, TcpError> {
         let tcb = self.tcp.table.get_mut(id).filter(|tcb| !tcb.orphan && tcb.listener.is_none());
         let tcb = tcb.ok_or(TcpError::Unknown)?;
         let Some(text) = tcb.received.pop() else {
-            return match tcb.peer_finished {
-                true => self.with_id(id, env, |tcb, _| tcb.nothing_to_read()).unwrap_or(Err(TcpError::Unknown)),
-                false => Ok(None),
-            };
+            return if tcb.peer_finished { self.receive_end(id, env) } else { Ok(None) };
         };
         tcb.note_read(text.len() as u32);
         let has_a_turn = self.tcp.burst.is_on && tcb.unfinished && tcb.state.takes_text();
         self.tcp.held = self.tcp.held.saturating_sub(1);
         self.ledger.delivered += 1;
         if !has_a_turn {
-            self.with_id(id, env, |tcb, cx| tcb.on_read(0, cx));
+            self.consider_read(id, env);
         }
         Ok(Some(text))
+    }
+
+    /// All has been read that the peer sent before its end.
+    #[cold]
+    fn receive_end<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) -> Result<Option<B>, TcpError> {
+        self.with_id(id, env, |tcb, _| tcb.nothing_to_read()).unwrap_or(Err(TcpError::Unknown))
+    }
+
+    /// The application has read something outside of a burst.
+    #[inline(never)]
+    fn consider_read<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) {
+        self.with_id(id, env, |tcb, cx| tcb.on_read(0, cx));
     }
 
     /// Copies what has arrived; returns how many bytes. 0: nothing has arrived, or no room is given.
@@ -221,25 +231,30 @@ impl<B: Buffer> Stack<B> {
 
     // ---- events and state -------------------------------------------------------------------
 
+    /// Whether [`tcp_poll`](Self::tcp_poll) has something to tell.
+    #[inline]
+    pub fn tcp_has_news(&self) -> bool {
+        !self.tcp.news.is_empty()
+    }
+
     /// What else there is to tell; ask until there is none.
     #[inline]
     pub fn tcp_poll(&mut self) -> Option<TcpEvent> {
-        if self.tcp.news.is_empty() {
-            return None;
-        }
-        self.first_event()
-    }
-
-    fn first_event(&mut self) -> Option<TcpEvent> {
-        while let Some(&id) = self.tcp.news.front() {
-            // Most connections have no other news.
-            if let Some(tcb) = self.tcp.table.get_mut(id)
-                && tcb.news.is_readable_only()
-            {
+        let &id = self.tcp.news.front()?;
+        // Most connections have no other news.
+        match self.tcp.table.get_mut(id) {
+            Some(tcb) if tcb.news.is_readable_only() => {
                 tcb.news = News::default();
                 self.tcp.news.pop_front();
-                return Some(TcpEvent::Readable(id));
+                Some(TcpEvent::Readable(id))
             }
+            _ => self.first_event(),
+        }
+    }
+
+    #[inline(never)]
+    fn first_event(&mut self) -> Option<TcpEvent> {
+        while let Some(&id) = self.tcp.news.front() {
             let event = self.next_event(id);
             match self.tcp.table.get_mut(id) {
                 Some(tcb) if tcb.news.any() => {}

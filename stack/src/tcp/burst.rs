@@ -22,6 +22,16 @@ pub(super) struct Burst {
     pub(super) unfinished: Vec<u32>,
 }
 
+impl Burst {
+    /// A connection, whose mark this is, has its turn at the end.
+    #[inline]
+    pub(super) fn add(&mut self, index: u32, unfinished: &mut bool) {
+        if !core::mem::replace(unfinished, true) {
+            self.unfinished.push(index);
+        }
+    }
+}
+
 impl<B: Buffer> Stack<B> {
     /// From now on until [`end_burst`](Self::end_burst), which must follow before time goes on, connections without
     /// trouble keep what they have to send.
@@ -45,10 +55,16 @@ impl<B: Buffer> Stack<B> {
     pub fn end_burst<E: Env<Buffer = B>>(&mut self, env: &mut E) {
         self.tcp.burst.is_on = false;
         self.serve_line(env);
-        let mut unfinished = core::mem::take(&mut self.tcp.burst.unfinished);
-        unfinished.drain(..).for_each(|index| self.finish(index, env));
-        // Nothing is added to the list outside of a burst.
-        self.tcp.burst.unfinished = unfinished;
+        // Nothing is added to the list outside of a burst, and most have had their turns when they answered.
+        for at in 0..self.tcp.burst.unfinished.len() {
+            if let Some(&index) = self.tcp.burst.unfinished.get(at)
+                // Another may have its place by now.
+                && self.tcp.table.peek(index).is_some_and(|tcb| tcb.unfinished)
+            {
+                self.finish(index, env);
+            }
+        }
+        self.tcp.burst.unfinished.clear();
         self.serve_line(env);
     }
 
@@ -62,11 +78,8 @@ impl<B: Buffer> Stack<B> {
         }
     }
 
+    #[inline]
     fn finish<E: Env<Buffer = B>>(&mut self, index: u32, env: &mut E) {
-        // Another may have its place by now.
-        if self.tcp.table.peek(index).is_none_or(|tcb| !tcb.unfinished) {
-            return;
-        }
         self.with(index, env, |tcb, cx| {
             tcb.unfinished = false;
             tcb.output(cx);

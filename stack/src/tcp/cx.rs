@@ -57,6 +57,7 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
 
     /// The bytes of `kept` to be sent, while it stays: in the same buffer if nobody below is reading it
     /// and its kind allows, else in a copy.
+    #[inline]
     pub(super) fn lend(&mut self, kept: &mut B) -> Option<B> {
         let shared = if kept.headroom() >= HEADROOM { self.env.share(kept) } else { None };
         match shared {
@@ -132,10 +133,13 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
 
     /// A kept buffer without its first `n` bytes: cut, or copied where they end in a further segment
     /// or somebody below reads it still. `None` if no buffer was free; then it is gone.
+    #[inline]
     pub(super) fn cut_front(&mut self, mut buffer: B, n: usize) -> Option<B> {
-        if n == 0 || buffer.trim_front(n).is_ok() {
-            return Some(buffer);
-        }
+        if n == 0 || buffer.trim_front(n).is_ok() { Some(buffer) } else { self.copy_behind(buffer, n) }
+    }
+
+    #[inline(never)]
+    fn copy_behind(&mut self, buffer: B, n: usize) -> Option<B> {
         let rest = self.copy(&buffer, n, buffer.len().saturating_sub(n));
         self.stack.ledger.release(self.env, buffer);
         if rest.is_none() {

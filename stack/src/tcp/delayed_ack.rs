@@ -11,6 +11,7 @@ pub(super) const QUICK_ACKS: u8 = 16;
 
 impl<B: Buffer> Tcb<B> {
     /// `len` bytes arrived in order. At least every second full segment is acknowledged at once.
+    #[inline]
     pub(super) fn on_in_order(&mut self, len: u32, now: Instant) {
         self.rcv_mss = self.rcv_mss.max(len.min(self.path_mtu.mtu));
         self.unacked = self.unacked.saturating_add(len);

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
+use super::Tcp;
 use super::event::ConnectionId;
 use super::seg::Seg;
 use super::state::State;
@@ -17,6 +18,25 @@ use crate::verdict::Verdict;
 
 /// Between two expiries of one connection's timers.
 const PAUSE_MIN: Duration = Duration::from_micros(100);
+
+impl<B> Tcp<B> {
+    /// Has the application told what it does not know of a connection.
+    #[inline]
+    fn queue_news(&mut self, tcb: &mut Tcb<B>) {
+        if !tcb.news.queued && tcb.news.any() && tcb.tells() {
+            tcb.news.queued = true;
+            self.news.push_back(tcb.id);
+        }
+    }
+}
+
+impl<B> Tcb<B> {
+    /// Whether there is an application to be told.
+    #[inline]
+    fn tells(&self) -> bool {
+        !self.orphan && (self.listener.is_none() || self.news.accepted)
+    }
+}
 
 impl<B: Buffer> Stack<B> {
     pub(crate) fn on_tcp<E: Env<Buffer = B>>(&mut self, packet: Packet, buffer: B, env: &mut E) -> Verdict<B> {
@@ -59,17 +79,30 @@ impl<B: Buffer> Stack<B> {
         let now = env.now();
         let mut cx = Cx { stack: self, env, now };
         let result = work(&mut tcb, &mut cx);
-        if tcb.state == State::Closed && was != State::Closed {
-            tcb.on_closed(&mut cx);
-            self.on_closed(index, &tcb, was);
-        }
-        self.settle(index, tcb, now);
+        self.put_down(index, tcb, was, env);
         Some(result)
     }
 
+    /// The work on a connection that `was` in this state is done.
+    #[inline(always)]
+    pub(super) fn put_down<E: Env<Buffer = B>>(&mut self, index: u32, mut tcb: Box<Tcb<B>>, was: State, env: &mut E) {
+        let tcp = &mut self.tcp;
+        if tcb.state == State::Closed {
+            self.settle_closed(index, tcb, was, env);
+        } else if tcp.burst.is_on {
+            // It has its turn at the end of the burst.
+            tcp.queue_news(&mut tcb);
+            tcp.burst.add(index, &mut tcb.unfinished);
+            tcp.table.put(index, tcb);
+        } else {
+            self.settle(index, tcb, env.now());
+        }
+    }
+
     /// A connection that `was` in another state is over.
-    #[inline(never)]
-    fn on_closed(&mut self, index: u32, tcb: &Tcb<B>, was: State) {
+    fn on_closed<E: Env<Buffer = B>>(&mut self, index: u32, tcb: &mut Tcb<B>, was: State, env: &mut E) {
+        let now = env.now();
+        tcb.on_closed(&mut Cx { stack: self, env, now });
         self.tcp.table.unbind(&tcb.flow, index);
         self.tcp.time_waits -= usize::from(was == State::TimeWait);
         if let Some(listener) = tcb.listener.filter(|_| was == State::SynReceived) {
@@ -89,40 +122,27 @@ impl<B: Buffer> Stack<B> {
         self.with(id.index, env, work)
     }
 
-    #[inline]
-    fn settle(&mut self, index: u32, tcb: Box<Tcb<B>>, now: Instant) {
-        // It has its turn at the end of the burst, and nobody is to be told of it who does not know: the same again.
-        let waits = self.tcp.burst.is_on && tcb.unfinished && (tcb.news.queued || !tcb.news.any());
-        if waits && tcb.state != State::Closed {
-            self.tcp.table.put(index, tcb);
-        } else {
-            self.settle_anew(index, tcb, now);
-        }
+    fn settle(&mut self, index: u32, mut tcb: Box<Tcb<B>>, now: Instant) {
+        let tcp = &mut self.tcp;
+        tcp.queue_news(&mut tcb);
+        // Not at once again, so that a burst of timeouts ends whatever the pauses are configured to.
+        tcp.wheel.schedule(index, tcb.timers.next().map(|at| at.max(now + PAUSE_MIN)));
+        tcp.table.put(index, tcb);
     }
 
+    /// Forgets a connection that is over, once its application knows everything of it.
     #[inline(never)]
-    fn settle_anew(&mut self, index: u32, mut tcb: Box<Tcb<B>>, now: Instant) {
+    fn settle_closed<E: Env<Buffer = B>>(&mut self, index: u32, mut tcb: Box<Tcb<B>>, was: State, env: &mut E) {
+        if was != State::Closed {
+            self.on_closed(index, &mut tcb, was, env);
+        }
         let tcp = &mut self.tcp;
-        let tells = !tcb.orphan && (tcb.listener.is_none() || tcb.news.accepted);
-        let told = || !tells || (tcb.news.closed.is_none() && tcb.received.ready_bytes() == 0);
-        if tcb.state == State::Closed && told() {
-            tcp.wheel.schedule(index, None);
+        tcp.wheel.schedule(index, None);
+        if !tcb.tells() || (tcb.news.closed.is_none() && tcb.received.ready_bytes() == 0) {
             tcp.table.vacate(index);
             return;
         }
-        if !tcb.news.queued && tells && tcb.news.any() {
-            tcb.news.queued = true;
-            tcp.news.push_back(tcb.id);
-        }
-        if tcp.burst.is_on {
-            if !core::mem::replace(&mut tcb.unfinished, true) {
-                tcp.burst.unfinished.push(index);
-            }
-            tcp.table.put(index, tcb);
-            return;
-        }
-        // Not at once again, so that a burst of timeouts ends whatever the pauses are configured to.
-        tcp.wheel.schedule(index, tcb.timers.next().map(|at| at.max(now + PAUSE_MIN)));
+        tcp.queue_news(&mut tcb);
         tcp.table.put(index, tcb);
     }
 

@@ -5,8 +5,8 @@
 //! - `connect`, `listen`, `syn_cookie`, `close`: how it comes up and goes down.
 //! - `demux`, `seg`, `input`, `acceptability`, `text`: a segment's way in, as RFC 9293 §3.10.7 has it. `prediction`: the
 //!   same for the segment that was to come next. `burst`: several at once.
-//! - `ack`, `send_queue`, `output`, `emit`, `way`: what is sent, kept, acknowledged. `plain`: the headers of most segments.
-//!   `room`: what waits because nothing may leave now.
+//! - `ack`, `send_queue`, `output`, `emit`, `way`: what is sent, kept, acknowledged. `straight`, `plain`: most segments,
+//!   and their headers. `room`: what waits because nothing may leave now.
 //! - `receive_queue`, `receive_window`, `delayed_ack`, `sack`: what is received, and reported.
 //! - `stream`: what the application writes and reads.
 //! - `recovery`, `rack`, `loss_probe`, `prr`, `rto`: what is lost, and repaired.
@@ -63,6 +63,7 @@ mod send_queue;
 pub mod seq;
 mod snapshot;
 pub mod state;
+mod straight;
 mod stream;
 mod syn_cookie;
 mod table;

@@ -31,7 +31,8 @@ impl<B: Buffer> Tcb<B> {
         if has_read {
             self.tune(cx.now);
         }
-        let sent = !self.queue.is_empty() && self.state.transmits() && self.send_text(cx);
+        let sends = !self.queue.is_empty() && self.state.transmits();
+        let sent = sends && if self.goes_straight(cx) { self.send_straight(cx) } else { self.send_text(cx) };
         // Text that leaves tells the window.
         if has_read && !sent {
             self.consider_window();
@@ -42,7 +43,8 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Whether any has left.
-    fn send_text<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) -> bool {
+    #[inline(never)]
+    pub(super) fn send_text<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) -> bool {
         let mut any = false;
         let mut budget = self.pacing_budget(cx);
         let snd_nxt = self.snd_nxt;
@@ -233,7 +235,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// RFC 5681 §4.1.
-    fn restart_after_idle<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) {
+    pub(super) fn restart_after_idle<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) {
         let idle_ns = cx.now.nanos_since(self.last_sent_at);
         let app_limited = self.sampler.app_limited();
         self.congestion.on_idle_restart(&Restart { now: cx.now, idle_ns, rto_ns: self.rtt.rto_ns(), app_limited });

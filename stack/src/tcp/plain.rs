@@ -14,7 +14,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::emit::Leaving;
 use super::flow::Flow;
 use super::path_mtu::headers_len;
+use super::seq::SeqNum;
 use super::tcb::{Cx, Tcb};
+use super::way::Way;
 use crate::buffer::Buffer;
 use crate::checksum::Sum;
 use crate::drop_reason::DropReason;
@@ -36,36 +38,80 @@ impl<B: Buffer> Tcb<B> {
             && headers_len(&self.flow) + TIMESTAMPS_LEN as u32 + text_len <= self.way.mtu
     }
 
+    /// Bytes of text that such a segment may have on the way that is known.
+    #[inline]
+    pub(super) fn plain_len_max(&self) -> u32 {
+        self.way.mtu.saturating_sub(headers_len(&self.flow) + TIMESTAMPS_LEN as u32)
+    }
+
     /// Sends such a segment; whether a buffer for it could be had.
     #[inline]
     pub(super) fn emit_plain<E: Env<Buffer = B>>(&mut self, leaving: Leaving<B>, cx: &mut Cx<'_, B, E>) -> bool {
         let Leaving { seq, flags, text, sum, fresh } = leaving;
-        let Some(mut buffer) = text.or_else(|| cx.allocate()) else { return false };
-        let text_len = buffer.len();
-        let sum = match sum {
-            None if text_len > 0 && cx.env.completes_sums(self.way.interface()) => None,
-            None => Some(sum_pieces(Sum::new(), &buffer, 0, text_len).folded()),
-            known => known,
-        };
-        let headers = Headers {
-            text_len,
-            sum,
-            seq: seq.0,
+        let Some(buffer) = text.or_else(|| cx.allocate()) else { return false };
+        let common = self.common_as(fresh && !buffer.is_empty(), cx);
+        cx.stack.tcp.counters.segments_out += 1;
+        common.send(seq, flags, sum, buffer, &self.flow, &self.way, cx);
+        true
+    }
+
+    /// What the headers of new text have in common that leaves now, and acknowledges what has arrived.
+    #[inline]
+    pub(super) fn common<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) -> Common {
+        self.common_as(true, cx)
+    }
+
+    /// `fresh`: of text that was never sent before.
+    #[inline]
+    fn common_as<E: Env<Buffer = B>>(&mut self, fresh: bool, cx: &Cx<'_, B, E>) -> Common {
+        let common = Common {
             ack: self.rcv_nxt.0,
-            flags,
             window: self.window_out(),
             stamps: self.timestamps_ok.then(|| Timestamps { value: self.now_ts(cx), echo: self.ts_recent }),
             hop_limit: cx.stack.config.hop_limit,
-            traffic_class: self.options.dscp << 2 | self.ecn.field_out(fresh && text_len > 0),
+            traffic_class: self.options.dscp << 2 | self.ecn.field_out(fresh),
         };
         self.on_ack_sent();
-        cx.stack.tcp.counters.segments_out += 1;
-        match headers.write(&self.flow, &self.way.link, &mut buffer) {
-            Some(()) if sum.is_none() => cx.stack.ledger.transmit_unsummed(cx.env, self.way.interface(), buffer),
-            Some(()) => cx.stack.ledger.transmit(cx.env, self.way.interface(), buffer),
+        common
+    }
+}
+
+/// What the headers of segments that leave together have in common besides their flow.
+pub(super) struct Common {
+    ack: u32,
+    window: u16,
+    stamps: Option<Timestamps>,
+    hop_limit: u8,
+    traffic_class: u8,
+}
+
+impl Common {
+    /// Puts headers in front of `buffer`, which has text alone or nothing, and sends it. `sum`: of the text, if it is known.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "what a segment has of its own, and of its connection")]
+    pub(super) fn send<B: Buffer, E: Env<Buffer = B>>(
+        &self,
+        seq: SeqNum,
+        flags: u8,
+        sum: Option<u16>,
+        mut buffer: B,
+        flow: &Flow,
+        way: &Way,
+        cx: &mut Cx<'_, B, E>,
+    ) {
+        let text_len = buffer.len();
+        let sum = match sum {
+            None if text_len > 0 && cx.env.completes_sums(way.interface()) => None,
+            None => Some(sum_pieces(Sum::new(), &buffer, 0, text_len).folded()),
+            known => known,
+        };
+        let &Self { ack, window, stamps, hop_limit, traffic_class } = self;
+        let headers = Headers { text_len, sum, seq: seq.0, ack, flags, window, stamps, hop_limit, traffic_class };
+        match headers.write(flow, &way.link, &mut buffer) {
+            Some(()) if sum.is_none() => cx.stack.ledger.transmit_unsummed(cx.env, way.interface(), buffer),
+            Some(()) => cx.stack.ledger.transmit(cx.env, way.interface(), buffer),
             None => cx.stack.ledger.discard(cx.env, buffer, DropReason::NoHeadroom),
         }
-        true
     }
 }
 

@@ -120,7 +120,7 @@ enum Addresses<'a> {
 }
 
 impl Addresses<'_> {
-    #[inline]
+    #[inline(always)]
     fn are(self, remote: IpAddr, local: IpAddr) -> bool {
         match (self, remote, local) {
             (Self::V4(from, to), IpAddr::V4(remote), IpAddr::V4(local)) => {
@@ -149,7 +149,7 @@ impl Addresses<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn pseudo_header(self, len: usize) -> Sum {
         match self {
             Self::V4(from, to) => Sum::pseudo_v4((*from).into(), (*to).into(), protocol::TCP, len),
@@ -158,7 +158,7 @@ impl Addresses<'_> {
     }
 
     /// Of the remote address, what is likely to differ.
-    #[inline]
+    #[inline(always)]
     fn low_bits(self) -> u32 {
         match self {
             Self::V4(from, _) => u32::from_be_bytes(*from),
@@ -174,34 +174,47 @@ impl<'a> Front<'a> {
         Flow::on(id, local, remote, local_port, remote_port)
     }
 
-    /// Reads the headers of a whole IP packet without IP options, and without a mark of congestion.
+    /// Reads the headers of a whole IPv4 packet without options, and without a mark of congestion.
     #[inline(always)]
-    fn read<B: Buffer>(buffer: &'a B) -> Option<Self> {
+    fn of_ipv4<B: Buffer>(buffer: &'a B) -> Option<Self> {
         let (link, rest) = EthernetHeader::ref_from_prefix(buffer.bytes()).ok()?;
-        let (addresses, header_len, len) = match rest.first()? >> 4 {
-            4 => {
-                let (header, _) = rest.split_first_chunk::<{ ipv4::HEADER_LEN }>()?;
-                let ip = Ipv4Header::ref_from_bytes(header).ok()?;
-                let whole = ip.flags_offset.get() & !ipv4::DONT_FRAGMENT == 0;
-                let plain = ip.version_ihl == 0x45 && ip.protocol == protocol::TCP && whole;
-                if !plain || ip.tos & ECN_MASK == CE || !Sum::new().with_words(header).is_valid() {
-                    return None;
-                }
-                (Addresses::V4(&ip.source, &ip.destination), ipv4::HEADER_LEN, usize::from(ip.total_len.get()))
-            }
-            6 => {
-                let (ip, _) = Ipv6Header::ref_from_prefix(rest).ok()?;
-                if ip.next_header != protocol::TCP || (ip.version_class_flow.get() >> 20) as u8 & ECN_MASK == CE {
-                    return None;
-                }
-                let len = ipv6::HEADER_LEN + usize::from(ip.payload_len.get());
-                (Addresses::V6(&ip.source, &ip.destination), ipv6::HEADER_LEN, len)
-            }
-            _ => return None,
-        };
-        let (tcp, _) = TcpHeader::ref_from_prefix(rest.get(header_len..)?).ok()?;
+        let (header, _) = rest.split_first_chunk::<{ ipv4::HEADER_LEN }>()?;
+        let ip = Ipv4Header::ref_from_bytes(header).ok()?;
+        let whole = ip.flags_offset.get() & !ipv4::DONT_FRAGMENT == 0;
+        let plain = ip.version_ihl == 0x45 && ip.protocol == protocol::TCP && whole;
+        if !plain || ip.tos & ECN_MASK == CE || !Sum::new().with_words(header).is_valid() {
+            return None;
+        }
+        let addresses = Addresses::V4(&ip.source, &ip.destination);
+        Self::behind(link, rest, addresses, ipv4::HEADER_LEN, ip.total_len.get().into(), buffer.len())
+    }
+
+    /// Likewise of an IPv6 packet without extension headers.
+    #[inline(always)]
+    fn of_ipv6<B: Buffer>(buffer: &'a B) -> Option<Self> {
+        let (link, rest) = EthernetHeader::ref_from_prefix(buffer.bytes()).ok()?;
+        let (ip, _) = Ipv6Header::ref_from_prefix(rest).ok()?;
+        let version_class = ip.version_class_flow.get() >> 20;
+        if version_class >> 8 != 6 || ip.next_header != protocol::TCP || version_class as u8 & ECN_MASK == CE {
+            return None;
+        }
+        let len = ipv6::HEADER_LEN + usize::from(ip.payload_len.get());
+        Self::behind(link, rest, Addresses::V6(&ip.source, &ip.destination), ipv6::HEADER_LEN, len, buffer.len())
+    }
+
+    /// `packet`: what is behind the link header, of which so many bytes are the IP header, and `len` the whole packet.
+    #[inline(always)]
+    fn behind(
+        link: &'a EthernetHeader,
+        packet: &'a [u8],
+        addresses: Addresses<'a>,
+        header_len: usize,
+        len: usize,
+        frame_len: usize,
+    ) -> Option<Self> {
+        let (tcp, _) = TcpHeader::ref_from_prefix(packet.get(header_len..)?).ok()?;
         let (tcp_at, end) = (LINK_LEN + header_len, LINK_LEN + len);
-        let fits = end <= buffer.len() && tcp_at + tcp::HEADER_LEN <= end;
+        let fits = end <= frame_len && tcp_at + tcp::HEADER_LEN <= end;
         fits.then_some(Self { link, addresses, tcp, tcp_at, end })
     }
 }
@@ -256,20 +269,32 @@ impl<B: Buffer> Stack<B> {
         if end < buffer.len() {
             buffer.truncate(end);
         }
+        let Some(mut tcb) = self.tcp.table.take(index) else { return Err(buffer) };
         self.tcp.counters.segments_in += 1;
-        let mut given = Some(buffer);
-        let taken = self.with(index, env, |tcb, cx| given.take().map(|buffer| tcb.take_expected(&segment, buffer, cx)));
-        match (taken.flatten(), given) {
-            (Some(taken), _) => Ok(taken),
-            (None, Some(buffer)) => Err(buffer),
-            (None, None) => Ok(Taken::Consumed),
-        }
+        let now = env.now();
+        let taken = tcb.take_expected(&segment, buffer, &mut Cx { stack: self, env, now });
+        self.put_down(index, tcb, State::Established, env);
+        Ok(taken)
     }
 
     /// The connection that expects the segment in this frame, and where its packet ends.
     #[inline(always)]
     fn recognize(&mut self, id: InterfaceId, buffer: &B) -> Option<(u32, Candidate, usize)> {
-        let front = Front::read(buffer)?;
+        match buffer.bytes().get(LINK_LEN)? >> 4 {
+            4 => self.recognize_behind(Front::of_ipv4(buffer)?, id, buffer),
+            6 => self.recognize_ipv6(id, buffer),
+            _ => None,
+        }
+    }
+
+    #[inline(never)]
+    fn recognize_ipv6(&mut self, id: InterfaceId, buffer: &B) -> Option<(u32, Candidate, usize)> {
+        self.recognize_behind(Front::of_ipv6(buffer)?, id, buffer)
+    }
+
+    /// Its own for each kind of addresses, which are compared where they lie.
+    #[inline(always)]
+    fn recognize_behind(&mut self, front: Front<'_>, id: InterfaceId, buffer: &B) -> Option<(u32, Candidate, usize)> {
         let segment = Candidate::read(&front, buffer.bytes())?;
         let index = self.whose(&front, id)?;
         let tcb = self.tcp.table.peek(index)?;
@@ -328,7 +353,7 @@ impl<B: Buffer> Stack<B> {
 
 impl<B: Buffer> Tcb<B> {
     /// Whether the frame is from the connection's peer.
-    #[inline]
+    #[inline(always)]
     fn is_from(&self, front: &Front<'_>) -> bool {
         let flow = &self.flow;
         front.tcp.source_port.get() == flow.remote_port

@@ -338,6 +338,16 @@ impl<B: Buffer> SendQueue<B> {
         }
     }
 
+    /// Notes that the next unsent segment left, for the first time.
+    #[inline]
+    pub(super) fn note_first_sent(&mut self, at: usize, stamp: SendStamp) {
+        if let Some(segment) = self.segments.get_mut(at) {
+            segment.transmits = 1;
+            segment.stamp = Some(stamp);
+        }
+        self.sent += 1;
+    }
+
     /// The first segment that is judged lost and not in flight again.
     #[inline]
     pub(super) fn next_to_resend(&self) -> Option<usize> {

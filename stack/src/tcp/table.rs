@@ -120,7 +120,10 @@ impl<B> Table<B> {
     #[inline]
     pub(super) fn put(&mut self, index: u32, tcb: Box<Tcb<B>>) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
-            slot.tcb = Some(tcb);
+            // Nobody is there whose memory would be given back.
+            let taken_out = slot.tcb.replace(tcb);
+            debug_assert!(taken_out.is_none());
+            core::mem::forget(taken_out);
         }
     }
 
