@@ -189,6 +189,7 @@ mod tests {
             rx_queues: 1,
             tx_queues: 1,
             tx_checksum: false,
+            tso: false,
             occupant: None,
             native: Support::Yes,
             redirect: Support::Yes,

@@ -47,6 +47,13 @@ pub trait Env {
         usize::MAX
     }
 
+    /// Packets that may leave besides for a connection that has begun: a part of what it has to send costs nearly as much as all
+    /// of it.
+    fn spare_room(&self, interface: InterfaceId) -> usize {
+        let _ = interface;
+        0
+    }
+
     /// Sends a whole Ethernet frame without its check sequence.
     fn transmit(&mut self, interface: InterfaceId, frame: Self::Buffer);
 

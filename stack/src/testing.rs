@@ -185,6 +185,8 @@ pub struct TestEnv {
     pub pool: usize,
     /// Packets that may still [leave](Env::room); `None`: any number.
     pub room: Option<usize>,
+    /// Packets [beyond](Env::spare_room) these.
+    pub spare_room: usize,
     /// Bytes that an allocated buffer holds.
     pub buffer_len: usize,
     pub transmitted: VecDeque<(InterfaceId, VecBuffer)>,
@@ -204,6 +206,7 @@ impl Default for TestEnv {
             seed: 1,
             pool: usize::MAX,
             room: None,
+            spare_room: 0,
             buffer_len: SEGMENT_LEN,
             transmitted: VecDeque::new(),
             discarded: Vec::new(),
@@ -265,6 +268,10 @@ impl Env for TestEnv {
 
     fn room(&self, _interface: InterfaceId) -> usize {
         self.room.unwrap_or(usize::MAX)
+    }
+
+    fn spare_room(&self, _interface: InterfaceId) -> usize {
+        self.spare_room
     }
 
     fn transmit(&mut self, interface: InterfaceId, frame: VecBuffer) {

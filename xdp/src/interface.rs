@@ -16,6 +16,7 @@ pub(crate) struct Interface {
     pub(crate) rx_queues: u32,
     pub(crate) tx_queues: u32,
     pub(crate) tx_checksum: bool,
+    pub(crate) tso: bool,
 }
 
 impl Interface {
@@ -31,6 +32,7 @@ impl Interface {
             rx_queues,
             tx_queues,
             tx_checksum: asker.tx_checksum(&name).unwrap_or(false),
+            tso: asker.tso(&name).unwrap_or(false),
             name,
         })
     }

@@ -39,6 +39,8 @@ pub struct Probe {
     pub tx_queues: u32,
     /// The kernel leaves checksums of what it sends to it (`ethtool -k`, tx-checksumming).
     pub tx_checksum: bool,
+    /// The kernel leaves it to the interface to cut TCP segments (`ethtool -k`, tcp-segmentation-offload).
+    pub tso: bool,
     /// XDP program which is attached now.
     pub occupant: Option<Occupant>,
     /// Native XDP: attaching in native mode would work.
@@ -58,7 +60,7 @@ pub struct Probe {
 impl Probe {
     /// Asks the kernel about an interface of the caller's network namespace.
     pub fn interface(ifindex: u32) -> Result<Self> {
-        let Interface { name, driver, mac, mtu, up, rx_queues, tx_queues, tx_checksum } = Interface::ask(ifindex)?;
+        let Interface { name, driver, mac, mtu, up, rx_queues, tx_queues, tx_checksum, tso } = Interface::ask(ifindex)?;
         let query = sys::xdp_query(ifindex).unwrap_or_default();
         let occupant = attach::occupant(ifindex)?;
         let can = |bit: u64| support(query.feature_flags, bit);
@@ -72,6 +74,7 @@ impl Probe {
             rx_queues,
             tx_queues,
             tx_checksum,
+            tso,
             occupant,
             native: can(sys::NETDEV_XDP_ACT_BASIC),
             redirect: can(sys::NETDEV_XDP_ACT_REDIRECT),

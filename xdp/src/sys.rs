@@ -201,7 +201,16 @@ impl Asker {
 
     /// Whether the kernel leaves checksums of what it sends to the interface (`ethtool -k`, tx-checksumming).
     pub(crate) fn tx_checksum(&self, name: &str) -> Option<bool> {
-        let mut value = EthtoolValue { cmd: ETHTOOL_GTXCSUM, data: 0 };
+        self.is_on(name, ETHTOOL_GTXCSUM)
+    }
+
+    /// Whether the kernel leaves it to the interface to cut TCP segments (`ethtool -k`, tcp-segmentation-offload).
+    pub(crate) fn tso(&self, name: &str) -> Option<bool> {
+        self.is_on(name, ETHTOOL_GTSO)
+    }
+
+    fn is_on(&self, name: &str, cmd: u32) -> Option<bool> {
+        let mut value = EthtoolValue { cmd, data: 0 };
         self.ethtool(name, &mut value).ok()?;
         Some(value.data != 0)
     }
@@ -249,6 +258,7 @@ impl EthtoolCommand for Values {}
 
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GTXCSUM: u32 = 0x16;
+const ETHTOOL_GTSO: u32 = 0x1e;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSTATS: u32 = 0x1d;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;

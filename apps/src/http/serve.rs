@@ -35,7 +35,8 @@ peers compute their checksums: `ethtool -K PEER tx off`. `tailwater ss` shows th
 const ROOT_LEN: u64 = 1_024;
 /// Bytes that one connection may have under way: a megabyte each keeps many downloads within the frames there are.
 const SEND_BUFFER_MAX: u32 = 1 << 20;
-
+/// Of them, bytes that the windows do not let go yet: what is written is sent while it is in the cache.
+const UNSENT_MAX: u32 = 4 << 10;
 /// Frames with what has been sent and may have to be sent again, for each worker: half of them, and so as many segments, are
 /// for the stack, which shares them out among the connections. Frames that are kept leave as trains of segments.
 const FRAMES_KEPT: usize = 32_768;
@@ -102,6 +103,7 @@ fn stack_config(limits: &Limits) -> Config {
     let tcp = &mut config.tcp;
     tcp.connection.nagle = false;
     tcp.connection.send_buffer_max = SEND_BUFFER_MAX;
+    tcp.connection.unsent_max = UNSENT_MAX;
     tcp.connections_max = tcp.connections_max.max(limits.connections_max + tcp.time_wait_max);
     config
 }

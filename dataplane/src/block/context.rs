@@ -3,6 +3,19 @@
 use crate::frame::{Batch, Frame, Pool};
 use crate::ledger::{DropReason, Ledger};
 
+/// Packets made in blocks that may still leave by a port in a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) left: usize,
+    /// Beyond them, for what has been begun.
+    pub(crate) spare: usize,
+}
+
+impl Room {
+    /// Any number.
+    pub(crate) const ENDLESS: Self = Self { left: usize::MAX, spare: 0 };
+}
+
 /// Passed to every call of a block.
 pub struct Context<'a> {
     /// Nanoseconds of the monotonic clock, read once per turn.
@@ -16,7 +29,7 @@ pub struct Context<'a> {
     /// Packets that ended well inside a block: answered in another form, delivered, recorded.
     pub delivered: &'a mut u64,
     /// Packets of its own that a worker may still send by each port in this turn.
-    pub(crate) rooms: &'a mut [usize],
+    pub(crate) rooms: &'a mut [Room],
     pub(crate) outputs: &'a mut [Batch],
     /// By port, where output 0 leads to ports and nowhere else.
     pub(crate) completes: &'a [bool],
@@ -35,20 +48,29 @@ impl Context<'_> {
     /// Packets made here that may still leave by a port in this turn. More find no room, or only add to a queue.
     #[inline]
     pub fn room(&self, port: usize) -> usize {
-        self.rooms.get(port).copied().unwrap_or(0)
+        self.rooms.get(port).map_or(0, |room| room.left)
+    }
+
+    /// Packets beyond [`room`](Self::room) that may leave of what has been begun.
+    #[inline]
+    pub fn spare_room(&self, port: usize) -> usize {
+        self.rooms.get(port).map_or(0, |room| room.spare)
     }
 
     /// Whether there is room at any port.
     #[inline]
     pub fn has_room(&self) -> bool {
-        self.rooms.iter().any(|&room| room > 0)
+        self.rooms.iter().any(|room| room.left > 0)
     }
 
     /// A packet for a port was made.
     #[inline]
     pub(crate) fn take_room(&mut self, port: usize) {
         if let Some(room) = self.rooms.get_mut(port) {
-            *room = room.saturating_sub(1);
+            match room.left {
+                0 => room.spare = room.spare.saturating_sub(1),
+                left => room.left = left - 1,
+            }
         }
     }
 

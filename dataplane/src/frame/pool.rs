@@ -9,19 +9,26 @@ use std::sync::Arc;
 use super::region::{DATA_OFFSET, MAGAZINE_MAX};
 use super::{CHAIN_MAX, Frame, Region};
 
-/// Free chunks that a pool keeps before it gives a magazine back.
-const CACHE_MAX: usize = 4 * MAGAZINE_MAX;
+/// Free chunks that a pool keeps before it gives a magazine back: as many as some turns take and acknowledgements give back.
+/// They are used again in the reverse order, so that those in use are few and stay in caches; the depot has them go round.
+const CACHE_MAX: usize = 24 * MAGAZINE_MAX;
+/// The same of a region that has few.
+const CACHE_MIN: usize = 4 * MAGAZINE_MAX;
+/// A pool keeps no more than this part of a region's chunks from other workers.
+const CACHE_PART: usize = 16;
 
 /// Free frames of one worker.
 pub struct Pool {
     region: Arc<Region>,
     cache: Vec<u32>,
+    cache_max: usize,
 }
 
 impl Pool {
     /// An empty pool over `region`; it fills itself as frames are asked for.
     pub fn new(region: Arc<Region>) -> Self {
-        Self { region, cache: Vec::with_capacity(CACHE_MAX + MAGAZINE_MAX) }
+        let cache_max = (region.chunks() / CACHE_PART).clamp(CACHE_MIN, CACHE_MAX);
+        Self { region, cache: Vec::with_capacity(cache_max + MAGAZINE_MAX), cache_max }
     }
 
     /// The region that the frames come from.
@@ -138,7 +145,7 @@ impl Pool {
         if !self.region.retire(chunk) {
             return;
         }
-        if self.cache.len() >= CACHE_MAX {
+        if self.cache.len() >= self.cache_max {
             self.spill();
         }
         self.cache.push(chunk);

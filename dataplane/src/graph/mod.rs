@@ -21,7 +21,7 @@ pub use spec::{EGRESS, Edge, GraphSpec, INGRESS, NAME_MAX, NODES_MAX, NodeSpec};
 pub(crate) use spec::{is_name, kind_of, output_of};
 pub(crate) use wiring::Wiring;
 
-use crate::block::{Arguments, Block, BuildError, Context, Kind, PacketType, Registry, Services};
+use crate::block::{Arguments, Block, BuildError, Context, Kind, PacketType, Registry, Room, Services};
 use crate::clock;
 use crate::frame::{Batch, Frame, Pool, owner};
 use crate::ledger::{DropReason, Ledger};
@@ -125,7 +125,7 @@ pub struct Graph {
     /// What waits for each port's transmission.
     sinks: Vec<Batch>,
     /// Packets made in blocks that may still leave by each port in this turn.
-    rooms: Vec<usize>,
+    rooms: Vec<Room>,
     /// Which ports complete checksums.
     completes: Vec<bool>,
     outputs: Vec<Batch>,
@@ -166,7 +166,7 @@ impl Graph {
             nodes,
             sources: wiring.sources.clone(),
             sinks: wiring.sources.iter().map(|_| Batch::with_capacity(INPUT_LEN)).collect(),
-            rooms: vec![usize::MAX; wiring.sources.len()],
+            rooms: vec![Room::ENDLESS; wiring.sources.len()],
             completes: vec![false; wiring.sources.len()],
             spec: spec.clone(),
             walks: 0,
@@ -280,9 +280,9 @@ impl Graph {
 
     /// Says how many packets made in blocks may leave by a port in the turn that begins; any number unless it is said.
     #[inline]
-    pub fn set_room(&mut self, port: usize, packets: usize) {
-        if let Some(room) = self.rooms.get_mut(port) {
-            *room = packets;
+    pub(crate) fn set_room(&mut self, port: usize, room: Room) {
+        if let Some(known) = self.rooms.get_mut(port) {
+            *known = room;
         }
     }
 

@@ -13,9 +13,16 @@ struct Settings {
     /// [`Probe::leaves_sums_undone`].
     leaves_sums_undone: bool,
     tx_queues: u32,
+    /// [`Probe::tso`].
+    tso: bool,
 }
 
 impl Settings {
+    /// Whether trains may be longer than IP can tell: a device that cuts them could not.
+    fn long(self) -> bool {
+        !self.tso && kernel_cuts_long_trains()
+    }
+
     fn way(self) -> TextWay {
         match self {
             Self { leaves_sums_undone: true, .. } => TextWay::Ring,
@@ -27,8 +34,20 @@ impl Settings {
 
 impl From<&Probe> for Settings {
     fn from(probe: &Probe) -> Self {
-        Self { leaves_sums_undone: probe.leaves_sums_undone(), tx_queues: probe.tx_queues }
+        Self { leaves_sums_undone: probe.leaves_sums_undone(), tx_queues: probe.tx_queues, tso: probe.tso }
     }
+}
+
+/// From Linux 6.3 on packets beyond 64 KiB are usual within the kernel over both versions of IP: what cuts them counts in 32 bits.
+fn kernel_cuts_long_trains() -> bool {
+    let uname = rustix::system::uname();
+    version(uname.release().to_str().unwrap_or_default()) >= Some((6, 3))
+}
+
+/// `6.18.44-something`: the first two numbers.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// The way that text leaves, and why.
@@ -40,7 +59,7 @@ pub(super) struct Text {
 impl Text {
     pub(super) fn of(probe: &Probe) -> Self {
         let settings = Settings::from(probe);
-        Self { switch: Arc::new(TextSwitch::new(settings.way())), settings }
+        Self { switch: Arc::new(TextSwitch::new(settings.way(), settings.long())), settings }
     }
 
     /// Looks at the interface again. The kernel tells of a link whose features have changed.
@@ -56,7 +75,7 @@ impl Text {
             return;
         }
         self.settings = settings;
-        self.switch.set(settings.way());
+        self.switch.set(settings.way(), settings.long());
         tracing::info!(interface = link.name, "its settings have changed: {}", self.why());
     }
 
@@ -81,8 +100,16 @@ mod tests {
 
     #[test]
     fn trains_and_the_ring_are_used_side_by_side_only_where_there_is_one_queue() {
-        let way = |leaves_sums_undone, tx_queues| Settings { leaves_sums_undone, tx_queues }.way();
+        let way = |leaves_sums_undone, tx_queues| Settings { leaves_sums_undone, tx_queues, tso: false }.way();
         assert_eq!([way(false, 0), way(false, 1), way(false, 2)], [TextWay::Trains, TextWay::Trains, TextWay::Socket]);
         assert_eq!([way(true, 1), way(true, 2)], [TextWay::Ring; 2]);
+    }
+
+    #[test]
+    fn kernels_are_told_apart_by_the_first_two_numbers() {
+        assert_eq!(version("6.18.44-fc-v669"), Some((6, 18)));
+        assert_eq!(version("6.3-rc1"), Some((6, 3)));
+        assert_eq!([version(""), version("6"), version("x.y")], [None; 3]);
+        assert!(version("6.10.0") > Some((6, 3)) && version("5.19.1") < Some((6, 3)));
     }
 }

@@ -49,6 +49,11 @@ impl Env for WorkerEnv<'_, '_> {
     }
 
     #[inline]
+    fn spare_room(&self, interface: InterfaceId) -> usize {
+        self.context.spare_room(interface.0 as usize)
+    }
+
+    #[inline]
     fn transmit(&mut self, interface: InterfaceId, frame: Frame) {
         let fitting = if frame.is_chained() { fit_for_port(frame, self.context.pool) } else { Ok(frame) };
         match fitting {

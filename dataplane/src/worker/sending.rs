@@ -1,11 +1,12 @@
 //! What leaves at the end of a turn, and what becomes of packets that find no room.
 //!
 //! Packets that came in and only go on are dropped: a queue here would only add delay to an overload. The text of our own TCP
-//! is not: it would have to be sent again. Its stack is told how much room there is ([`Graph::set_room`](crate::graph::Graph::set_room)) and keeps the rest,
+//! is not: it would have to be sent again. Its stack is told how much room there is (`Graph::set_room`) and keeps the rest,
 //! and what a port leaves all the same waits for the next turn.
 
 use super::batching::BATCH_MAX;
 use super::{Tally, Worker};
+use crate::block::Room;
 use crate::frame::{Batch, Frame, Pool};
 use crate::ledger::DropReason;
 use crate::port::Port;
@@ -14,6 +15,8 @@ use crate::trace::Probe;
 /// Packets made in blocks that leave by a port in a turn: what comes back because of them, an acknowledgement for each at
 /// most, is no more than is received in a turn. It also is what is still in the cache when the port reads it.
 const ROOM_MAX: usize = BATCH_MAX;
+/// Besides, packets of a connection that has begun: the stack's bound for the turn of one.
+const SPARE_MAX: usize = 64;
 /// Part of the free places in a transmit ring that is for what only answers: acknowledgements, resets, echoes.
 const ANSWERS_PART: usize = 4;
 /// Packets of our own TCP that wait for a port at most. The stack sends nothing as long as as many wait as have room; blocks
@@ -68,9 +71,11 @@ impl Worker {
 
 /// How many packets made in blocks may leave by a port for which `waiting` packets wait already.
 #[inline]
-fn room(port: &mut dyn Port, waiting: usize) -> usize {
+fn room(port: &mut dyn Port, waiting: usize) -> Room {
     let free = port.tx_room(2 * ROOM_MAX);
-    (free - free / ANSWERS_PART).saturating_sub(waiting).min(ROOM_MAX)
+    let free = (free - free / ANSWERS_PART).saturating_sub(waiting);
+    let left = free.min(ROOM_MAX);
+    Room { left, spare: (free - left).min(SPARE_MAX) }
 }
 
 /// Hands a port its packets. When its ring is full the kernel gets one chance to make room.

@@ -309,7 +309,8 @@ impl<B: Buffer> Tcb<B> {
         self.rtt.reset_backoff();
         self.waiting_since = if self.queue.sent_count() > 0 { cx.now } else { Instant::ZERO };
         self.confirm_neighbour(cx);
-        if self.write_blocked && self.queue.bytes() <= self.options.send_buffer_max / 3 * 2 {
+        let few = self.queue.bytes() <= self.options.send_buffer_max / 3 * 2;
+        if self.write_blocked && few && self.write_room() > 0 {
             self.write_blocked = false;
             self.news.writable = true;
         }

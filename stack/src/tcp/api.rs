@@ -153,8 +153,7 @@ impl<B: Buffer> Stack<B> {
         // With nothing on its way no acknowledgement would tell of room.
         let held_up = own > 0 && !self.tcp.may_hold(own);
         let Some(tcb) = self.tcp.table.get_mut(id) else { return 0 };
-        let room = tcb.options.send_buffer_max.saturating_sub(tcb.queue.bytes()) as usize;
-        let room = if held_up { 0 } else { room };
+        let room = if held_up { 0 } else { tcb.write_room() as usize };
         tcb.write_blocked |= room == 0;
         room
     }

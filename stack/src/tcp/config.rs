@@ -72,6 +72,9 @@ pub struct ConnectionOptions {
     pub pacing: bool,
     /// Bytes that wait to be sent or acknowledged.
     pub send_buffer_max: u32,
+    /// Of them, bytes that wait to be sent beyond what the windows let go: the application is told when there is room for more,
+    /// and what it writes is sent while it is in the cache. A segment at least; [`u32::MAX`]: as many as there are.
+    pub unsent_max: u32,
     /// Bytes received that wait for the application, to begin with.
     pub receive_buffer: u32,
     /// As far as the receive buffer grows by itself.
@@ -103,6 +106,7 @@ impl Default for ConnectionOptions {
             congestion_control: default_control(),
             pacing: false,
             send_buffer_max: 4 << 20,
+            unsent_max: u32::MAX,
             receive_buffer: 256 << 10,
             receive_buffer_max: 6 << 20,
             delayed_ack: Duration::from_millis(40),

@@ -1,7 +1,8 @@
 //! Room below: text that could not leave waits in its connection, and not in a queue that would lose it.
 //!
 //! The surroundings tell how many packets may leave by an interface ([`Env::room`]). A connection sends no more text at a time
-//! than that, nor more than [`TURN_MAX`] segments while others wait; with more to send it stands in line for another turn.
+//! than that, nor more than [`TURN_MAX`] segments while others wait, but what it has begun it may end where there is more
+//! ([`Env::spare_room`]); with more to send it stands in line for another turn.
 //! Those that were lost go first. Linux does likewise with the queue of a device (TCP small queues, and a queue for each flow).
 //!
 //! ```text
@@ -104,10 +105,14 @@ impl<B: Buffer> Tcb<B> {
             0 => self.next_hop(cx).ok().map(|hop| hop.interface),
             _ => Some(self.way.interface()),
         };
-        match interface.map(|interface| cx.env.room(interface)) {
+        match interface.map(|interface| (cx.env.room(interface), interface)) {
             // Nobody waits where there is always room; what has no way is discarded, and named.
-            None | Some(usize::MAX) => u32::MAX,
-            Some(room) => u32::try_from(room).unwrap_or(u32::MAX).min(TURN_MAX),
+            None | Some((usize::MAX, _)) => u32::MAX,
+            Some((0, _)) => 0,
+            Some((room, interface)) => {
+                let room = room.saturating_add(cx.env.spare_room(interface));
+                u32::try_from(room).unwrap_or(u32::MAX).min(TURN_MAX)
+            }
         }
     }
 

@@ -17,6 +17,24 @@ impl<B: Buffer> Tcb<B> {
         if self.state.may_send() && !self.queue.has_fin() { Ok(()) } else { Err(TcpError::Shutdown) }
     }
 
+    /// Bytes that the application may write: of what would wait to be sent, whole segments.
+    pub(super) fn write_room(&self) -> u32 {
+        let room = self.options.send_buffer_max.saturating_sub(self.queue.bytes());
+        let unsent_max = match self.options.unsent_max {
+            u32::MAX => return room,
+            unsent_max => unsent_max.max(self.smss),
+        };
+        let unsent = self.queue.unsent_bytes(self.snd_nxt);
+        let room_unsent = (self.sendable() + unsent_max).saturating_sub(unsent);
+        room.min(room_unsent - room_unsent % self.smss)
+    }
+
+    /// New bytes that the windows let go now.
+    fn sendable(&self) -> u32 {
+        let in_window = (self.snd_una + self.snd_wnd).distance(self.snd_nxt).max(0) as u32;
+        self.cwnd().saturating_sub(self.in_flight()).min(in_window)
+    }
+
     /// Queues text in segments as large as the path takes, and sends what may leave. `write` puts in a piece, and sums it up
     /// if that costs it little.
     pub(super) fn write<E: Env<Buffer = B>>(
@@ -26,8 +44,7 @@ impl<B: Buffer> Tcb<B> {
         cx: &mut Cx<'_, B, E>,
     ) -> Result<usize, TcpError> {
         self.may_write()?;
-        let room = self.options.send_buffer_max.saturating_sub(self.queue.bytes()) as usize;
-        let granted = len.min(room);
+        let granted = len.min(self.write_room() as usize);
         let mut done = self.grow_last(granted, &mut write, cx);
         while done < granted && cx.may_hold(self.queue.len()) {
             let n = (granted - done).min(self.smss as usize);

@@ -60,6 +60,20 @@ fn text_without_room_waits_and_leaves_in_order_when_there_is() {
 }
 
 #[test]
+fn what_a_connection_has_begun_it_ends_where_there_is_spare_room_and_another_begins_nothing() {
+    let mut host = Host::new();
+    let connections = all_connected(&mut host, &[2_001, 2_002]);
+    for &(id, _) in &connections {
+        assert_eq!(host.send(id, &bytes(0, 5_000)), 5_000);
+    }
+    host.env.spare_room = 3;
+    assert_eq!(ports(&turn(&mut host, 2)), [2_001; 5]);
+    assert_eq!(ports(&turn(&mut host, 1)), [2_002; 4], "no more than there is");
+    assert_eq!(ports(&turn(&mut host, 1)), [2_002]);
+    assert!(host.stack.is_quiet());
+}
+
+#[test]
 fn an_acknowledgement_needs_no_room() {
     let mut host = Host::new();
     let (_, first) = host.accept();

@@ -147,6 +147,35 @@ fn a_full_send_buffer_takes_less_and_tells_when_there_is_room() {
 }
 
 #[test]
+fn of_text_that_has_to_wait_some_whole_segments_are_taken_and_more_when_the_window_lets_them_go() {
+    let mut host = with(|options| options.unsent_max = 2_500);
+    let (id, first) = host.accept();
+    // Ten segments are the initial window.
+    assert_eq!(host.send(id, &bytes(0, 30_000)), 12_000);
+    assert_eq!((host.all().len(), host.send(id, b"more"), host.stack.tcp_send_room(id)), (10, 0, 0));
+    host.get(&seg(ACK, 1_001, first + 1_000));
+    assert_eq!(host.events, [TcpEvent::Writable(id)]);
+    assert_eq!((host.all().len(), host.stack.tcp_send_room(id)), (2, 2_000));
+    assert_eq!(host.send(id, &bytes(12_000, 500)), 500, "what is all that there is");
+}
+
+#[test]
+fn text_that_waits_behind_a_closed_window_is_taken_again_when_it_opens() {
+    let mut host = with(|options| options.unsent_max = 2_500);
+    let (id, first) = host.accept();
+    host.get(&seg(ACK, 1_001, first).window(5_000));
+    assert_eq!(host.send(id, &bytes(0, 30_000)), 7_000);
+    host.all();
+    host.get(&seg(ACK, 1_001, first + 5_000).window(0));
+    assert_eq!((host.events.as_slice(), host.stack.tcp_send_room(id)), (&[][..], 0));
+    host.get(&seg(ACK, 1_001, first + 5_000).window(5_000));
+    assert_eq!(host.all().len(), 2);
+    host.get(&seg(ACK, 1_001, first + 7_000).window(5_000));
+    assert_eq!(host.events, [TcpEvent::Writable(id)]);
+    assert_eq!(host.stack.tcp_send_room(id), 7_000);
+}
+
+#[test]
 fn a_received_buffer_is_sent_back_without_a_copy() {
     let mut host = Host::new();
     let (id, first) = host.accept();

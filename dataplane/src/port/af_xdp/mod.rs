@@ -184,9 +184,10 @@ impl Port for XdpPort {
         if way == TextWay::Ring {
             return self.put_text(batch, usize::MAX);
         }
+        let len_max = self.trains.as_ref().map_or(0, |(_, switch)| switch.train_len_max());
         let lead = |frames: &[Frame]| match way {
-            TextWay::Socket => Train::couple(frames).or_else(|| Train::alone(frames)),
-            _ => Train::couple(frames),
+            TextWay::Socket => Train::couple(frames, len_max).or_else(|| Train::alone(frames)),
+            _ => Train::couple(frames, len_max),
         };
         let mut taken = 0;
         loop {

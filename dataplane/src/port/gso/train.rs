@@ -11,8 +11,10 @@ use crate::port::virtio::{GSO_TCP4, GSO_TCP6, NEEDS_CHECKSUM, WORDS_LEN};
 
 /// Ethernet, IPv6 and TCP with all options.
 const HEADERS_MAX: usize = ETHERNET_LEN + 40 + 60;
-/// What the length fields of IP can tell.
-const NETWORK_LEN_MAX: usize = 65_535;
+/// What the length fields of IP can tell, in bytes.
+pub(super) const IP_LEN_MAX: usize = 65_535;
+/// Bytes of a train that need not be told to a device: a file of 64 KiB leaves whole, with what is said in front of it.
+pub(super) const LONG_LEN_MAX: usize = 2 * IP_LEN_MAX;
 /// Pieces of memory in one train, of at most `UIO_MAXIOV` (1024).
 pub(super) const PIECES_MAX: usize = 256;
 
@@ -115,14 +117,15 @@ pub(in crate::port) struct Train {
 }
 
 impl Train {
-    /// The train that starts with the first of `frames`, if that can be coupled with the next.
-    pub(in crate::port) fn couple(frames: &[Frame]) -> Option<Self> {
+    /// The train that starts with the first of `frames`, if that can be coupled with the next: at most `len_max` bytes from the
+    /// IP header on.
+    pub(in crate::port) fn couple(frames: &[Frame], len_max: usize) -> Option<Self> {
         let (leader, others) = frames.split_first()?;
         let first = Segment::of(leader)?;
         let size = first.text_len;
         let (mut count, mut text_len, mut pieces) = (1, size, leader.segments().count());
         let (mut flags, mut is_open) = (first.flags(), !first.is_last());
-        let text_max = NETWORK_LEN_MAX - (first.places.text - ETHERNET_LEN);
+        let text_max = len_max - (first.places.text - ETHERNET_LEN);
         for frame in others {
             let Some(next) = Segment::of(frame).filter(|_| is_open) else { break };
             pieces += frame.segments().count();
@@ -164,10 +167,10 @@ fn front(first: &Segment<'_>, text_len: usize, flags: u8) -> [u8; WORDS_LEN + HE
     let transport_len = text - transport + text_len;
     let network = &mut packet[ETHERNET_LEN..];
     let pseudo = if is_ip6 {
-        network[4..6].copy_from_slice(&(transport_len as u16).to_be_bytes());
+        network[4..6].copy_from_slice(&length_field(transport_len));
         Sum::new().with(&network[8..40])
     } else {
-        network[2..4].copy_from_slice(&((20 + transport_len) as u16).to_be_bytes());
+        network[2..4].copy_from_slice(&length_field(20 + transport_len));
         network[10..12].fill(0);
         let sum = Sum::new().with(&network[..20]).checksum();
         network[10..12].copy_from_slice(&sum);
@@ -179,6 +182,11 @@ fn front(first: &Segment<'_>, text_len: usize, flags: u8) -> [u8; WORDS_LEN + HE
     let partial = pseudo.checksum().map(|byte| !byte);
     packet[transport + CHECKSUM_OFFSET..][..2].copy_from_slice(&partial);
     front
+}
+
+/// What IP cannot tell is told as 0, as Linux does within itself ("BIG TCP").
+fn length_field(len: usize) -> [u8; 2] {
+    u16::try_from(len).unwrap_or(0).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -247,12 +255,16 @@ mod tests {
 
     /// Sends `packets` as the port does; what arrives, and in how many packets it left.
     fn sent(packets: &[Vec<u8>]) -> (Vec<Vec<u8>>, usize) {
+        sent_within(IP_LEN_MAX, packets)
+    }
+
+    fn sent_within(len_max: usize, packets: &[Vec<u8>]) -> (Vec<Vec<u8>>, usize) {
         let (mut pool, mut kept) = (pool(), Vec::new());
         let frames: Vec<Frame> = packets.iter().map(|packet| lent(&mut pool, &mut kept, packet)).collect();
         let (mut arrived, mut at, mut calls) = (Vec::new(), 0, 0);
         while at < frames.len() {
             calls += 1;
-            match Train::couple(&frames[at..]) {
+            match Train::couple(&frames[at..], len_max) {
                 Some(train) => {
                     arrived.extend(cut(&train, &frames[at..]));
                     at += train.frames;
@@ -313,6 +325,19 @@ mod tests {
     }
 
     #[test]
+    fn a_train_that_no_device_is_told_of_is_longer_and_is_cut_into_the_same() {
+        for is_ip6 in [false, true] {
+            let packets = stream(is_ip6, &[1428; 100], PSH | FIN);
+            let (arrived, calls) = sent_within(LONG_LEN_MAX, &packets);
+            assert_eq!(
+                (unnumbered(arrived), calls),
+                (unnumbered(packets), 2),
+                "91 x 1428 bytes and headers fit 131,070"
+            );
+        }
+    }
+
+    #[test]
     fn a_push_a_gap_a_longer_or_another_segment_ends_a_train() {
         let full = |seq, flags| segment(false, seq, flags, &[1; MSS]);
         let mut other_port = full(100, ACK);
@@ -339,7 +364,7 @@ mod tests {
         let mut pool = pool();
         let frames: Vec<Frame> =
             stream(false, &[MSS; 3], 0).iter().map(|packet| pool.allocate_copy(packet).unwrap()).collect();
-        assert!(Train::couple(&frames).is_none());
+        assert!(Train::couple(&frames, IP_LEN_MAX).is_none());
         frames.into_iter().for_each(|frame| pool.release(frame));
     }
 

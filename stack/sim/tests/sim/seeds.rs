@@ -11,12 +11,11 @@ fn nothing_is_made_up(simulation: &mut tailwater_sim::Simulation) -> Result<(), 
         if flow.received_packets > flow.sent_packets {
             return Err(format!("{name} received {} of {}", flow.received_packets, flow.sent_packets));
         }
-        // Bursts of loss take more than half in some runs.
-        if flow.received_packets < flow.sent_packets / 10 {
-            return Err(format!("{name} received only {} of {}", flow.received_packets, flow.sent_packets));
-        }
     }
-    Ok(())
+    // Not of each flow: an answer of ARP has no checksum, and one that was corrupted sends everything to nobody.
+    let sums = |of: fn(&tailwater_sim::Flow) -> u64| simulation.flows().values().map(of).sum::<u64>();
+    let (received, sent) = (sums(|flow| flow.received_packets), sums(|flow| flow.sent_packets));
+    if received < sent / 4 { Err(format!("only {received} of {sent} were received")) } else { Ok(()) }
 }
 
 #[test]
