@@ -9,19 +9,24 @@ use std::sync::Arc;
 use super::region::{DATA_OFFSET, MAGAZINE_MAX};
 use super::{CHAIN_MAX, Frame, Region};
 
-/// Free chunks that a pool keeps before it gives a magazine back.
-const CACHE_MAX: usize = 4 * MAGAZINE_MAX;
+/// Free chunks that a pool keeps before it gives a magazine back: an eighth of the region's, within these bounds. What a pool has in
+/// hand is used again while it is in the core's cache; magazines in the depot take turns.
+const CACHE_MIN: usize = 4 * MAGAZINE_MAX;
+const CACHE_MAX: usize = 16 * MAGAZINE_MAX;
+const CACHE_PART: usize = 8;
 
 /// Free frames of one worker.
 pub struct Pool {
     region: Arc<Region>,
     cache: Vec<u32>,
+    cache_max: usize,
 }
 
 impl Pool {
     /// An empty pool over `region`; it fills itself as frames are asked for.
     pub fn new(region: Arc<Region>) -> Self {
-        Self { region, cache: Vec::with_capacity(CACHE_MAX + MAGAZINE_MAX) }
+        let cache_max = (region.chunks() / CACHE_PART).clamp(CACHE_MIN, CACHE_MAX);
+        Self { cache: Vec::with_capacity(cache_max + MAGAZINE_MAX), region, cache_max }
     }
 
     /// The region that the frames come from.
@@ -137,7 +142,7 @@ impl Pool {
         if !self.region.retire(chunk) {
             return;
         }
-        if self.cache.len() >= CACHE_MAX {
+        if self.cache.len() >= self.cache_max {
             self.spill();
         }
         self.cache.push(chunk);
