@@ -42,7 +42,7 @@ use tailwater_xdp::RingState;
 
 use super::descriptors::{Burst, put_burst, take_burst};
 use super::gso::{Refusal, Train, TrainSocket};
-use super::{Capabilities, Port, PortCounters, QueueCounters};
+use super::{Capabilities, Port, PortCounters, QueueCounters, Traffic};
 use crate::frame::{Batch, DATA_OFFSET, Frame, Pool, Region};
 use crate::ledger::Ledger;
 use crate::ring::{Consumer, Descriptor, Producer};
@@ -276,6 +276,16 @@ impl Port for XdpPort {
             counters.kernel_invalid += queue.kernel_invalid;
         }
         counters
+    }
+
+    fn traffic(&self) -> Traffic {
+        let received = self.queues.iter().map(|queue| queue.counters.get());
+        let sum = |traffic: Traffic, queue: QueueCounters| Traffic {
+            rx_packets: traffic.rx_packets + queue.rx_packets,
+            rx_bytes: traffic.rx_bytes + queue.rx_bytes,
+            ..traffic
+        };
+        received.fold(Traffic { tx_bytes: self.counters.tx_bytes, ..Traffic::default() }, sum)
     }
 
     fn queues(&self, report: &mut dyn FnMut(QueueCounters)) {
