@@ -15,7 +15,7 @@ const CACHE_MAX: usize = 24 * MAGAZINE_MAX;
 /// The same of a region that has few.
 const CACHE_MIN: usize = 4 * MAGAZINE_MAX;
 /// A pool keeps no more than this part of a region's chunks from other workers.
-const CACHE_PART: usize = 16;
+const CACHE_PART: usize = 8;
 
 /// Free frames of one worker.
 pub struct Pool {

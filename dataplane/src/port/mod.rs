@@ -147,6 +147,29 @@ impl PortCounters {
     }
 }
 
+/// What a port has carried so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+}
+
+impl std::ops::Add for Traffic {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets + other.rx_packets,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+        }
+    }
+}
+
 /// The part of one receive queue in a port's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct QueueCounters {
@@ -230,6 +253,11 @@ pub trait Port: Send {
 
     /// The counters, including the kernel's.
     fn counters(&self) -> PortCounters;
+
+    /// What of the counters costs no system call. A port that tells nothing is never taken for one that receives in bulk.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
 
     /// Calls `report` with the part of each receive queue, as of the last [`counters`](Self::counters): their sums are
     /// the port's. Ports whose packets come from no queue of a device report none.

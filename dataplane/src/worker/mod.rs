@@ -7,6 +7,7 @@
 mod batching;
 mod control;
 mod idle;
+mod inflow;
 mod places;
 mod report;
 mod sending;
@@ -28,11 +29,12 @@ use crate::clock;
 use crate::frame::{Batch, Pool};
 use crate::graph::{BatchSizes, Graph, Turn};
 use crate::ledger::Ledger;
-use crate::port::{Port, PortCounters};
+use crate::port::{Port, PortCounters, Traffic};
 use crate::trace::Probe;
 use batching::BatchBound;
 use control::Request;
 use idle::{Ladder, Step};
+use inflow::Inflow;
 use waiting::Waiting;
 
 /// Turns for which packets that a removed block let go may wait for room in a transmit ring.
@@ -64,6 +66,7 @@ pub struct Worker {
     batch: Batch,
     control: Arc<Control>,
     ladder: Ladder,
+    inflow: Inflow,
     tally: Tally,
     /// Turns left in which sinks may keep what finds no room.
     releasing: u32,
@@ -141,6 +144,7 @@ impl Worker {
             waiting: Waiting::new(&ports, control.waker())?,
             bounds: ports.iter().map(|_| BatchBound::default()).collect(),
             ladder: Ladder::new(config.idle),
+            inflow: Inflow::default(),
             control,
             batch: Batch::with_capacity(batching::BATCH_MAX),
             tally: Tally::default(),
@@ -174,6 +178,7 @@ impl Worker {
 
     fn pin(&self) {
         slice::shorten();
+        slice::sharpen();
         let Some(core) = self.config.core else { return };
         if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
             tracing::warn!(core, "could not pin worker {}; it may move between cores", self.config.number);
@@ -269,8 +274,9 @@ impl Worker {
 
     /// Does nothing in the cheapest way; returns the time.
     fn idle(&mut self, now_ns: u64) -> u64 {
-        let graph = &self.graph;
-        match self.ladder.step(now_ns, || graph.deadline_ns()) {
+        let Self { ladder, inflow, graph, ports, .. } = self;
+        let traffic = || ports.iter().fold(Traffic::default(), |sum, port| sum + port.traffic());
+        match ladder.step(now_ns, || graph.deadline_ns(), || inflow.is_bulk(now_ns, traffic)) {
             // The pause is too short to tell.
             Step::Spin => {
                 std::hint::spin_loop();
@@ -286,13 +292,14 @@ impl Worker {
                     self.ladder.no_busy_poll();
                 }
             }
-            Step::Sleep { until_ns } => self.sleep(now_ns, until_ns),
+            Step::Nap { until_ns } => self.sleep(now_ns, until_ns, true),
+            Step::Sleep { until_ns } => self.sleep(now_ns, until_ns, false),
         }
         clock::now_ns()
     }
 
-    /// Sleeps, unless something has come while this was announced.
-    fn sleep(&mut self, now_ns: u64, until_ns: u64) {
+    /// Sleeps, unless something has come while this was announced. Packets do not end a nap.
+    fn sleep(&mut self, now_ns: u64, until_ns: u64, nap: bool) {
         let Self { ports, occupied, waiting, graph, control, tally, .. } = self;
         let waker = control.waker();
         waker.announce();
@@ -300,7 +307,10 @@ impl Worker {
         if !due && !control.pending() {
             tally.sleeps += 1;
             let unsent = graph.is_pending() || ports.iter_mut().any(|port| port.tx_pending() > 0);
-            waiting.sleep(&ports[..*occupied], waker, now_ns, until_ns, unsent);
+            match nap {
+                true => waiting.nap(waker, now_ns, until_ns),
+                false => waiting.sleep(&ports[..*occupied], waker, now_ns, until_ns, unsent),
+            }
         }
         tally.wake_ups += u64::from(waker.awake());
     }

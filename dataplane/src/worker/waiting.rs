@@ -52,6 +52,11 @@ impl Waiting {
         }
     }
 
+    /// Sleeps until `until_ns`, or until somebody wakes the worker.
+    pub(super) fn nap(&self, waker: &Waker, now_ns: u64, until_ns: u64) {
+        wait(&mut [PollFd::new(waker.fd(), PollFlags::IN)], until_ns.saturating_sub(now_ns).min(SLEEP_MAX_NS));
+    }
+
     /// Sleeps until there is something to do, `until_ns` at the latest. `ports` are those in use.
     pub(super) fn sleep(&self, ports: &[Box<dyn Port>], waker: &Waker, now_ns: u64, until_ns: u64, unsent: bool) {
         let limit_ns = if unsent { UNSENT_NS } else { SLEEP_MAX_NS };

@@ -217,11 +217,12 @@ impl<B: Buffer> SendQueue<B> {
         self.segments.back_mut()
     }
 
-    /// `n` bytes were added to the last segment.
+    /// `n` bytes were added to the last segment, which what was written before ends no more.
     pub(super) fn grew(&mut self, n: u32) {
         if let Some(last) = self.segments.back_mut() {
             last.len += n;
             last.sum = None;
+            last.push &= n == 0;
             self.end += n;
             self.bytes += n;
         }
@@ -523,5 +524,27 @@ impl<B: Buffer> SendQueue<B> {
         (self.bytes, self.sacked, self.lost, self.resent) = (0, 0, 0, 0);
         let segments = core::mem::take(&mut self.segments).into_iter();
         segments.filter_map(|segment| Some((segment.payload?, segment.transmits > 0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::VecBuffer;
+
+    #[test]
+    fn a_segment_that_grows_is_pushed_only_when_what_was_added_is() {
+        let mut queue = SendQueue::new(SeqNum(0));
+        let mut text = VecBuffer::new();
+        text.append(10).unwrap();
+        queue.push(text, None);
+        queue.mark_push();
+        queue.grew(0);
+        assert!(queue.next_unsent().unwrap().push, "nothing was added");
+        queue.growing().unwrap().payload.as_mut().unwrap().append(5).unwrap();
+        queue.grew(5);
+        assert!(!queue.next_unsent().unwrap().push);
+        queue.mark_push();
+        assert!(queue.next_unsent().unwrap().push);
     }
 }

@@ -23,6 +23,7 @@
 //! System calls: `sendto` once per turn while the transmit ring asks for it (copy mode always does; up to 512 packets a
 //! call from Linux 6.17 on, 32 before), `recvfrom` when the fill ring asks or when busy polling works, `poll` when idle.
 
+mod fill_level;
 mod open;
 mod rings;
 mod socket;
@@ -32,6 +33,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 pub use super::gso::{TextSwitch, TextWay};
+use fill_level::FillLevel;
 pub use open::{Entrance, OpenConfig, Opened, open};
 use rustix::net::{RecvFlags, SendFlags};
 pub use socket::Copy;
@@ -40,7 +42,7 @@ use tailwater_xdp::RingState;
 
 use super::descriptors::{Burst, put_burst, take_burst};
 use super::gso::{Refusal, Train, TrainSocket};
-use super::{Capabilities, Port, PortCounters, QueueCounters};
+use super::{Capabilities, Port, PortCounters, QueueCounters, Traffic};
 use crate::frame::{Batch, DATA_OFFSET, Frame, Pool, Region};
 use crate::ledger::Ledger;
 use crate::ring::{Consumer, Descriptor, Producer};
@@ -49,8 +51,6 @@ use crate::ring::{Consumer, Descriptor, Producer};
 const KICKS_MAX: u32 = 64;
 /// A worker that is not a queue's owner looks after its rings when it has used one in so many of its places.
 const SHARE: u32 = 16;
-/// Free fill slots that are worth a refill.
-const REFILL_MIN: u32 = 32;
 
 /// This worker's receiving half of one queue.
 struct QueueRx {
@@ -87,8 +87,7 @@ struct QueueRings {
     fill: Producer<u64>,
     completion: Consumer<u64>,
     socket: Arc<Socket>,
-    /// Most chunks to keep in the fill ring.
-    fill_target: u32,
+    level: FillLevel,
 }
 
 /// A worker's access to a queue's rings.
@@ -280,6 +279,16 @@ impl Port for XdpPort {
         counters
     }
 
+    fn traffic(&self) -> Traffic {
+        let received = self.queues.iter().map(|queue| queue.counters.get());
+        let sum = |traffic: Traffic, queue: QueueCounters| Traffic {
+            rx_packets: traffic.rx_packets + queue.rx_packets,
+            rx_bytes: traffic.rx_bytes + queue.rx_bytes,
+            ..traffic
+        };
+        received.fold(Traffic { tx_bytes: self.counters.tx_bytes, ..Traffic::default() }, sum)
+    }
+
     fn queues(&self, report: &mut dyn FnMut(QueueCounters)) {
         self.queues.iter().for_each(|queue| report(queue.counters.get()));
     }
@@ -435,8 +444,8 @@ fn complete(rings: &mut QueueRings, region: &Region, pool: &mut Pool) -> i64 {
 
 /// Gives free chunks to the kernel to receive into.
 fn refill(rings: &mut QueueRings, region: &Region, pool: &mut Pool, counters: &mut PortCounters) {
-    let mut room = rings.fill_target.saturating_sub(rings.fill.pending());
-    if room < REFILL_MIN.min(rings.fill_target) {
+    let mut room = rings.level.room(rings.fill.pending());
+    if room == 0 {
         return;
     }
     while room > 0 {
@@ -452,6 +461,7 @@ fn refill(rings: &mut QueueRings, region: &Region, pool: &mut Pool, counters: &m
         room -= 1;
     }
     rings.fill.publish();
+    rings.level.filled(rings.fill.pending());
     if rings.fill.needs_wakeup() {
         counters.rx_kicks += 1;
         let _ = rustix::net::recv(rings.socket.fd(), &mut [0u8; 0][..], RecvFlags::DONTWAIT);

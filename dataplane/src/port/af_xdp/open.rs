@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tailwater_xdp::Steering;
 use xsk_rs::config::BindFlags;
 
+use super::fill_level::FillLevel;
 use super::socket::{Copy, Socket};
 use super::{Access, QueueRings, QueueRx, SHARE, XdpPort, epoll_over, rings};
 use crate::blocks::header::ETHERNET_LEN;
@@ -132,7 +133,7 @@ fn queue_rings(config: &OpenConfig, sockets: &[Vec<Arc<Socket>>]) -> Result<Vec<
             completion: rings::completion(socket.fd(), config.ring_size)
                 .map_err(failed("mapping a completion ring"))?,
             socket: Arc::clone(socket),
-            fill_target: config.fill_target.min(config.ring_size),
+            level: FillLevel::new(config.fill_target.min(config.ring_size), socket.copy() == Copy::Copy),
         })))
     };
     sockets.iter().enumerate().map(of_queue).collect()
@@ -153,13 +154,14 @@ fn worker_end(
     for (queue, of_queue) in sockets.iter().enumerate() {
         let socket = &of_queue[worker as usize];
         let ring = rings::rx(socket.fd(), config.ring_size).map_err(failed("mapping a receive ring"))?;
+        let level = FillLevel::new(config.fill_target.min(config.ring_size), copy == Copy::Copy);
         let counters = Cell::new(QueueCounters { queue: queue as u32, ..QueueCounters::default() });
         queues.push(QueueRx { counters, ring, socket: Arc::clone(socket), state: None });
         accesses.push(Access {
             rings: Arc::clone(&shared[queue]),
             owned: queue as u32 % config.workers == worker,
             used: 0,
-            used_max: (config.fill_target.min(config.ring_size) / SHARE).max(1),
+            used_max: (level.min() / SHARE).max(1),
         });
     }
     let tx_queue = (worker % config.queues) as usize;
