@@ -153,7 +153,7 @@ impl<B: Buffer> Tcb<B> {
 
     /// The application would have written more, had the send buffer had room: it is not what limits. Above a hole whose
     /// retransmission was lost as well the buffer fills with what has arrived, while the path is as full as ever.
-    fn writer_waits(&self) -> bool {
+    pub(super) fn writer_waits(&self) -> bool {
         self.write_blocked || self.news.writable
     }
 

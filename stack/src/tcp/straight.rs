@@ -49,7 +49,7 @@ impl<B: Buffer> Tcb<B> {
     fn on_all_sent(&mut self, cwnd: u32) {
         let in_flight = self.flight_size();
         self.usage.on_send(in_flight, false);
-        if in_flight < cwnd || self.congestion.holds_back() {
+        if (in_flight < cwnd && !self.writer_waits()) || self.congestion.holds_back() {
             self.sampler.mark_app_limited(in_flight);
         }
     }

@@ -29,7 +29,7 @@ fn dumbbell_of(flows: &[(&str, ConnectionOptions)], bottleneck: LinkConfig) -> (
         let (own, gateway) = (format!("10.0.{n}.1/24"), format!("10.0.{n}.254/24"));
         simulation.connect((sender, &*own), (router, &*gateway), edge).unwrap();
         let address = format!("10.1.0.1:{}", 7_000 + n);
-        bulk(&mut simulation, &format!("{n} {name}"), [sender, receiver], &address, None, options.clone());
+        bulk(&mut simulation, &format!("{n} {name}"), [sender, receiver], &address, None, *options);
     }
     (simulation, link)
 }
