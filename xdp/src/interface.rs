@@ -32,7 +32,8 @@ impl Interface {
             rx_queues,
             tx_queues,
             tx_checksum: asker.tx_checksum(&name).unwrap_or(false),
-            tso: asker.tso(&name).unwrap_or(false),
+            // Whoever cannot be asked is taken to have it: then nothing is longer than a device may be told.
+            tso: asker.tso(&name).unwrap_or(true),
             name,
         })
     }

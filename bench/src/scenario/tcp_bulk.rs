@@ -132,7 +132,8 @@ fn describe(session: &mut Session<'_>) {
         });
     }
     let notes = [
-        "Sender on CPU 1, receiver on CPU 0; congestion control CUBIC everywhere. The kernel's ends are iperf3's, ours are \
+        "Sender on CPU 1, receiver on CPU 0; congestion control CUBIC everywhere, by the routes, too: iperf3 asks for it only when it has \
+         connected, and a socket that began with BBR, where that is the default, goes on pacing by timers. The kernel's ends are iperf3's, ours are \
          `tailwater perf`, which speaks the same protocol.",
         "Off-loads (TSO, GSO, GRO, checksums) are off, as on a wire that carries no more than the MTU. Also then the \
          kernel's TCP hands down large buffers and cuts them below IP; so does our end by a packet socket, except in \
@@ -150,6 +151,7 @@ fn turn(session: &mut Session<'_>, contender: &Contender, mtu: u32, run: u32) ->
     let quiet = session.wait_until_quiet()?;
     let config = LabConfig { ipv6: false, static_neighbours: true, mtu_bytes: mtu, ..LabConfig::default() };
     let lab = Lab::build(Topology::Pair, &config)?;
+    lab.set_congestion_control("cubic")?;
     prepare(&lab, contender)?;
     let mut commands = Vec::new();
     let _receiver = receive(session, contender, &lab, &mut commands)?;

@@ -62,7 +62,7 @@ pub trait Block: Send {
     /// Works on a batch. Frames left in it go to output 0.
     fn process(&mut self, batch: &mut Batch, context: &mut Context<'_>);
 
-    /// Called once per turn, before the inputs, for blocks whose [`Kind::polled`] is set: to emit what has become due.
+    /// Called once per turn, before its own input, for blocks whose [`Kind::polled`] is set: to emit what has become due.
     fn poll(&mut self, context: &mut Context<'_>) {
         let _ = context;
     }

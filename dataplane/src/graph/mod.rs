@@ -212,6 +212,8 @@ impl Graph {
             if !works {
                 if polls {
                     self.step(at, turn, true, false);
+                    // Its time is nobody's: what becomes due is not counted by packets.
+                    started = clock();
                 }
                 continue;
             }

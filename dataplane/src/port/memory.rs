@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::descriptors::Burst;
-use super::{Capabilities, Port, PortCounters};
+use super::{Capabilities, Port, PortCounters, Traffic};
 use crate::frame::{Batch, Frame, Passed, Pool, Region};
 use crate::ledger::Ledger;
 use crate::ring::{self, Consumer, Producer};
@@ -86,6 +86,10 @@ impl Port for MemoryPort {
 
     fn tx_pending(&mut self) -> usize {
         self.tx.pending() as usize
+    }
+
+    fn traffic(&self) -> Traffic {
+        Traffic::from(&self.counters)
     }
 
     fn counters(&self) -> PortCounters {

@@ -158,6 +158,12 @@ pub struct Traffic {
     pub tx_bytes: u64,
 }
 
+impl From<&PortCounters> for Traffic {
+    fn from(counters: &PortCounters) -> Self {
+        Self { rx_packets: counters.rx_packets, rx_bytes: counters.rx_bytes, tx_bytes: counters.tx_bytes }
+    }
+}
+
 impl std::ops::Add for Traffic {
     type Output = Self;
 

@@ -30,7 +30,7 @@ use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 
 use super::virtio::WORDS_LEN;
-use super::{Capabilities, Port, PortCounters, PortError};
+use super::{Capabilities, Port, PortCounters, PortError, Traffic};
 use crate::blocks::header::{ETHERNET_LEN, VLAN_TAG_LEN, push_tag};
 use crate::frame::{Batch, Pool};
 use crate::ledger::{DropReason, Ledger};
@@ -311,6 +311,10 @@ impl Port for PacketPort {
     fn tx_pending(&mut self) -> usize {
         self.tx_reclaim();
         self.tx_at.wrapping_sub(self.tx_done) as usize
+    }
+
+    fn traffic(&self) -> Traffic {
+        Traffic::from(&self.counters)
     }
 
     fn counters(&self) -> PortCounters {

@@ -38,10 +38,11 @@ impl From<&Probe> for Settings {
     }
 }
 
-/// From Linux 6.3 on packets beyond 64 KiB are usual within the kernel over both versions of IP: what cuts them counts in 32 bits.
+/// Packets beyond 64 KiB are usual within the kernel since 6.3, over both versions of IP; packet sockets take them, in pages of higher
+/// orders, since 6.6.
 fn kernel_cuts_long_trains() -> bool {
     let uname = rustix::system::uname();
-    version(uname.release().to_str().unwrap_or_default()) >= Some((6, 3))
+    version(uname.release().to_str().unwrap_or_default()) >= Some((6, 6))
 }
 
 /// `6.18.44-something`: the first two numbers.

@@ -375,7 +375,7 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         if !(had_mail || begins || is_time || self.stack.may_be_due(now)) && self.stack.is_quiet() {
             return;
         }
-        // It comes first in a turn: where there is no room now, none was left.
+        // What had come before in this turn has used the room up, or none was left.
         let is_blocked = !context.has_room();
         self.blocked_until_ns = if is_blocked { context.now_ns + BLOCKED_NS } else { 0 };
         self.stack.begin_burst();

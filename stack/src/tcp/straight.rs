@@ -70,11 +70,7 @@ impl<B: Buffer> Tcb<B> {
             } else if in_flight + len > cwnd {
                 break;
             }
-            let common = match &common {
-                Some(common) => common,
-                None => common.insert(self.common(cx)),
-            };
-            if !self.send_whole(len, in_flight, common, cx) {
+            if !self.send_whole(len, in_flight, &mut common, cx) {
                 break;
             }
             (sent, bytes, last_len, in_flight) = (sent + 1, bytes + u64::from(len), len, in_flight + len);
@@ -104,13 +100,13 @@ impl<B: Buffer> Tcb<B> {
         (!waits).then_some(len)
     }
 
-    /// Sends it; whether a buffer could be had.
+    /// Sends it; whether a buffer could be had. Only then it acknowledges what has arrived, with what is put into `common`.
     #[inline]
     fn send_whole<E: Env<Buffer = B>>(
         &mut self,
         len: u32,
         in_flight: u32,
-        common: &Common,
+        common: &mut Option<Common>,
         cx: &mut Cx<'_, B, E>,
     ) -> bool {
         // As in `transmit`: what leaves together has different times.
@@ -119,6 +115,10 @@ impl<B: Buffer> Tcb<B> {
         let Some(segment) = self.queue.get_mut(at) else { return false };
         let (sum, push) = (segment.sum, segment.push);
         let Some(text) = segment.payload.as_mut().and_then(|payload| cx.lend(payload)) else { return false };
+        let common = match common {
+            Some(common) => common,
+            None => common.insert(self.common(cx)),
+        };
         let flags = flag::ACK | self.ecn.flags_out(true) | if push { flag::PSH } else { 0 };
         common.send(self.snd_nxt, flags, sum, text, &self.flow, &self.way, cx);
         self.queue.note_first_sent(at, self.sampler.on_send(sent_at, in_flight, len));

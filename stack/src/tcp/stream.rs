@@ -25,7 +25,7 @@ impl<B: Buffer> Tcb<B> {
             unsent_max => unsent_max.max(self.smss),
         };
         let unsent = self.queue.unsent_bytes(self.snd_nxt);
-        let room_unsent = (self.sendable() + unsent_max).saturating_sub(unsent);
+        let room_unsent = self.sendable().saturating_add(unsent_max).saturating_sub(unsent);
         room.min(room_unsent - room_unsent % self.smss)
     }
 
@@ -130,7 +130,7 @@ impl<B: Buffer> Tcb<B> {
 
     /// Whether another buffer may be queued. If not, it is told when there is room again.
     fn has_room<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) -> bool {
-        let full = self.queue.bytes() >= self.options.send_buffer_max || !cx.may_hold(self.queue.len());
+        let full = self.write_room() == 0 || !cx.may_hold(self.queue.len());
         self.write_blocked |= full;
         !full
     }

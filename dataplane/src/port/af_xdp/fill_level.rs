@@ -15,8 +15,9 @@ const CALM_REFILLS: u32 = 8_192;
 /// The level of one ring.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FillLevel {
-    /// Chunks to keep there now; from `FILL_MIN` to `max`.
+    /// Chunks to keep there now; from `min` to `max`.
     target: u32,
+    min: u32,
     max: u32,
     /// Chunks that the last refill left there.
     left: u32,
@@ -27,13 +28,13 @@ pub(super) struct FillLevel {
 impl FillLevel {
     /// At most `max` chunks; always so many if the level is not to follow the traffic.
     pub(super) fn new(max: u32, follows: bool) -> Self {
-        let target = if follows { FILL_MIN.min(max) } else { max };
-        Self { target, max, left: 0, calm: 0 }
+        let min = if follows { FILL_MIN.min(max) } else { max };
+        Self { target: min, min, max, left: 0, calm: 0 }
     }
 
     /// Least chunks that it may keep.
     pub(super) fn min(&self) -> u32 {
-        self.target.min(FILL_MIN)
+        self.min
     }
 
     /// Chunks to put in, where `pending` still lie: none while it is too few to bother.
@@ -49,9 +50,9 @@ impl FillLevel {
             self.left = if pending > self.target { pending } else { self.left };
             return 0;
         }
-        self.calm = if used > self.target / 8 { 0 } else { self.calm + 1 };
-        if self.calm >= CALM_REFILLS && self.target > FILL_MIN {
-            (self.target, self.calm) = ((self.target / 2).max(FILL_MIN), 0);
+        self.calm = if used > self.target / 8 { 0 } else { self.calm.saturating_add(1) };
+        if self.calm >= CALM_REFILLS && self.target > self.min {
+            (self.target, self.calm) = ((self.target / 2).max(self.min), 0);
         }
         room
     }
@@ -116,7 +117,12 @@ mod tests {
     #[test]
     fn where_the_device_takes_chunks_ahead_all_of_them_lie_there() {
         let mut level = FillLevel::new(2_048, false);
-        assert_eq!((level.room(0), level.room(2_040), level.min()), (2_048, 0, 256));
+        assert_eq!((level.room(0), level.room(2_040), level.min()), (2_048, 0, 2_048));
+        let mut pending = 0;
+        for _ in 0..2 * CALM_REFILLS {
+            pending = round(&mut level, pending, 32);
+        }
+        assert_eq!(level.target, 2_048, "also after a long calm");
         assert_eq!(FillLevel::new(64, true).room(0), 64);
     }
 }

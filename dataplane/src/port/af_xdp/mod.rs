@@ -41,7 +41,7 @@ use socket::Socket;
 use tailwater_xdp::RingState;
 
 use super::descriptors::{Burst, put_burst, take_burst};
-use super::gso::{Refusal, Train, TrainSocket};
+use super::gso::{IP_LEN_MAX, Refusal, Train, TrainSocket};
 use super::{Capabilities, Port, PortCounters, QueueCounters, Traffic};
 use crate::frame::{Batch, DATA_OFFSET, Frame, Pool, Region};
 use crate::ledger::Ledger;
@@ -183,15 +183,15 @@ impl Port for XdpPort {
         if way == TextWay::Ring {
             return self.put_text(batch, usize::MAX);
         }
-        let len_max = self.trains.as_ref().map_or(0, |(_, switch)| switch.train_len_max());
-        let lead = |frames: &[Frame]| match way {
+        let mut len_max = self.trains.as_ref().map_or(0, |(_, switch)| switch.train_len_max());
+        let lead = |frames: &[Frame], len_max| match way {
             TextWay::Socket => Train::couple(frames, len_max).or_else(|| Train::alone(frames)),
             _ => Train::couple(frames, len_max),
         };
         let mut taken = 0;
         loop {
             let frames = batch.iter().as_slice();
-            let train = (0..frames.len()).find_map(|at| lead(&frames[at..]).map(|train| (at, train)));
+            let train = (0..frames.len()).find_map(|at| lead(&frames[at..], len_max).map(|train| (at, train)));
             let alone = train.as_ref().map_or(frames.len(), |&(at, _)| at);
             self.text_in_ring |= frames[..alone].iter().any(is_text);
             let put = self.put_text(batch, alone);
@@ -205,6 +205,11 @@ impl Port for XdpPort {
             }
             match self.send_train(&train, batch.iter().as_slice()) {
                 Ok(()) => batch.drain_front(train.frames).for_each(|frame| pool.release(frame)),
+                // It needs memory in large pieces, of which there may be none for long.
+                Err(Refusal::ForNow) if train.long => {
+                    len_max = IP_LEN_MAX;
+                    continue;
+                }
                 Err(Refusal::ForNow) => return taken,
                 // The ring knows what becomes of them.
                 Err(_) => return taken + self.put_text(batch, usize::MAX),

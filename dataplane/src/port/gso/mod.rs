@@ -8,7 +8,7 @@
 //! Where the kernel copies, an AF_XDP socket costs a socket buffer, a trip through the device's transmit function and a
 //! softirq for each frame. The kernel's own TCP hands down up to 64 KiB and has it cut behind the routing, and a packet
 //! socket may do the same: `PACKET_VNET_HDR` takes a `struct virtio_net_hdr` that says how to cut. A device with TSO cuts
-//! it itself, or not at all (veth).
+//! it itself, or not at all (veth). Where no device is told of it, a train may also be longer than IP can tell (`way`).
 //!
 //! The kernel sums up what it cuts, or leaves that to the device. A veth with checksum off-load does neither, and its other end
 //! may be an AF_XDP socket: there each segment goes alone (`tailwater_xdp::Probe::leaves_sums_undone`).
@@ -25,5 +25,5 @@ mod train;
 mod way;
 
 pub(super) use socket::{Refusal, TrainSocket};
-pub(super) use train::Train;
+pub(super) use train::{IP_LEN_MAX, Train};
 pub use way::{TextSwitch, TextWay};

@@ -12,7 +12,7 @@ use crate::port::virtio::{GSO_TCP4, GSO_TCP6, NEEDS_CHECKSUM, WORDS_LEN};
 /// Ethernet, IPv6 and TCP with all options.
 const HEADERS_MAX: usize = ETHERNET_LEN + 40 + 60;
 /// What the length fields of IP can tell, in bytes.
-pub(super) const IP_LEN_MAX: usize = 65_535;
+pub(in crate::port) const IP_LEN_MAX: usize = 65_535;
 /// Bytes of a train that need not be told to a device: a file of 64 KiB leaves whole, with what is said in front of it.
 pub(super) const LONG_LEN_MAX: usize = 2 * IP_LEN_MAX;
 /// Pieces of memory in one train, of at most `UIO_MAXIOV` (1024).
@@ -113,6 +113,8 @@ pub(in crate::port) struct Train {
     pub(in crate::port) frames: usize,
     /// Offset of the text in each.
     pub(super) text_at: usize,
+    /// Longer than IP can tell.
+    pub(in crate::port) long: bool,
     front: [u8; WORDS_LEN + HEADERS_MAX],
 }
 
@@ -136,14 +138,16 @@ impl Train {
             (count, text_len, flags) = (count + 1, text_len + next.text_len, flags | next.flags());
             is_open = next.text_len == size && !next.is_last();
         }
-        (count > 1).then(|| Self { frames: count, text_at: first.places.text, front: front(&first, text_len, flags) })
+        let long = text_len > IP_LEN_MAX - (first.places.text - ETHERNET_LEN);
+        let front = || front(&first, text_len, flags);
+        (count > 1).then(|| Self { frames: count, text_at: first.places.text, long, front: front() })
     }
 
     /// The first of `frames` alone, if it carries text: nothing is cut or summed up.
     pub(in crate::port) fn alone(frames: &[Frame]) -> Option<Self> {
         let first = frames.first().filter(|frame| frame.is_lent())?;
         let fits = first.segments().count() <= PIECES_MAX;
-        fits.then_some(Self { frames: 1, text_at: 0, front: [0; WORDS_LEN + HEADERS_MAX] })
+        fits.then_some(Self { frames: 1, text_at: 0, long: false, front: [0; WORDS_LEN + HEADERS_MAX] })
     }
 
     /// The words for the kernel and the headers.
