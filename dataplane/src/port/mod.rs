@@ -260,6 +260,11 @@ pub trait Port: Send {
     /// The counters, including the kernel's.
     fn counters(&self) -> PortCounters;
 
+    /// The worker is about to sleep until a packet comes: what may arrive before it is awake is to find room.
+    fn rest(&mut self, pool: &mut Pool) {
+        let _ = pool;
+    }
+
     /// What of the counters costs no system call. A port that tells nothing is never taken for one that receives in bulk.
     fn traffic(&self) -> Traffic {
         Traffic::default()

@@ -300,16 +300,18 @@ impl Worker {
 
     /// Sleeps, unless something has come while this was announced. Packets do not end a nap.
     fn sleep(&mut self, now_ns: u64, until_ns: u64, nap: bool) {
-        let Self { ports, occupied, waiting, graph, control, tally, .. } = self;
+        let Self { ports, occupied, waiting, graph, control, tally, pool, .. } = self;
         let waker = control.waker();
         waker.announce();
         let due = graph.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= now_ns);
         if !due && !control.pending() {
             tally.sleeps += 1;
             let unsent = graph.is_pending() || ports.iter_mut().any(|port| port.tx_pending() > 0);
-            match nap {
-                true => waiting.nap(waker, now_ns, until_ns),
-                false => waiting.sleep(&ports[..*occupied], waker, now_ns, until_ns, unsent),
+            if nap {
+                waiting.nap(waker, now_ns, until_ns);
+            } else {
+                ports[..*occupied].iter_mut().for_each(|port| port.rest(pool));
+                waiting.sleep(&ports[..*occupied], waker, now_ns, until_ns, unsent);
             }
         }
         tally.wake_ups += u64::from(waker.awake());

@@ -2,15 +2,16 @@
 //!
 //! A ring is a queue: each chunk in it is written once before the first one is written again. As many as the ring holds (8 MiB by
 //! default) are in no cache of a core any more when their turn comes, and where the kernel copies every received packet is a miss
-//! for the core that copies it and for the one that reads it. So there are few, and twice as many as soon as half of them was used
-//! between two looks: a burst, or a worker that was away. Where the device takes the chunks ahead (zero-copy), all lie there.
+//! for the core that copies it and for the one that reads it. So under steady traffic there are few, and twice as many as soon as half
+//! of them was used between two looks. All lie there before the worker sleeps, for whatever comes until it is awake, and always where
+//! the device takes the chunks ahead (zero-copy).
 
-/// Least chunks: what arrives in the time that a sleeping worker takes to wake up, and half of a core's cache of 2 MiB.
+/// Least chunks: what arrives during a turn or a nap, and half of a core's cache of 2 MiB.
 pub(super) const FILL_MIN: u32 = 256;
 /// Free places that are worth a refill.
 const REFILL_MIN: u32 = 32;
-/// Refills that must have found less than an eighth used before half of the chunks stay away: about a second of bulk traffic.
-const CALM_REFILLS: u32 = 8_192;
+/// Refills that must have found less than an eighth used before half of the chunks stay away: about a tenth of a second of bulk traffic.
+const CALM_REFILLS: u32 = 2_048;
 
 /// The level of one ring.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,12 @@ impl FillLevel {
     /// At most `max` chunks; always so many if the level is not to follow the traffic.
     pub(super) fn new(max: u32, follows: bool) -> Self {
         let min = if follows { FILL_MIN.min(max) } else { max };
-        Self { target: min, min, max, left: 0, calm: 0 }
+        Self { target: max, min, max, left: 0, calm: 0 }
+    }
+
+    /// Nobody looks until a packet has come: all are to lie there.
+    pub(super) fn rest(&mut self) {
+        (self.target, self.calm) = (self.max, 0);
     }
 
     /// Least chunks that it may keep.
@@ -79,7 +85,7 @@ mod tests {
 
     #[test]
     fn few_chunks_lie_in_a_ring_until_half_of_them_are_used_at_once() {
-        let mut level = FillLevel::new(2_048, true);
+        let mut level = FillLevel { target: FILL_MIN, ..FillLevel::new(2_048, true) };
         assert_eq!(level.room(0), 256);
         level.filled(256);
         assert_eq!(level.room(128), 128, "half is not more than half");
@@ -112,6 +118,8 @@ mod tests {
             pending = round(&mut level, pending, 32);
         }
         assert_eq!(level.target, FILL_MIN);
+        level.rest();
+        assert_eq!(level.room(pending), 2_048 - pending, "all, for whatever comes while the worker sleeps");
     }
 
     #[test]

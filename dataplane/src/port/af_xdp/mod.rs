@@ -109,6 +109,11 @@ impl Access {
             return None;
         }
         self.used = 0;
+        self.free()
+    }
+
+    /// The rings, if nobody else looks after them just now.
+    fn free(&self) -> Option<MutexGuard<'_, QueueRings>> {
         match self.rings.try_lock() {
             Ok(rings) => Some(rings),
             // A worker that has panicked ends the dataplane; until then rings are rings.
@@ -282,6 +287,14 @@ impl Port for XdpPort {
             counters.kernel_invalid += queue.kernel_invalid;
         }
         counters
+    }
+
+    fn rest(&mut self, pool: &mut Pool) {
+        for access in &self.accesses {
+            let Some(mut rings) = access.free() else { continue };
+            rings.level.rest();
+            refill(&mut rings, &self.region, pool, &mut self.counters);
+        }
     }
 
     fn traffic(&self) -> Traffic {
