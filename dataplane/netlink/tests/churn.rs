@@ -209,7 +209,7 @@ fn with_family(operation: &str) -> (&'static str, String) {
 /// `PROPTEST_CASES` asks for more.
 fn runner(cases: u32) -> TestRunner {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
-    TestRunner::new(Config { cases, max_shrink_iters: 50, failure_persistence: None, ..Config::default() })
+    TestRunner::new(Config { cases, max_shrink_iters: 8, failure_persistence: None, ..Config::default() })
 }
 
 #[test]
