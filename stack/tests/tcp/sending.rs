@@ -361,21 +361,3 @@ fn congestion_control_is_the_sockets_choice_and_exchanged_while_text_is_in_fligh
     assert_eq!(sent, bytes(0, sent.len()));
     assert!(sent.len() > 20_000, "{}", sent.len());
 }
-
-#[test]
-fn an_acknowledgement_that_text_was_to_take_along_is_sent_although_the_text_finds_no_buffer_rfc9293_s3_8_6_3() {
-    let mut host = Host::new();
-    let (id, first) = host.accept();
-    host.get(&seg(ACK | PSH, 1_001, first).text(b"what is due to be acknowledged"));
-    // Somebody else reads the text, so that it can only leave in a copy.
-    let mut text = VecBuffer::from_bytes(b"an answer");
-    host.env.allocated += 1;
-    let reader = host.env.share(&mut text);
-    host.env.pool = 0;
-    host.stack.tcp_send_buffer(id, text, &mut host.env).unwrap();
-    host.expect_nothing();
-    host.env.pool = 100;
-    host.wait_ms(200);
-    assert!(host.all().iter().any(|sent| sent.ack == 1_031), "it is told what has arrived");
-    host.env.release(reader.unwrap());
-}
