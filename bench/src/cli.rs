@@ -172,6 +172,9 @@ pub(crate) enum Tool {
         /// Congestion control
         #[arg(long)]
         control: String,
+        /// Spread what the window allows over the round trip, as the kernel does below the queueing discipline fq
+        #[arg(long, conflicts_with = "ours")]
+        paced: bool,
         /// On our own stack, on this interface
         #[arg(long)]
         ours: Option<String>,

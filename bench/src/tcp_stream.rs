@@ -5,6 +5,7 @@ mod ours;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -36,17 +37,31 @@ impl Received {
 }
 
 /// Serves with kernel sockets and this congestion control, until killed.
-pub(crate) fn serve_kernel(listen: SocketAddr, control: &str) -> Result<()> {
+pub(crate) fn serve_kernel(listen: SocketAddr, control: &str, paced: bool) -> Result<()> {
     let listener = TcpListener::bind(listen).with_context(|| format!("listening at {listen}"))?;
-    sockopt::set_tcp_congestion(&listener, control).with_context(|| {
-        format!("the kernel has no congestion control {control}: sysctl net.ipv4.tcp_available_congestion_control")
-    })?;
+    set_control(&listener, control)?;
     println!("{}", tools::READY);
     for stream in listener.incoming().take(CONNECTIONS_MAX) {
         let stream = stream?;
+        if paced {
+            pace(&stream, control)?;
+        }
         std::thread::spawn(move || pour(stream));
     }
     bail!("{CONNECTIONS_MAX} connections are all that this source serves")
+}
+
+fn set_control(socket: impl AsFd, control: &str) -> Result<()> {
+    sockopt::set_tcp_congestion(socket, control).with_context(|| {
+        format!("the kernel has no congestion control {control}: sysctl net.ipv4.tcp_available_congestion_control")
+    })
+}
+
+/// Has the kernel pace this connection by the rate that it works out for each: the window per round trip, and a fifth more.
+/// BBR asks the socket for it, and what comes after BBR does not take it back.
+fn pace(stream: &TcpStream, control: &str) -> Result<()> {
+    set_control(stream, "bbr")?;
+    set_control(stream, control)
 }
 
 /// Writes until the reader is gone.

@@ -60,8 +60,10 @@ pub(crate) fn run(tool: &Tool) -> Result<()> {
             println!("{}", serde_json::to_string(&found)?);
             Ok(())
         }
-        Tool::TcpSource { listen, control, ours: None, .. } => tcp_stream::serve_kernel(*listen, control),
-        Tool::TcpSource { listen, control, ours: Some(interface), core } => {
+        Tool::TcpSource { listen, control, paced, ours: None, .. } => {
+            tcp_stream::serve_kernel(*listen, control, *paced)
+        }
+        Tool::TcpSource { listen, control, ours: Some(interface), core, .. } => {
             tcp_stream::serve_ours(interface, *listen, control, *core)
         }
         Tool::TcpSink { sources, skip, secs } => {

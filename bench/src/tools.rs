@@ -118,17 +118,23 @@ pub(crate) fn load(
     Ok(tool(namespace, &words)?.args(["--secs", &secs, "--poll"]))
 }
 
-/// A source of a stream: with kernel sockets, or on our own stack on `ours`.
-pub(crate) fn tcp_source(
-    namespace: &Namespace,
-    listen: &str,
-    control: &str,
-    ours: Option<(&str, usize)>,
-) -> Result<Program> {
+/// Who pours a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Source {
+    /// A kernel socket.
+    Kernel,
+    /// A kernel socket that is paced, as below the queueing discipline fq.
+    KernelPaced,
+    /// Our own stack.
+    Ours { interface: &'static str, core: usize },
+}
+
+pub(crate) fn tcp_source(namespace: &Namespace, listen: &str, control: &str, source: Source) -> Result<Program> {
     let program = tool(namespace, &["tcp-source", listen, "--control", control])?;
-    Ok(match ours {
-        Some((interface, core)) => program.args(["--ours", interface, "--core", &core.to_string()]),
-        None => program,
+    Ok(match source {
+        Source::Kernel => program,
+        Source::KernelPaced => program.arg("--paced"),
+        Source::Ours { interface, core } => program.args(["--ours", interface, "--core", &core.to_string()]),
     })
 }
 
