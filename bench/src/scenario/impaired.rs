@@ -122,10 +122,10 @@ fn notes(session: &mut Session<'_>) {
         "The receiver is the same kernel socket for every row, and each sender has a send buffer of 4 MiB. The queue holds one bandwidth-delay product, tail drop.",
         "Shares: no loss, no reordering; the senders are two sockets of one host, which begin at the same time, and the ratio is the \
          second row's to the first's in the same run. Five times the length of a run passes uncounted, then ten times counts.",
-        "A kernel socket is paced where the queueing discipline is fq, or where it is asked for; the kernel here has no fq, and CUBIC and \
-         Reno do not ask. Without it the socket's packets arrive in bursts, often of five, \
-         and more of them find the queue full than of a smoother flow's; two of its own flows keep the shares that slow start gave \
-         them. Paced, it shares evenly with ours.",
+        "A kernel socket is paced where the queueing discipline is fq, or where it is asked for; the kernel here has \
+         no fq, and CUBIC and Reno do not ask, nor do ours unless told. A paced flow falls behind one that is not, \
+         whoever they are (Aggarwal, Savage, Anderson, INFOCOM 2000). Two flows of one kind may keep the shares that \
+         slow start gave them for minutes: the table of two kernel flows has the spread.",
         "The kernel's BBR is version 1, as ours is. `bbr3` is version 3 against the kernel's version 1, which does not yield to \
          losses as version 3 is meant to.",
         "With loss and reordering together a retransmission may overtake what was sent before it. It brings a newer timestamp, so that \
