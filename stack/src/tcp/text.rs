@@ -36,7 +36,8 @@ impl<B: Buffer> Tcb<B> {
             return cx.stack.drop_packet(buffer, DropReason::TcpClosed, cx.env);
         }
         let in_order = seg.seq.at_or_before(self.rcv_nxt);
-        if seg.text_len > 0 && !self.may_keep(in_order, cx) {
+        // An early FIN takes a place, too.
+        if (seg.text_len > 0 || !in_order) && !self.may_keep(in_order, cx) {
             self.ack_now |= !in_order;
             return cx.stack.drop_packet(buffer, DropReason::TcpMemory, cx.env);
         }
@@ -240,7 +241,7 @@ impl<B: Buffer> Tcb<B> {
             let to = gap.to.earlier(end).later(gap.from.earlier(end));
             let piece_len = to.since(from + skip);
             let at_end = to == end;
-            let piece_fin = fin && at_end && gap.to.after(end);
+            let piece_fin = fin && at_end && gap.to.after(end) && !gap.from.after(end);
             let (piece, tail) = match rest.take() {
                 Some(text) => self.cut_piece(text, skip, piece_len, at_end, cx),
                 None => (None, None),
@@ -290,7 +291,7 @@ impl<B: Buffer> Tcb<B> {
         (cx.cut_front(text, skip), tail)
     }
 
-    /// Whether another buffer may be kept; text in order has precedence over early text.
+    /// Whether another text may be kept; text in order has precedence over early text.
     fn may_keep<E: Env<Buffer = B>>(&mut self, in_order: bool, cx: &mut Cx<'_, B, E>) -> bool {
         let own = self.received.buffers();
         let granted = own < BUFFERS_MAX && cx.may_hold(own);
@@ -298,11 +299,14 @@ impl<B: Buffer> Tcb<B> {
             return granted;
         }
         // RFC 2018 §8 allows to take back what was only selectively acknowledged.
-        let Some(given_up) = self.received.pop_early() else { return false };
-        if let Some(text) = given_up.text {
-            cx.discard(text, DropReason::TcpMemory);
+        while let Some(given_up) = self.received.pop_early() {
+            self.sack_report = None;
+            // A FIN alone has no buffer.
+            if let Some(text) = given_up.text {
+                cx.discard(text, DropReason::TcpMemory);
+                return true;
+            }
         }
-        self.sack_report = None;
-        true
+        false
     }
 }

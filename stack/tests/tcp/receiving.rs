@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tailwater_stack::tcp::{TcpConfig, TcpEvent};
-use tailwater_stack::{Config, DropReason};
+use tailwater_stack::{Config, DropReason, Verdict};
 
 use crate::script::*;
 
@@ -149,6 +149,37 @@ fn text_that_reaches_over_an_early_fin_loses_no_buffer() {
     host.get(&seg(ACK, 1_001, first).text(&bytes(0, 1_400)));
     assert_eq!(host.read(id), bytes(0, 1_400));
     host.all();
+}
+
+#[test]
+fn an_early_fin_is_kept_once_however_often_it_comes_rfc9293_s3_10_7_4() {
+    for text_len in [0, 100] {
+        let mut host = Host::new();
+        let (id, first) = host.accept();
+        let end = seg(FIN | ACK, 2_001 - text_len as u32, first).text(&bytes(1_000 - text_len, text_len));
+        // More often than one connection keeps buffers.
+        for _ in 0..9_000 {
+            host.get(&end);
+            host.env.transmitted.clear();
+        }
+        host.get(&seg(ACK, 1_801, first).text(&bytes(800, 200 - text_len)));
+        host.get(&seg(ACK, 1_001, first).text(&bytes(0, 800)));
+        assert_eq!(host.read(id), bytes(0, 1_000), "there was a place for what came last");
+        assert_eq!((host.all().last().unwrap().ack, host.state(id)), (2_002, "CLOSE-WAIT"));
+    }
+}
+
+#[test]
+fn early_fins_take_places_of_which_there_are_so_many() {
+    // What no sane peer does: it ends its stream in many places.
+    let mut host = Host::new();
+    let (_, first) = host.accept();
+    let refused = (0..20_000).find(|n| {
+        let verdict = host.frame(&seg(FIN | ACK, 2_001 + 2 * n, first).frame(PORT));
+        host.env.transmitted.clear();
+        matches!(verdict, Verdict::Discarded(DropReason::TcpMemory))
+    });
+    assert_eq!(refused, Some(8_192));
 }
 
 #[test]
