@@ -13,8 +13,8 @@ use crate::wire::tcp::flag;
 
 /// Window probes without any answer before the peer is given up for dead (RFC 9293 §3.8.6.1).
 const WINDOW_PROBES_MAX: u8 = 15;
-/// Pauses between window probes, each twice the last, that a connection without an application gets, answered or not:
-/// a peer that never opens its window would keep it for ever.
+/// Pauses between window probes, or what is sent again into a closed window, each twice the last, that a connection without
+/// an application gets, answered or not: a peer that never opens its window would keep it for ever.
 const ORPHAN_PAUSES_MAX: u8 = 8;
 
 impl<B: Buffer> Tcb<B> {
@@ -86,8 +86,7 @@ impl<B: Buffer> Tcb<B> {
             return;
         }
         let gone = self.user_timeout().is_some_and(|timeout| cx.now.since(self.last_heard_at) >= timeout);
-        let forlorn = self.orphan && self.rtt.backoff() >= ORPHAN_PAUSES_MAX;
-        if self.probes_out >= WINDOW_PROBES_MAX || (gone && self.probes_out > 0) || forlorn {
+        if self.probes_out >= WINDOW_PROBES_MAX || (gone && self.probes_out > 0) || self.is_forlorn() {
             self.give_up(CloseReason::TimedOut, cx);
             return;
         }
@@ -95,6 +94,11 @@ impl<B: Buffer> Tcb<B> {
         self.send_probe(cx);
         self.rtt.back_off();
         self.timers.arm(Timer::Persist, cx.now.plus_nanos(self.rtt.rto_ns()));
+    }
+
+    /// Nobody waits any more for a window that does not open.
+    pub(super) fn is_forlorn(&self) -> bool {
+        self.orphan && self.rtt.backoff() >= ORPHAN_PAUSES_MAX
     }
 
     /// A segment that lies before the window, and is answered by what the peer expects.

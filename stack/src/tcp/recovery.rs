@@ -328,7 +328,7 @@ impl<B: Buffer> Tcb<B> {
         let since = self.waiting_since;
         // RFC 9293 §3.8.6.1: a peer that closes its window, and says so, is alive.
         if self.snd_wnd == 0 && cx.now.since(self.last_heard_at) < 2 * super::rto::MAX {
-            return false;
+            return self.is_forlorn();
         }
         match self.user_timeout() {
             Some(timeout) => cx.now.since(since) >= timeout,

@@ -133,6 +133,27 @@ fn a_closed_window_does_not_keep_a_connection_that_nobody_wants() {
 }
 
 #[test]
+fn a_window_that_closes_over_text_in_flight_keeps_a_connection_while_somebody_wants_it_rfc9293_s3_8_6_1() {
+    for (wanted, kept) in [(true, 1), (false, 0)] {
+        let mut host = Host::new();
+        let (id, first) = host.accept();
+        host.send(id, &bytes(0, 3_000));
+        // The peer takes its window back, and acknowledges nothing.
+        host.get(&seg(ACK, 1_001, first).window(0));
+        if !wanted {
+            host.stack.tcp_close(id, &mut host.env).unwrap();
+        }
+        for _ in 0..400 {
+            host.wait(Duration::from_secs(10));
+            for _ in host.all() {
+                host.get(&seg(ACK, 1_001, first).window(0));
+            }
+        }
+        assert_eq!(host.stack.tcp_connections(host.env.now).count(), kept, "wanted: {wanted}");
+    }
+}
+
+#[test]
 fn a_full_send_buffer_takes_less_and_tells_when_there_is_room() {
     let mut host = with(|options| options.send_buffer_max = 4_000);
     let (id, first) = host.accept();
