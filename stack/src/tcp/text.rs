@@ -36,9 +36,11 @@ impl<B: Buffer> Tcb<B> {
             return cx.stack.drop_packet(buffer, DropReason::TcpClosed, cx.env);
         }
         let in_order = seg.seq.at_or_before(self.rcv_nxt);
-        // An early FIN takes a place, too.
-        if (seg.text_len > 0 || !in_order) && !self.may_keep(in_order, cx) {
-            self.ack_now |= !in_order;
+        // An early FIN takes a place, too; of what comes into a closed window nothing is kept.
+        let keeps = self.rcv_wnd() > 0 && (seg.text_len > 0 || !in_order);
+        if keeps && !self.may_keep(in_order, cx) {
+            // RFC 9293 §3.8.6.1: who hears nothing takes us for dead.
+            self.ack_now = true;
             return cx.stack.drop_packet(buffer, DropReason::TcpMemory, cx.env);
         }
         match self.cut_to_window(seg, buffer, cx) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tailwater_stack::tcp::{TcpConfig, TcpEvent};
+use tailwater_stack::tcp::{ConnectionId, TcpConfig, TcpEvent};
 use tailwater_stack::{Config, DropReason, Verdict};
 
 use crate::script::*;
@@ -283,6 +283,45 @@ fn buffers_are_bounded_for_the_whole_stack_and_early_text_goes_first() {
     assert_eq!(host.read(id), bytes(0, 4_000), "the last early text made room");
     assert_eq!(host.stack.ledger().discarded(DropReason::TcpMemory), 2);
     host.all();
+}
+
+/// A connection that has all the buffers there are, into which so much more may come, with our first number.
+fn out_of_buffers(receive_buffer: u32) -> (Host, ConnectionId, u32) {
+    let mut config = Config::default();
+    config.tcp.buffers_max = 4;
+    (config.tcp.connection.receive_buffer, config.tcp.connection.receive_buffer_max) = (receive_buffer, receive_buffer);
+    let mut host = Host::with(config);
+    let (id, first) = host.accept();
+    for n in 0..4 {
+        host.get(&seg(ACK, 1_001 + n * 1_000, first).text(&bytes(n as usize * 1_000, 1_000)));
+    }
+    host.all();
+    (host, id, first)
+}
+
+#[test]
+fn a_probe_of_a_closed_window_is_answered_without_memory_too_rfc9293_s3_8_6_1() {
+    let (mut host, id, first) = out_of_buffers(4_000);
+    for _ in 0..20 {
+        host.wait(Duration::from_secs(10));
+        assert_eq!(host.refusal(&seg(ACK, 5_001, first).text(b"x")), DropReason::TcpOutOfWindow);
+        let answer = host.expect();
+        assert_eq!((answer.ack, answer.window), (5_001, 0));
+    }
+    assert_eq!(host.read(id), bytes(0, 4_000));
+    assert!(host.all().last().unwrap().window >= 2_000);
+}
+
+#[test]
+fn text_that_memory_refuses_is_acknowledged_rfc9293_s3_8_6_1() {
+    let (mut host, id, first) = out_of_buffers(60_000);
+    let next = seg(ACK, 5_001, first).text(b"next");
+    assert_eq!(host.refusal(&next), DropReason::TcpMemory);
+    assert_eq!(host.expect().ack, 5_001);
+    assert_eq!(host.read(id).len(), 4_000);
+    host.all();
+    host.get(&next);
+    assert_eq!(host.read(id), b"next");
 }
 
 #[test]
