@@ -39,7 +39,7 @@ impl<B: Buffer> Tcb<B> {
             Timer::KeepAlive => self.on_keep_alive_timeout(cx),
             Timer::Linger => self.close(CloseReason::Finished),
             // Output does the rest.
-            Timer::Pace => {}
+            Timer::Pace => self.let_write_again(),
         }
     }
 

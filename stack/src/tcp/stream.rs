@@ -1,16 +1,22 @@
 //! Between the application and the queues: what it writes, reads, and lets go of.
 
+use core::time::Duration;
+
 use super::api::TcpError;
 use super::event::CloseReason;
 use super::state::State;
 use super::tcb::{Cx, Tcb};
+use super::timers::Timer;
 use crate::buffer::Buffer;
 use crate::checksum::Sum;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
+use crate::time::Instant;
 
 /// Text up to this long is added to a segment that waits: small writes would go out as small segments.
 const JOIN_MAX: usize = 512;
+/// After which memory that was short is asked for again, where no acknowledgement will come that tells of room.
+const MEMORY_PAUSE: Duration = Duration::from_millis(10);
 
 impl<B: Buffer> Tcb<B> {
     fn may_write(&self) -> Result<(), TcpError> {
@@ -62,7 +68,9 @@ impl<B: Buffer> Tcb<B> {
         if done > 0 {
             self.queue.mark_push();
         }
-        self.write_blocked |= done < len;
+        if done < len {
+            self.block_writer(cx.now);
+        }
         self.output_soon(cx);
         Ok(done)
     }
@@ -131,8 +139,27 @@ impl<B: Buffer> Tcb<B> {
     /// Whether another buffer may be queued. If not, it is told when there is room again.
     fn has_room<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) -> bool {
         let full = self.write_room() == 0 || !cx.may_hold(self.queue.len());
-        self.write_blocked |= full;
+        if full {
+            self.block_writer(cx.now);
+        }
         !full
+    }
+
+    /// The application could not write all it has, and is told when there is room again: acknowledgements tell of it, but
+    /// with nothing queued it is memory that was short, and only time can tell.
+    fn block_writer(&mut self, now: Instant) {
+        self.write_blocked = true;
+        if self.queue.is_empty() && self.write_room() > 0 {
+            self.timers.arm(Timer::Pace, now + MEMORY_PAUSE);
+        }
+    }
+
+    /// There may be memory again.
+    pub(super) fn let_write_again(&mut self) {
+        if self.write_blocked && self.queue.is_empty() {
+            self.write_blocked = false;
+            self.news.writable = true;
+        }
     }
 
     fn enqueue<E: Env<Buffer = B>>(&mut self, text: B, cx: &mut Cx<'_, B, E>) {

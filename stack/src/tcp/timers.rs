@@ -18,7 +18,7 @@ pub(super) enum Timer {
     KeepAlive,
     /// 2 MSL in TIME-WAIT; FIN-WAIT-2 without an application.
     Linger,
-    /// The pacer lets the next segment go.
+    /// The pacer lets the next segment go; or memory was short for what the application writes, and may be there again.
     Pace,
 }
 

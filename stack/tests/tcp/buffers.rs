@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use tailwater_stack::{Config, DropReason};
+use tailwater_stack::tcp::{ConnectionId, TcpError, TcpEvent};
+use tailwater_stack::testing::VecBuffer;
+use tailwater_stack::{Buffer, Config, DropReason, Env};
 
 use crate::pair::{Faults, Net};
+use crate::script::*;
 
 #[test]
 fn connections_that_hoard_leave_buffers_for_the_next() {
@@ -52,4 +55,52 @@ fn buffers_fewer_than_a_window_bound_the_window() {
     let server = net.stacks[1].tcp_connections(net.now).next().unwrap();
     assert_eq!((server.receive_queue, server.receive_buffer), (150_000, 150_000));
     assert_eq!(net.stacks[1].ledger().discarded(DropReason::TcpMemory), 0);
+}
+
+/// Sends what lies in a buffer; whether it was taken.
+fn send_buffer(host: &mut Host, id: ConnectionId, text: &[u8]) -> bool {
+    let mut buffer: VecBuffer = host.env.allocate().unwrap();
+    buffer.append(text.len()).unwrap().copy_from_slice(text);
+    match host.stack.tcp_send_buffer(id, buffer, &mut host.env) {
+        Ok(()) => true,
+        Err((TcpError::Blocked, Some(buffer))) => {
+            host.env.release(buffer);
+            false
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_finds_no_memory_to_write_with_nothing_in_flight_is_told_to_try_again() {
+    let mut config = Config::default();
+    config.tcp.buffers_max = 4;
+    let mut host = Host::with(config);
+    let (id, first) = host.accept();
+    // All buffers there may be wait for the application.
+    for n in 0..4 {
+        host.get(&seg(ACK, 1_001 + n * 1_000, first).text(&[0; 1_000]));
+    }
+    host.all();
+    host.events.clear();
+    for _ in 0..2 {
+        assert!(!send_buffer(&mut host, id, b"no"));
+        assert_eq!((host.send(id, b"no"), host.events.len()), (0, 0));
+        host.wait_ms(20);
+        assert_eq!(host.events, [TcpEvent::Writable(id)]);
+        host.events.clear();
+    }
+    host.read(id);
+    assert!(send_buffer(&mut host, id, b"yes"));
+    host.get(&seg(ACK, 5_001, first + 3));
+    // The pool is empty.
+    host.env.pool = 0;
+    assert_eq!((host.send(id, b"no"), host.events.len()), (0, 0));
+    host.wait_ms(20);
+    assert_eq!(host.events, [TcpEvent::Writable(id)]);
+    host.env.pool = usize::MAX;
+    assert_eq!(host.send(id, b"yes"), 3);
+    host.get(&seg(ACK, 5_001, first + 6));
+    assert_eq!((host.events.len(), host.stack.poll_timeout()), (1, None), "told once, and no timer is left");
+    host.all();
 }
