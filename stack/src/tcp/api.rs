@@ -166,11 +166,15 @@ impl<B: Buffer> Stack<B> {
     // ---- receiving --------------------------------------------------------------------------
 
     /// The next text, in the buffer that it arrived in, with what was in front of it as headroom; the
-    /// buffer is the caller's to give back to the pool. `None`: nothing has arrived.
+    /// buffer is the caller's to give back to the pool. `None`: nothing has arrived, or no buffer is free for what
+    /// [`tcp_read`](Self::tcp_read) has left of a text in several segments.
     #[inline]
     pub fn tcp_receive<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) -> Result<Option<B>, TcpError> {
         let tcb = self.tcp.table.get_mut(id).filter(|tcb| !tcb.orphan && tcb.listener.is_none());
         let tcb = tcb.ok_or(TcpError::Unknown)?;
+        if tcb.received.begun() > 0 {
+            return self.receive_rest(id, env);
+        }
         let Some(text) = tcb.received.pop() else {
             return if tcb.peer_finished { self.receive_end(id, env) } else { Ok(None) };
         };
@@ -182,6 +186,12 @@ impl<B: Buffer> Stack<B> {
             self.consider_read(id, env);
         }
         Ok(Some(text))
+    }
+
+    /// The next text was read in part.
+    #[cold]
+    fn receive_rest<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) -> Result<Option<B>, TcpError> {
+        self.with_id(id, env, |tcb, cx| tcb.receive_rest(cx)).ok_or(TcpError::Unknown)
     }
 
     /// All has been read that the peer sent before its end.

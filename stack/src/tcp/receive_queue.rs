@@ -33,13 +33,15 @@ impl<B> Early<B> {
 pub(super) struct ReceiveQueue<B> {
     ready: VecDeque<B>,
     ready_bytes: u32,
+    /// Bytes of the first text that are read but still there: they end in a further segment of its buffer.
+    begun: u32,
     /// By sequence number, without overlaps.
     early: VecDeque<Early<B>>,
 }
 
 impl<B: Buffer> ReceiveQueue<B> {
     pub(super) const fn new() -> Self {
-        Self { ready: VecDeque::new(), ready_bytes: 0, early: VecDeque::new() }
+        Self { ready: VecDeque::new(), ready_bytes: 0, begun: 0, early: VecDeque::new() }
     }
 
     pub(super) fn ready_bytes(&self) -> u32 {
@@ -76,27 +78,28 @@ impl<B: Buffer> ReceiveQueue<B> {
         self.ready_bytes += n;
     }
 
+    /// The first text, with what was read of it and is still there ([`begun`](Self::begun)).
     pub(super) fn pop(&mut self) -> Option<B> {
         let text = self.ready.pop_front()?;
-        self.ready_bytes -= text.len() as u32;
+        self.ready_bytes -= text.len() as u32 - core::mem::take(&mut self.begun);
         Some(text)
+    }
+
+    #[inline]
+    pub(super) fn begun(&self) -> usize {
+        self.begun as usize
     }
 
     pub(super) fn front(&self) -> Option<&B> {
         self.ready.front()
     }
 
-    /// The application has read `n` bytes of the first text, all of which are in its first segment.
-    pub(super) fn trim_front(&mut self, n: usize) -> bool {
-        let trimmed = self.ready.front_mut().is_some_and(|text| text.trim_front(n).is_ok());
-        self.ready_bytes -= if trimmed { n as u32 } else { 0 };
-        trimmed
-    }
-
-    /// Puts a text back in front.
-    pub(super) fn unpop(&mut self, text: B) {
-        self.ready_bytes += text.len() as u32;
-        self.ready.push_front(text);
+    /// The application has read `n` bytes more of the first text, and not all of it.
+    pub(super) fn note_read(&mut self, n: u32) {
+        let Some(text) = self.ready.front_mut() else { return };
+        let read = self.begun + n;
+        self.begun = if text.trim_front(read as usize).is_ok() { 0 } else { read };
+        self.ready_bytes -= n;
     }
 
     /// Early text that the sequence numbers from `seq` on would meet first: the index where they go,
@@ -126,7 +129,7 @@ impl<B: Buffer> ReceiveQueue<B> {
 
     /// Everything, for whoever takes the connection apart.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = B> {
-        self.ready_bytes = 0;
+        (self.ready_bytes, self.begun) = (0, 0);
         let early = core::mem::take(&mut self.early).into_iter().filter_map(|early| early.text);
         core::mem::take(&mut self.ready).into_iter().chain(early)
     }

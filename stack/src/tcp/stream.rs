@@ -203,26 +203,36 @@ impl<B: Buffer> Tcb<B> {
         let mut done = 0;
         // Each pass fills the room, or takes a text out.
         while let Some(text) = self.received.front().filter(|_| done < to.len()) {
-            let n = text.len().min(to.len() - done);
+            let begun = self.received.begun();
+            let left = text.len() - begun;
+            let n = left.min(to.len() - done);
             let Some(room) = to.get_mut(done..done + n) else { break };
-            if text.read_at(0, room).is_err() {
+            if text.read_at(begun, room).is_err() {
                 break;
             }
-            let whole = n == text.len();
-            if whole || !self.received.trim_front(n) {
-                let Some(text) = self.received.pop() else { break };
-                if whole {
-                    cx.let_go();
-                    cx.stack.ledger.delivered += 1;
-                    cx.env.release(text);
-                } else if let Some(rest) = cx.cut_front(text, n) {
-                    self.received.unpop(rest);
-                }
-            }
             done += n;
+            if n < left {
+                self.received.note_read(n as u32);
+            } else if let Some(text) = self.received.pop() {
+                cx.let_go();
+                cx.stack.ledger.delivered += 1;
+                cx.env.release(text);
+            }
         }
         self.on_read(done as u32, cx);
         Ok(done)
+    }
+
+    /// What is left of a text that was read in part, in a buffer of its own; `None` if none was free.
+    pub(super) fn receive_rest<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) -> Option<B> {
+        let begun = self.received.begun();
+        let text = self.received.front()?;
+        let rest = cx.copy(text, begun, text.len() - begun)?;
+        let spent = self.received.pop()?;
+        cx.release(spent);
+        cx.stack.ledger.delivered += 1;
+        self.on_read(rest.len() as u32, cx);
+        Some(rest)
     }
 
     /// The application is gone.

@@ -258,6 +258,42 @@ fn the_receive_buffer_grows_with_an_application_that_keeps_up_rfc7323_s2() {
 }
 
 #[test]
+fn text_in_several_segments_is_read_in_parts_without_a_buffer_and_without_a_hole() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get_segmented(&seg(ACK, 1_001, first).text(&bytes(0, 1_000)), 200);
+    host.get(&seg(ACK, 2_001, first).text(&bytes(1_000, 500)));
+    host.all();
+    host.env.pool = 0;
+    let mut read: Vec<u8> = Vec::new();
+    let mut to = [0; 350];
+    while read.len() < 1_050 {
+        let n = host.stack.tcp_read(id, &mut to, &mut host.env).unwrap();
+        assert_eq!(n, 350);
+        read.extend(&to[..n]);
+        assert_eq!(host.stack.tcp_readable(id), 1_500 - read.len());
+    }
+    assert_eq!(read, bytes(0, 1_050));
+    host.env.pool = usize::MAX;
+    assert_eq!(host.read(id), bytes(1_050, 450));
+    host.all();
+}
+
+#[test]
+fn what_is_left_of_a_text_read_in_part_is_taken_in_a_buffer_of_its_own() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get_segmented(&seg(ACK, 1_001, first).text(&bytes(0, 1_000)), 200);
+    host.all();
+    let mut to = [0; 350];
+    assert_eq!(host.stack.tcp_read(id, &mut to, &mut host.env), Ok(350));
+    host.env.pool = 0;
+    assert_eq!((host.read(id), host.stack.tcp_readable(id)), (vec![], 650), "not without a buffer, and not lost");
+    host.env.pool = usize::MAX;
+    assert_eq!((to.to_vec(), host.read(id)), (bytes(0, 350), bytes(350, 650)));
+}
+
+#[test]
 fn tiny_segments_do_not_use_up_the_buffers() {
     let mut host = Host::new();
     let (id, first) = host.accept();

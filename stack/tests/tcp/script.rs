@@ -217,6 +217,14 @@ impl Host {
         self.stack.ingest(InterfaceId(0), VecBuffer::from_bytes(frame), &mut self.env)
     }
 
+    /// A segment arrives in a frame of several segments, each of at most `len` bytes.
+    pub fn get_segmented(&mut self, segment: &Segment, len: usize) {
+        self.given += 1;
+        let frame = VecBuffer::segmented(&segment.frame(PORT), len);
+        let _ = self.stack.ingest(InterfaceId(0), frame, &mut self.env);
+        self.collect();
+    }
+
     fn collect(&mut self) {
         while let Some(event) = self.stack.tcp_poll() {
             self.events.push(event);
