@@ -123,6 +123,10 @@ impl<B: Buffer> Tcb<B> {
     /// Part of a segment was acknowledged.
     pub(super) fn cut_first<E: Env<Buffer = B>>(&mut self, n: u32, cx: &mut Cx<'_, B, E>) {
         let Some(payload) = self.queue.get_mut(0).and_then(|first| first.payload.take()) else { return };
+        // Only the FIN is left, which needs no buffer.
+        if payload.len() == n as usize {
+            return cx.release(payload);
+        }
         let cut = cx.cut_front(payload, n as usize);
         let lost = cut.is_none();
         if let Some(first) = self.queue.get_mut(0) {

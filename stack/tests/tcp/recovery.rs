@@ -309,6 +309,30 @@ fn without_sack_a_time_out_is_found_needless_by_two_acknowledgements_rfc5682_s2_
 }
 
 #[test]
+fn a_fin_whose_text_is_acknowledged_without_it_is_sent_again_rfc6298_s5_4() {
+    // In one piece, and in several that cannot be cut in the middle.
+    for buffer_len in [1_000, 60] {
+        let mut host = Host::new();
+        host.env.buffer_len = buffer_len;
+        let (id, first) = host.accept();
+        host.send(id, b"small");
+        host.send(id, &bytes(0, 200));
+        host.shutdown(id);
+        host.get(&seg(ACK, 1_001, first + 5));
+        // It is still being read below: nothing of it can be lent.
+        let last = Segment::read(&host.env.transmitted.back().unwrap().1.to_vec());
+        assert_eq!((last.seq, last.text.len(), last.has(FIN)), (first + 5, 200, true));
+        host.get(&seg(ACK, 1_001, first + 205));
+        assert_eq!(host.state(id), "FIN-WAIT-1");
+        host.wait_ms(300);
+        let again = host.all().pop().unwrap();
+        assert_eq!((again.seq, again.text.len(), again.has(FIN)), (first + 205, 0, true));
+        host.get(&seg(ACK, 1_001, first + 206));
+        assert_eq!(host.state(id), "FIN-WAIT-2");
+    }
+}
+
+#[test]
 fn a_real_time_out_resends_everything_that_was_lost_rfc6298_s5_4() {
     let (mut host, id, first) = ten_in_flight(false);
     host.wait_ms(700);
