@@ -184,6 +184,10 @@ impl<B: Buffer> Tcb<B> {
         if self.queue.get(at)?.len > len && !self.split(at, len, cx) {
             return None;
         }
+        // RFC 9293 §3.4: a FIN takes a number, and text may have filled the window.
+        if len > 0 && self.queue.get(at)?.end().after(self.snd_una + self.snd_wnd) {
+            self.queue.part_fin(at);
+        }
         if self.flight_size() == 0 {
             self.restart_after_idle(cx);
         }

@@ -391,6 +391,14 @@ impl<B: Buffer> SendQueue<B> {
         }
     }
 
+    /// Lets the FIN of a segment that was never sent follow on it alone.
+    pub(super) fn part_fin(&mut self, at: usize) {
+        let Some(first) = self.segments.get_mut(at).filter(|first| first.fin) else { return };
+        (first.fin, first.push) = (false, true);
+        let alone = Segment { seq: first.end(), fin: true, ..Segment::BLANK };
+        self.segments.insert(at + 1, alone);
+    }
+
     // ---- acknowledgement --------------------------------------------------------------------
 
     /// Takes out the first segment if everything of it lies before `una`.

@@ -154,6 +154,26 @@ fn a_window_that_closes_over_text_in_flight_keeps_a_connection_while_somebody_wa
 }
 
 #[test]
+fn a_fin_waits_for_room_in_the_window_behind_text_that_fills_it_rfc9293_s3_4() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(ACK, 1_001, first).window(0));
+    host.send(id, &bytes(0, 1_500));
+    host.shutdown(id);
+    host.get(&seg(ACK, 1_001, first).window(1_500));
+    let sent = host.all();
+    assert_eq!(sent.iter().map(|s| s.text.len()).collect::<Vec<_>>(), [1_000, 500]);
+    assert!(!sent[1].has(FIN) && sent[1].has(PSH), "{sent:?}");
+    host.get(&seg(ACK, 1_001, first + 1_500).window(0));
+    host.expect_nothing();
+    host.get(&seg(ACK, 1_001, first + 1_500).window(1));
+    let fin = host.expect();
+    assert_eq!((fin.seq, fin.text.len(), fin.has(FIN)), (first + 1_500, 0, true));
+    host.get(&seg(ACK, 1_001, first + 1_501));
+    assert_eq!(host.state(id), "FIN-WAIT-2");
+}
+
+#[test]
 fn a_full_send_buffer_takes_less_and_tells_when_there_is_room() {
     let mut host = with(|options| options.send_buffer_max = 4_000);
     let (id, first) = host.accept();
