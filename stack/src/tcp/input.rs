@@ -199,8 +199,9 @@ impl<B: Buffer> Tcb<B> {
         if refusal.answer == Answer::Reset {
             return cx.stack.reset_in_answer(seg, buffer, refusal.reason, cx.env);
         }
-        // The peer's FIN again lies before the window: our acknowledgement of it was lost.
-        if self.state == State::TimeWait && seg.fin() {
+        // The peer's FIN again lies right before the window: our acknowledgement of it was lost.
+        let again = refusal.reason == DropReason::TcpOutOfWindow && seg.fin() && seg.end() == self.rcv_nxt;
+        if self.state == State::TimeWait && again {
             self.linger_again(cx);
         }
         self.answer_refused(seg, refusal.answer, cx);

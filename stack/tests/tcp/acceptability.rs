@@ -155,6 +155,41 @@ fn a_segment_without_timestamps_is_dropped_once_they_are_agreed_rfc7323_s3_2() {
     assert_eq!(host.state(id), "gone");
 }
 
+#[test]
+fn only_the_peers_fin_again_makes_time_wait_longer_rfc9293_s3_10_7_4() {
+    let mut host = Host::new();
+    let (id, first, echo) = with_timestamps(&mut host);
+    host.shutdown(id);
+    let fin = seg(FIN | ACK, 1_001, first + 1);
+    host.get(&fin.clone().ts(5_001, echo));
+    host.all();
+    host.wait(Duration::from_secs(40));
+    let others = [
+        (fin.clone(), DropReason::TcpTimestampMissing),
+        (fin.clone().ts(4_000, echo), DropReason::TcpPaws),
+        (seg(FIN | ACK, 900, first + 1).ts(5_002, echo), DropReason::TcpOutOfWindow),
+        (seg(FIN | ACK, 900_000, first + 1).ts(5_002, echo), DropReason::TcpOutOfWindow),
+        (seg(FIN | ACK, 1_003, first + 9_000).ts(5_002, echo), DropReason::TcpAckUnacceptable),
+    ];
+    for (other, reason) in &others {
+        assert_eq!(host.refusal(other), *reason);
+    }
+    // At a limited rate: the second, and the challenge for the last.
+    assert_eq!(host.all().len(), 2);
+    host.wait(Duration::from_secs(19));
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 1);
+    host.get(&fin.clone().ts(5_003, echo));
+    assert_eq!(host.expect().ack, 1_002);
+    host.wait(Duration::from_secs(59));
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 1, "it was the peer's");
+    for (other, _) in &others {
+        host.get(other);
+    }
+    host.wait(Duration::from_secs(2));
+    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+    host.all();
+}
+
 pub fn icmp_about(host: &mut Host, kind: u8, code: u8, mtu: u16, quoted: &[u8]) {
     let mut body = vec![kind, code, 0, 0, 0, 0];
     body.extend(mtu.to_be_bytes());
