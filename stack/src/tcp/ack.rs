@@ -218,13 +218,12 @@ impl<B: Buffer> Tcb<B> {
             return false;
         }
         let window = u32::from(wnd) << self.snd_wscale;
-        let moved = window != self.snd_wnd;
+        let (moved, opened) = (window != self.snd_wnd, window > self.snd_wnd);
         (self.snd_wnd, self.snd_wl1, self.snd_wl2) = (window, seq, ack);
         self.snd_wnd_max = self.snd_wnd_max.max(window);
-        if window > 0 {
-            if self.timers.is_armed(Timer::Persist) {
-                self.rtt.reset_backoff();
-            }
+        // Nothing is in flight while it runs; a window that stays does not put the override off (RFC 9293 §3.8.6.2.1).
+        if opened && self.timers.is_armed(Timer::Persist) {
+            self.rtt.reset_backoff();
             self.timers.disarm(Timer::Persist);
         }
         moved

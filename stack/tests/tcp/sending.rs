@@ -81,6 +81,21 @@ fn a_small_window_is_not_filled_with_small_segments_rfc9293_s3_8_6_2_1() {
 }
 
 #[test]
+fn a_small_window_is_filled_in_time_though_the_peer_keeps_sending_rfc9293_s3_8_6_2_1() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(ACK, 1_001, first).window(500));
+    host.send(id, &bytes(0, 3_000));
+    for n in 0..6 {
+        host.get(&seg(ACK, 1_001 + n * 10, first).window(500).text(&bytes(0, 10)));
+        host.wait_ms(50);
+    }
+    let text: Vec<u8> = host.all().concat_text();
+    assert_eq!(text, bytes(0, 500), "the override timeout has come");
+    host.read(id);
+}
+
+#[test]
 fn a_closed_window_is_probed_with_growing_pauses_for_as_long_as_it_answers_rfc9293_s3_8_6_1() {
     // RFC 9293 §3.8.6.1.
     let mut host = Host::new();
