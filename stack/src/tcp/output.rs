@@ -13,7 +13,7 @@ use crate::wire::tcp::flag;
 
 /// Why the next new segment stays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Hold {
+pub(super) enum Hold {
     /// There is none.
     Nothing,
     /// The peer's window.
@@ -159,7 +159,7 @@ impl<B: Buffer> Tcb<B> {
 
     /// RFC 9293 §3.8.6.2.1 (silly windows), §3.7.4 (Nagle): bytes of the next new segment that may
     /// leave now.
-    fn may_send_next(&self, in_flight: u32) -> Result<u32, Hold> {
+    pub(super) fn may_send_next(&self, in_flight: u32) -> Result<u32, Hold> {
         let next = self.queue.next_unsent().ok_or(Hold::Nothing)?;
         let len = next.len.min(self.smss);
         let usable = (self.snd_una + self.snd_wnd).distance(next.seq).max(0) as u32;

@@ -385,7 +385,8 @@ impl<B: Buffer> Tcb<B> {
     /// instead of judging the rest lost; what comes back decides.
     fn frto_holds(&mut self, delivery: &Delivery) -> bool {
         let first = self.recovery.frto == Frto::Waiting && delivery.acked > 0;
-        if first && self.has_unsent() && self.snd_wnd > self.flight_size() {
+        // Whatever the congestion window: it has room for them after a time-out.
+        if first && self.may_send_next(0).is_ok() {
             self.recovery.frto = Frto::Probing { left: FRTO_SEGMENTS };
             return true;
         }

@@ -333,6 +333,24 @@ fn a_fin_whose_text_is_acknowledged_without_it_is_sent_again_rfc6298_s5_4() {
 }
 
 #[test]
+fn what_was_lost_is_sent_again_where_no_new_text_may_leave_rfc5682_s2_1() {
+    // Step 2: conventional recovery.
+    let silly = (3_600, &[9_000][..], 3);
+    let nagle = (60_000, &[3_500, 100][..], 4);
+    for (window, writes, sent) in [silly, nagle] {
+        let mut host = Host::new();
+        let (id, first) = host.accept();
+        host.get(&seg(ACK, 1_001, first).window(window));
+        writes.iter().for_each(|&n| assert_eq!(host.send(id, &bytes(0, n)), n));
+        assert_eq!(host.all().len(), sent, "the rest is held back");
+        host.wait_ms(250);
+        assert_eq!(numbers(&host.all(), first), [0]);
+        host.get(&seg(ACK, 1_001, first + 1_000).window(window - 1_000));
+        assert_eq!(numbers(&host.all(), first), [1, 2]);
+    }
+}
+
+#[test]
 fn a_real_time_out_resends_everything_that_was_lost_rfc6298_s5_4() {
     let (mut host, id, first) = ten_in_flight(false);
     host.wait_ms(700);
