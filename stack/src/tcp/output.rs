@@ -37,7 +37,7 @@ impl<B: Buffer> Tcb<B> {
         if has_read && !sent {
             self.consider_window();
         }
-        if self.ack_now && self.state.is_synchronized() {
+        if self.ack_now && self.state.acknowledges() {
             self.send_ack(cx);
         }
     }

@@ -47,6 +47,11 @@ impl State {
         !matches!(self, Self::Closed | Self::Listen | Self::SynSent | Self::SynReceived)
     }
 
+    /// The peer's number is known: what does not fit is answered by an acknowledgement (RFC 9293 §3.10.7.4, first).
+    pub const fn acknowledges(self) -> bool {
+        !matches!(self, Self::Closed | Self::Listen | Self::SynSent)
+    }
+
     /// RFC 9293 §3.10.7.4, seventh: text is taken in.
     pub const fn takes_text(self) -> bool {
         matches!(self, Self::Established | Self::FinWait1 | Self::FinWait2)

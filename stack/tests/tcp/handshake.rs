@@ -128,6 +128,24 @@ fn a_lost_syn_ack_is_sent_again_on_time_out_and_on_the_syn_rfc9293_s3_8_1() {
 }
 
 #[test]
+fn a_half_open_connection_answers_a_client_that_began_anew_rfc9293_s3_10_7_4() {
+    // First: what is not acceptable is acknowledged; the client, which knows nothing of that, resets.
+    let mut host = Host::new();
+    host.listen();
+    host.get(&seg(SYN, 1_000, 0));
+    let first = host.expect();
+    let anew = seg(SYN, 900_000, 0);
+    assert_eq!(host.refusal(&anew), DropReason::TcpOutOfWindow);
+    let answer = host.expect();
+    assert_eq!((answer.flags, answer.seq, answer.ack), (ACK, first.seq + 1, 1_001));
+    host.get(&seg(RST, 1_001, 0));
+    host.expect_nothing();
+    host.get(&anew);
+    let again = host.expect();
+    assert_eq!((again.flags & !(ECE | CWR), again.ack), (SYN | ACK, 900_001));
+}
+
+#[test]
 fn a_half_open_connection_is_forgotten_when_nobody_completes_it() {
     let mut host = Host::new();
     host.listen();
