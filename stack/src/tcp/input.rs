@@ -61,11 +61,13 @@ impl<B: Buffer> Tcb<B> {
         if !seg.syn() {
             return Err(Refusal::silent(DropReason::TcpAckMissing));
         }
+        match self.extension_rules(seg, buffer, cx) {
+            Ruling::Go => {}
+            Ruling::Drop => return Err(Refusal::silent(DropReason::TcpExtensionRefused)),
+            Ruling::Reset => return Err(Refusal::with(DropReason::TcpExtensionRefused, Answer::Reset)),
+        }
         self.take_syn(seg, cx.now);
         self.ecn.ok = self.options.ecn && seg.acks() && Ecn::is_granted(seg);
-        if self.extension_rules(seg, buffer, cx) == Ruling::Reset {
-            return Err(Refusal::with(DropReason::TcpExtensionRefused, Answer::Reset));
-        }
         if seg.acks() {
             self.establish(seg, cx);
             self.ack_now = true;

@@ -154,3 +154,23 @@ fn a_segment_that_the_layer_refuses_is_dropped_or_resets() {
     assert_eq!(seen.lock().unwrap().closed, Some(CloseReason::Reset));
     assert_eq!(host.env.sent().unwrap()[14 + 20 + 13] & RST, RST);
 }
+
+#[test]
+fn an_answer_to_our_syn_that_the_layer_drops_never_came() {
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let mut host = Host::new();
+    let layer = Layer { refuses: Some(Ruling::Drop), ..layer(&seen) };
+    let connect =
+        Connect { local_port: PORT, extension: Some(Box::new(layer)), ..Connect::to((PEER, PEER_PORT).into()) };
+    let id = host.stack.tcp_connect(connect, |_| true, &mut host.env).unwrap();
+    let syn = host.env.sent().unwrap();
+    let first = u32::from_be_bytes(syn[14 + 20 + 4..][..4].try_into().unwrap()) + 1;
+    let refused = seg(SYN | ACK, 1_000, first).text(b"no");
+    assert_eq!(host.refusal(&refused), tailwater_stack::DropReason::TcpExtensionRefused);
+    assert_eq!((host.state(id), host.env.sent()), ("SYN-SENT", None));
+    // Another is taken as the first.
+    host.get(&seg(SYN | ACK, 7_000, first));
+    assert_eq!(host.state(id), "ESTABLISHED");
+    let ack = host.env.sent().unwrap();
+    assert_eq!(u32::from_be_bytes(ack[14 + 20 + 8..][..4].try_into().unwrap()), 7_001);
+}
