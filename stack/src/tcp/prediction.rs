@@ -406,6 +406,11 @@ impl<B: Buffer> Tcb<B> {
         self.take_send_window(segment.seq, segment.ack, segment.wnd);
         if segment.ack != self.snd_una {
             self.take_expected_ack(segment.ack, cx);
+            // It has lost what it would have to send again.
+            if self.state == State::Closed {
+                cx.stack.ledger.discard(cx.env, buffer, DropReason::TcpClosed);
+                return Taken::Discarded(DropReason::TcpClosed);
+            }
         }
         // RFC 7323 §4.3.
         if let Some(stamps) = segment.stamps.filter(|_| segment.seq.at_or_before(self.last_ack_sent)) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tailwater_stack::tcp::{ConnectionId, TcpError, TcpEvent};
+use tailwater_stack::tcp::{CloseReason, ConnectionId, TcpError, TcpEvent};
 use tailwater_stack::testing::VecBuffer;
 use tailwater_stack::{Buffer, Config, DropReason, Env};
 
@@ -103,4 +103,21 @@ fn who_finds_no_memory_to_write_with_nothing_in_flight_is_told_to_try_again() {
     host.get(&seg(ACK, 5_001, first + 6));
     assert_eq!((host.events.len(), host.stack.poll_timeout()), (1, None), "told once, and no timer is left");
     host.all();
+}
+
+#[test]
+fn a_connection_that_loses_its_text_for_want_of_a_buffer_keeps_none_that_comes_with_the_news() {
+    let mut host = Host::new();
+    host.env.buffer_len = 300;
+    let (id, first) = host.accept();
+    host.get(&seg(ACK, 1_001, first).text(b"recognized from here on"));
+    host.read(id);
+    host.send(id, &bytes(0, 2_000));
+    host.all();
+    // The second segment lies in several buffers, and is acknowledged up to the middle of one.
+    host.env.pool = 0;
+    let text = seg(ACK, 1_024, first + 1_500).text(b"too late");
+    assert_eq!(host.refusal(&text), DropReason::TcpClosed);
+    assert_eq!((host.closed(), host.stack.held()), (Some(CloseReason::TimedOut), 0));
+    assert_eq!(host.state(id), "gone");
 }
