@@ -220,6 +220,56 @@ fn packet_too_big_makes_segments_smaller_and_sends_them_again_at_once_rfc1191_s6
 }
 
 #[test]
+fn what_the_path_carries_is_heeded_by_every_connection_over_it_rfc8201_s5_2() {
+    // RFC 1191 §6.2.
+    let mut host = Host::new();
+    host.listen();
+    let [(one, _), (two, first), (three, _)] = [1, 2, 3].map(|port| {
+        let mut syn = seg(SYN, 1_000, 0).via(port);
+        syn.mss = Some(1_460);
+        host.accept_with(&syn)
+    });
+    let smss = |host: &Host, id| host.stack.tcp_snapshot(id, host.env.now).unwrap().smss;
+    host.send(two, &bytes(0, 2_920));
+    let frame = host.env.sent().unwrap();
+    assert_eq!(host.all().len(), 1);
+    host.send(one, &bytes(0, 1_460));
+    let reported = host.env.sent().unwrap();
+    icmp_about(&mut host, 3, 4, 1_400, &reported);
+    assert_eq!((smss(&host, one), smss(&host, two)), (1_360, 1_460));
+    host.all();
+    // A router says it of the second, too: what was sent larger is sent again, before the timer.
+    icmp_about(&mut host, 3, 4, 1_400, &frame);
+    assert_eq!(smss(&host, two), 1_360);
+    let again = host.all();
+    assert_eq!(again.iter().map(|s| s.text.len()).collect::<Vec<_>>(), [1_360, 100, 1_360, 100]);
+    assert_eq!((again[0].seq, again[0].port), (first, 2));
+    // The third heeds it before anybody says so, and sends no fragments.
+    host.send(three, &bytes(0, 3_000));
+    let sent: Vec<_> = host.all().iter().map(|s| s.text.len()).collect();
+    assert_eq!((sent.iter().sum(), sent.iter().max()), (3_000, Some(&1_360)));
+    assert_eq!(smss(&host, three), 1_360);
+}
+
+#[test]
+fn segments_follow_a_link_whose_mtu_shrinks_rfc1191_s6_2() {
+    let mut host = Host::new();
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0);
+    syn.mss = Some(1_460);
+    let (id, first) = host.accept_with(&syn);
+    host.send(id, &bytes(0, 1_460));
+    assert_eq!(host.expect().text.len(), 1_460);
+    assert!(host.stack.set_mtu(tailwater_stack::InterfaceId(0), 1_280));
+    // What is sent again as well.
+    host.wait_ms(1_100);
+    assert_eq!(host.all().iter().map(|s| s.text.len()).max(), Some(1_240));
+    host.get(&seg(ACK, 1_001, first + 1_460));
+    host.send(id, &bytes(1_460, 2_480));
+    assert_eq!(host.all().iter().map(|s| s.text.len()).max(), Some(1_240));
+}
+
+#[test]
 fn urgent_text_is_text_rfc6093_s6() {
     // RFC 6093 §6: see DEVIATIONS.md.
     let mut host = Host::new();
