@@ -112,6 +112,11 @@ impl Recovery {
         }
     }
 
+    /// Takes along what lies behind `snd_una`.
+    pub(super) fn pass(&mut self, snd_una: SeqNum) {
+        (self.point, self.past) = (self.point.later(snd_una), self.past.later(snd_una));
+    }
+
     fn begin(&mut self, phase: Phase, point: SeqNum) {
         self.phase = phase;
         self.point = point;

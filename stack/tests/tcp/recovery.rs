@@ -399,6 +399,52 @@ fn an_ecn_echo_slows_down_once_per_window_and_says_so_rfc3168_s6_1_2() {
     assert!(next.iter().find(|s| !s.text.is_empty()).unwrap().has(CWR), "{next:?}");
 }
 
+/// A connection with ECN that we opened, by our first number.
+fn with_ecn() -> (Host, ConnectionId, u32) {
+    let mut host = Host::new();
+    let id = host.connect();
+    let syn = host.expect();
+    let mut answer = seg(SYN | ACK | ECE, 1_000, syn.seq + 1);
+    answer.mss = Some(1_000);
+    host.get(&answer);
+    host.all();
+    (host, id, syn.seq + 1)
+}
+
+#[test]
+fn a_mark_is_reacted_to_once_though_its_echo_lasts_until_we_say_so_rfc3168_s6_1_2() {
+    // The acknowledgement of all that was in flight is of the same mark: CWR comes behind.
+    let (mut host, id, first) = with_ecn();
+    host.send(id, &bytes(0, 10_000));
+    host.all();
+    let cwnd = |host: &Host| host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    host.get(&seg(ACK | ECE, 1_001, first + 1_000));
+    let reduced = cwnd(&host);
+    host.get(&seg(ACK | ECE, 1_001, first + 10_000));
+    assert!(cwnd(&host) >= reduced, "{reduced} then {}", cwnd(&host));
+    // A mark behind it is another.
+    host.send(id, &bytes(10_000, 1_000));
+    assert!(host.expect().has(CWR));
+    let before = cwnd(&host);
+    host.get(&seg(ACK | ECE, 1_001, first + 11_000));
+    assert!(cwnd(&host) < before);
+}
+
+#[test]
+fn a_marked_request_is_reacted_to_once_however_long_the_answer_rfc3168_s6_1_2() {
+    let (mut host, id, first) = with_ecn();
+    host.send(id, &bytes(0, 500));
+    host.all();
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    for n in 0..100 {
+        host.get(&seg(ACK | ECE, 1_001 + n * 1_000, first + 500).text(&[0; 1_000]));
+    }
+    host.read(id);
+    host.all();
+    let after = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    assert!((before / 2..before).contains(&after), "{before} then {after}");
+}
+
 #[test]
 fn full_segments_that_vanish_become_small_ones_rfc8899_s4_3() {
     // RFC 8899 §4.3: a path that drops large packets and tells nobody.
