@@ -47,10 +47,10 @@ impl<B: Buffer> Tcb<B> {
             (delivery.oldest, delivery.newest) = (None, None);
         }
         self.sample_round_trip(seg, &delivery, cx);
+        self.on_probe_ack(seg, &delivery, cx);
         if self.queue.sent_count() == 0 && delivery.acked == 0 && !seg.has(flag::ECE) {
             return;
         }
-        self.on_probe_ack(seg, delivery.dsack, cx);
         self.recover(seg, &delivery, cx);
         let ecn_echo = self.ecn.ok && seg.has(flag::ECE);
         if ecn_echo {

@@ -149,33 +149,74 @@ fn a_lost_tail_is_probed_long_before_the_timer_rfc8985_s7() {
     assert_eq!(host.stack.tcp_counters().timeouts, 0);
 }
 
+/// The last but one of ten segments arrived, and is not acknowledged; the last was sent once more, as a probe.
+fn tail_probed() -> (Host, ConnectionId, u32) {
+    let (mut host, id, first) = ten_in_flight(false);
+    host.wait_ms(100);
+    host.get(&acked(first, 8, &[]));
+    host.wait_ms(205);
+    assert_eq!(numbers(&host.all(), first), [9]);
+    assert_eq!((host.stack.tcp_counters().loss_probes, host.stack.tcp_counters().timeouts), (1, 0));
+    (host, id, first)
+}
+
+fn cwnd_of(host: &Host, id: ConnectionId) -> u32 {
+    host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd
+}
+
 #[test]
 fn a_probe_that_repairs_the_loss_itself_still_slows_down_rfc8985_s7_4_2() {
     // RFC 8985 §7.4.2.
-    let (mut host, id, first) = ten_in_flight(false);
-    host.wait_ms(100);
-    host.get(&acked(first, 9, &[]));
-    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
-    host.wait_ms(500);
-    assert_eq!(numbers(&host.all(), first), [9]);
+    let (mut host, id, first) = tail_probed();
+    let before = cwnd_of(&host, id);
     host.send(id, b"x");
     host.all();
     host.wait_ms(100);
     host.get(&seg(ACK, 1_001, first + 10_001));
-    assert!(host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd < before);
+    assert!(cwnd_of(&host, id) < before);
+}
+
+#[test]
+fn a_probe_that_repairs_the_end_of_all_slows_down_what_comes_next_rfc8985_s7_4_2() {
+    // The acknowledgement of what was repaired moves on, and is no duplicate (case 2).
+    let (mut host, id, first) = tail_probed();
+    host.wait_ms(100);
+    host.get(&acked(first, 10, &[]));
+    let before = cwnd_of(&host, id);
+    host.send(id, &bytes(10_000, 1_000));
+    host.all();
+    host.wait_ms(100);
+    host.get(&acked(first, 11, &[]));
+    assert!(cwnd_of(&host, id) < before, "{before} then {}", cwnd_of(&host, id));
+    assert_eq!((host.stack.tcp_counters().timeouts, host.stack.tcp_counters().recoveries), (0, 0));
+}
+
+#[test]
+fn a_probe_whose_segment_had_arrived_costs_nothing_rfc8985_s7_4_2() {
+    // Case 2: a peer without D-SACK acknowledges the segment, and again the probe.
+    let (mut host, id, first) = tail_probed();
+    host.get(&acked(first, 10, &[]));
+    host.wait_ms(100);
+    host.get(&acked(first, 10, &[]));
+    let before = cwnd_of(&host, id);
+    host.send(id, &bytes(10_000, 1_000));
+    host.all();
+    host.wait_ms(100);
+    host.get(&acked(first, 11, &[]));
+    assert!(cwnd_of(&host, id) >= before);
 }
 
 #[test]
 fn a_probe_that_was_needless_costs_nothing_rfc8985_s7_4_2() {
     // RFC 8985 §7.4.2 case 1: told by D-SACK.
-    let (mut host, id, first) = ten_in_flight(false);
-    host.wait_ms(100);
-    host.get(&acked(first, 9, &[]));
-    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
-    host.wait_ms(500);
-    host.all();
+    let (mut host, id, first) = tail_probed();
+    let before = cwnd_of(&host, id);
     host.get(&acked(first, 10, &[(9, 10)]));
-    assert!(host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd >= before);
+    host.send(id, &bytes(10_000, 1_000));
+    host.all();
+    host.wait_ms(100);
+    host.get(&acked(first, 11, &[]));
+    assert!(cwnd_of(&host, id) >= before);
 }
 
 #[test]
