@@ -190,14 +190,18 @@ impl<B: Buffer> Tcb<B> {
         if !sane {
             return;
         }
-        let mut at = self.queue.skip_sacked(self.queue.first_from(left));
+        let first = self.queue.first_from(left);
+        // A receiver's blocks only grow: one that begins inside of a run is old. From there the run would be passed one by one.
+        if self.queue.is_inside_run(first) {
+            return;
+        }
+        let mut at = self.queue.skip_sacked(first);
         while let Some(segment) = self.queue.sent_at(at).filter(|segment| segment.end().at_or_before(right)) {
             let seq_len = segment.seq_len();
             // Out of the queue for the moment, for its marks and the connection's both change.
             let view = segment.without_payload();
-            self.queue.mark_sacked(at);
+            at = self.queue.mark_sacked(at);
             self.deliver(seg, &view, seq_len, delivery, now);
-            at = self.queue.skip_sacked(at + 1);
         }
     }
 
