@@ -51,6 +51,7 @@ fn acknowledgements_of_the_future_and_the_far_past_are_challenged_rfc5961_s5_2()
     let mut host = Host::new();
     let (id, first) = host.accept();
     for ack in [first + 1, first.wrapping_sub(70_000)] {
+        host.wait_ms(100);
         assert_eq!(host.refusal(&seg(ACK, 1_001, ack).text(b"injected")), DropReason::TcpAckUnacceptable);
         assert_eq!(host.expect().ack, 1_001);
     }
@@ -61,16 +62,43 @@ fn acknowledgements_of_the_future_and_the_far_past_are_challenged_rfc5961_s5_2()
 }
 
 #[test]
-fn challenges_are_limited_for_the_whole_stack_rfc5961_s7() {
-    // RFC 5961 §7.
+fn one_connection_does_not_use_up_the_challenges_of_others_rfc5961_s7() {
     let mut host = Host::new();
-    host.accept();
-    for _ in 0..300 {
-        host.get(&seg(SYN, 2_000, 0));
+    host.listen();
+    for port in [1, 2] {
+        host.accept_with(&seg(SYN, 1_000, 0).via(port));
     }
-    let sent = host.all().len();
-    assert_eq!(sent, 100);
-    assert_eq!(host.stack.tcp_counters().challenge_acks_withheld, 200);
+    for _ in 0..1_000 {
+        host.get(&seg(SYN, 2_000, 0).via(1));
+    }
+    assert_eq!(host.all().len(), 1);
+    assert_eq!(host.stack.tcp_counters().challenge_acks_withheld, 999);
+    host.get(&seg(SYN, 2_000, 0).via(2));
+    assert_eq!((host.expect().port, host.stack.tcp_counters().challenge_acks), (2, 2));
+    host.wait_ms(100);
+    host.get(&seg(SYN, 2_000, 0).via(1));
+    assert_eq!(host.expect().port, 1);
+}
+
+#[test]
+fn challenges_are_limited_for_the_whole_stack_to_a_number_that_nobody_knows_rfc5961_s7() {
+    // Of a fixed number, what is left tells how many others were challenged (CVE-2016-5696).
+    let mut host = Host::new();
+    host.listen();
+    for port in 1..=300 {
+        host.accept_with(&seg(SYN, 1_000, 0).via(port));
+    }
+    let mut granted = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        host.wait(Duration::from_secs(1));
+        for port in 1..=300 {
+            host.get(&seg(SYN, 2_000, 0).via(port));
+        }
+        granted.insert(host.all().len());
+    }
+    assert!(granted.iter().all(|sent| (50..=100).contains(sent)), "{granted:?}");
+    assert!(granted.len() > 5, "{granted:?}");
+    assert!(host.stack.tcp_counters().challenge_acks_withheld >= 2_000);
 }
 
 #[test]
