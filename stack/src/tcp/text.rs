@@ -250,7 +250,9 @@ impl<B: Buffer> Tcb<B> {
             if piece.is_some() || piece_fin {
                 let len = piece.as_ref().map_or(0, |piece| piece.len() as u32);
                 let early = Early { seq: from + skip, len, fin: piece_fin, text: piece };
-                self.report().on_early(early.seq, early.end());
+                if self.sack_ok {
+                    self.report().on_early(early.seq, early.end());
+                }
                 self.received.insert(gap.at, early);
                 (new, verdict) = (true, Verdict::Held);
             }
@@ -262,7 +264,9 @@ impl<B: Buffer> Tcb<B> {
             from = to;
         }
         if !new && len > 0 {
-            self.report().on_duplicate(seq, end);
+            if self.sack_ok {
+                self.report().on_duplicate(seq, end);
+            }
             return Verdict::Discarded(DropReason::TcpDuplicate);
         }
         verdict
