@@ -239,6 +239,40 @@ fn without_sack_three_duplicates_resend_the_first_and_partial_acks_the_next_rfc6
 }
 
 #[test]
+fn without_sack_duplicates_let_recovery_send_in_proportion_rfc9937_s6_2() {
+    // Each stands for a segment that was delivered.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.send(id, &bytes(0, 40_000));
+    assert_eq!(host.all().len(), 10);
+    let mut sent = Vec::new();
+    for _ in 0..9 {
+        host.get(&seg(ACK, 1_001, first));
+        sent.push(host.all().len());
+    }
+    let total: usize = sent.iter().sum();
+    // As with SACK: 0.7 of ten, one of which fills the hole.
+    assert!((6..=8).contains(&total), "{sent:?}");
+    assert!(sent.iter().all(|&n| n <= 2), "no burst: {sent:?}");
+    host.get(&seg(ACK, 1_001, first + 12_000));
+    assert!(host.all().len() <= 4);
+    assert!(!host.stack.tcp_snapshot(id, host.env.now).unwrap().in_recovery);
+}
+
+#[test]
+fn duplicates_beyond_what_is_in_flight_send_nothing_rfc9937_s6_2() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.send(id, &bytes(0, 200_000));
+    host.all();
+    for _ in 0..200 {
+        host.get(&seg(ACK, 1_001, first));
+    }
+    let sent = host.all().len();
+    assert!(sent < 40, "{sent} segments for duplicates that nothing can have caused");
+}
+
+#[test]
 fn the_timer_resends_the_first_segment_and_backs_off_rfc6298_s5_4() {
     // RFC 6298 §5.4 to §5.6.
     let mut host = Host::new();
