@@ -428,6 +428,14 @@ fn a_stale_cookie_is_refused_rfc4987_s3_6() {
 }
 
 #[test]
+fn a_cookie_offers_no_larger_segments_than_are_wanted_rfc6691_s2() {
+    let mut host = with_tcp(|tcp| (tcp.syn_cookies, tcp.connection.mss_max) = (SynCookies::Always, 700));
+    host.listen();
+    host.get(&seg(SYN, 1_000, 0));
+    assert_eq!(host.expect().mss, Some(700));
+}
+
+#[test]
 fn a_client_is_served_amid_a_flood_of_spoofed_syns_rfc4987_s3_6() {
     // RFC 4987: the flood fills the backlog once, and keeps nothing after.
     let mut host = Host::new();
