@@ -38,6 +38,11 @@ impl TokenBucket {
         Self { token_ns, capacity_ns: token_ns.saturating_mul(u64::from(limit.burst)), full_at: Instant::ZERO }
     }
 
+    /// Another rate and burst from now on; what was taken stays so.
+    pub fn limit_to(&mut self, limit: RateLimit) {
+        *self = Self { full_at: self.full_at, ..Self::new(limit) };
+    }
+
     /// Takes a token if there is one.
     pub fn take(&mut self, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + Duration::from_nanos(self.token_ns);

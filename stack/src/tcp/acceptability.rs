@@ -15,9 +15,9 @@ use crate::wire::tcp_option::Timestamps;
 
 /// RFC 7323 §5.5: timestamps older than 24 days say nothing.
 const PAWS_IDLE_MAX: Duration = Duration::from_secs(24 * 24 * 3_600);
-/// Between two answers to segments without text that lie outside of the window: enough for probes,
-/// too few for a loop of acknowledgements.
-const OUT_OF_WINDOW_ACK_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two answers of a connection to segments without text that lie outside of the window, or are to be challenged: enough
+/// for probes, too few for a loop of acknowledgements.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A segment is not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +32,7 @@ pub(super) enum Answer {
     Nothing,
     /// An acknowledgement of what has been received (RFC 9293 §3.10.7.4, first).
     Ack,
-    /// Likewise, at a limited rate for the whole stack (RFC 5961 §7).
+    /// Likewise, at a limited rate for the connection and the whole stack (RFC 5961 §7).
     ChallengeAck,
     /// A reset that the peer will believe.
     Reset,
@@ -128,13 +128,14 @@ impl<B: Buffer> Tcb<B> {
             Answer::Nothing | Answer::Reset => {}
             Answer::Ack => {
                 self.report_duplicate(seg);
-                if seg.text_len > 0 || self.may_answer_out_of_window(cx.now) {
+                if seg.text_len > 0 || self.may_answer(cx.now) {
                     self.ack_now = true;
                 }
             }
             Answer::ChallengeAck => {
-                let tcp = &mut cx.stack.tcp;
-                if tcp.challenge_acks.take(cx.now) {
+                let (tcp, env) = (&mut cx.stack.tcp, &mut *cx.env);
+                // Its own limit first: a single connection does not use up what others need.
+                if self.may_answer(cx.now) && tcp.challenges.take(cx.now, || env.random()) {
                     tcp.counters.challenge_acks += 1;
                     self.send_ack(cx);
                 } else {
@@ -145,10 +146,11 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
-    fn may_answer_out_of_window(&mut self, now: Instant) -> bool {
-        let granted = now.since(self.oow_ack_at) >= OUT_OF_WINDOW_ACK_INTERVAL;
+    /// Whether the last answer is long enough ago for another.
+    pub(super) fn may_answer(&mut self, now: Instant) -> bool {
+        let granted = now.since(self.answered_at) >= ANSWER_INTERVAL;
         if granted {
-            self.oow_ack_at = now;
+            self.answered_at = now;
         }
         granted
     }

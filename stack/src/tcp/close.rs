@@ -58,11 +58,12 @@ impl<B: Buffer> Tcb<B> {
         self.timers.disarm(Timer::Retransmit);
         self.rtt.reset_backoff();
         self.begin_congestion_control(cx);
-        // RFC 6298 §3: not of a SYN that was sent twice.
+        // RFC 6298 §3: not of a SYN that was sent twice, after which the timer is less eager (§5.7).
         if self.syn_transmits == 1 {
             self.rtt.on_sample(cx.now.since(self.last_sent_at));
+        } else if self.syn_transmits > 1 {
+            self.rtt.fall_back();
         }
-        // RFC 6298 §5.7 is met: the RTO starts at 1 s and grows by what is measured.
         self.confirm_neighbour(cx);
         self.arm_keep_alive(cx.now);
         match self.listener {

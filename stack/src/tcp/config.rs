@@ -19,7 +19,8 @@ pub struct TcpConfig {
     /// than are free, or a few.
     pub buffers_max: usize,
     pub syn_cookies: SynCookies,
-    /// Challenge ACKs (RFC 5961 §7).
+    /// Challenge ACKs of all connections (RFC 5961 §7), at most: each second from half of it on is drawn, so that nobody learns
+    /// how many others were challenged. A connection sends one in 100 ms.
     pub challenge_acks: RateLimit,
     /// Resets for segments to no connection.
     pub resets: RateLimit,

@@ -22,7 +22,7 @@ pub struct TcpCounters {
     pub recoveries: u64,
     pub loss_probes: u64,
     pub challenge_acks: u64,
-    /// Challenge ACKs that the rate did not allow.
+    /// Challenge ACKs that the rates did not allow.
     pub challenge_acks_withheld: u64,
     pub syn_cookies_sent: u64,
     pub syn_cookies_accepted: u64,

@@ -60,6 +60,11 @@ impl Ecn {
         echo | reduced
     }
 
+    /// Forgets how far a reaction goes, once everything up to there is acknowledged.
+    pub(super) fn pass(&mut self, snd_una: SeqNum) {
+        self.reacted_until = self.reacted_until.filter(|&until| !snd_una.after(until));
+    }
+
     /// ECN field of the IP header (RFC 3168 §6.1.4, §6.1.5: neither pure acknowledgements nor
     /// retransmissions may be marked).
     pub(super) fn field_out(&self, fresh: bool) -> u8 {
@@ -70,7 +75,9 @@ impl Ecn {
 impl<B: Buffer> Tcb<B> {
     /// RFC 3168 §6.1.2: an echo is as good as a loss, once per window.
     pub(super) fn on_ecn_echo(&mut self, now: Instant) {
-        if self.ecn.reacted_until.is_some_and(|until| self.snd_una.before(until)) || self.recovery.is_active() {
+        // What says that we slowed down begins at that number: acknowledgements up to it are of the same mark.
+        let reacted = self.ecn.reacted_until.is_some_and(|until| !self.snd_una.after(until));
+        if reacted || self.recovery.is_active() {
             return;
         }
         self.ecn.reacted_until = Some(self.snd_nxt);

@@ -39,7 +39,10 @@ impl<B: Buffer> Stack<B> {
         }
         if let Undelivered::TooBig { mtu } = why {
             let link_mtu = self.interface(interface).map_or(0, |i| i.station.config.mtu);
-            let Some(mtu) = self.path_mtus.reported(remote, mtu, total_len, link_mtu, env.now()) else { return true };
+            let now = env.now();
+            let reported = self.path_mtus.reported(remote, mtu, total_len, link_mtu, now);
+            // What another connection was told before is no news for the path, but for this one.
+            let mtu = reported.unwrap_or_else(|| self.path_mtus.get(remote, usize::MAX, now));
             self.with(index, env, |tcb, cx| tcb.on_path_mtu(mtu, cx));
             return true;
         }

@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 
+use super::ack::Delivery;
 use super::congestion::{Cause, Congestion};
 use super::recovery::Phase;
 use super::rto::{INITIAL, MIN};
@@ -86,25 +87,28 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// RFC 8985 §7.4: what an acknowledgement tells of the probe.
-    pub(super) fn on_probe_ack<E: Env<Buffer = B>>(&mut self, seg: &Seg, dsack: bool, cx: &mut Cx<'_, B, E>) {
+    pub(super) fn on_probe_ack<E: Env<Buffer = B>>(&mut self, seg: &Seg, delivery: &Delivery, cx: &Cx<'_, B, E>) {
         let Some(out) = self.probe.out else { return };
         if seg.ack.before(out.end_seq) {
             return;
         }
-        if !out.resent || (seg.ack == out.end_seq && dsack) {
+        let repeated = delivery.acked == 0 && !delivery.window_moved && seg.len() == 0 && seg.options.sack.is_empty();
+        if !out.resent || (seg.ack == out.end_seq && delivery.dsack) {
             self.probe.end();
         } else if seg.ack.after(out.end_seq) {
             // The probe repaired a loss that nothing else would have shown: the window shrinks as for
             // any other.
             self.probe.end();
             if self.recovery.phase == Phase::Open {
-                let (flight_size, in_flight) = (self.flight_size_unsacked(), self.in_flight());
+                let flight_size = self.flight_size_unsacked().saturating_add(delivery.delivered);
+                let in_flight = self.in_flight();
                 let congestion = Congestion { now: cx.now, cause: Cause::Loss, flight_size, in_flight };
                 self.congestion.on_congestion(&congestion);
                 self.note_reduction();
                 self.congestion.on_recovered(cx.now);
             }
-        } else if seg.len() == 0 && seg.options.sack.is_empty() && self.queue.sent_count() == 0 {
+        } else if repeated {
+            // Both the segment and the probe have arrived. The acknowledgement of what was repaired is none, for it moves on.
             self.probe.end();
         }
     }

@@ -3,8 +3,8 @@
 //! Of a connection:
 //! - [`state`], `tcb`: what it is. `seq`, `flow`: what it is known by.
 //! - `connect`, `listen`, `syn_cookie`, `close`: how it comes up and goes down.
-//! - `demux`, `seg`, `input`, `acceptability`, `text`: a segment's way in, as RFC 9293 §3.10.7 has it. `prediction`: the
-//!   same for the segment that was to come next. `burst`: several at once.
+//! - `demux`, `seg`, `input`, `acceptability`, `challenge`, `text`: a segment's way in, as RFC 9293 §3.10.7 has it. `prediction`:
+//!   the same for the segment that was to come next. `burst`: several at once.
 //! - `ack`, `send_queue`, `output`, `emit`, `way`: what is sent, kept, acknowledged. `straight`, `plain`: most segments,
 //!   and their headers. `room`: what waits because nothing may leave now.
 //! - `receive_queue`, `receive_window`, `delayed_ack`, `sack`: what is received, and reported.
@@ -24,6 +24,7 @@ mod acceptability;
 mod ack;
 mod api;
 mod burst;
+mod challenge;
 mod close;
 pub mod config;
 pub mod congestion;
@@ -92,6 +93,7 @@ pub use state::State;
 use crate::rate_limit::TokenBucket;
 use crate::time::Instant;
 use burst::Burst;
+use challenge::Challenges;
 use extension::Extend;
 use isn::Secret;
 use listen::Listeners;
@@ -116,7 +118,7 @@ pub(crate) struct Tcp<B> {
     burst: Burst,
     recognized: Recognized,
     counters: TcpCounters,
-    challenge_acks: TokenBucket,
+    challenges: Challenges,
     resets: TokenBucket,
     /// Buffers that connections keep.
     held: usize,
@@ -143,7 +145,7 @@ impl<B> Tcp<B> {
             burst: Burst::default(),
             recognized: Recognized::default(),
             counters: TcpCounters::default(),
-            challenge_acks: TokenBucket::new(config.challenge_acks),
+            challenges: Challenges::new(config.challenge_acks),
             resets: TokenBucket::new(config.resets),
             held: 0,
             time_waits: 0,

@@ -290,6 +290,9 @@ impl<B: Buffer> Tcb<B> {
 
     /// Sends a queued segment, for the first time or again; bytes sent, or `None` without a buffer.
     fn transmit<E: Env<Buffer = B>>(&mut self, at: usize, cx: &mut Cx<'_, B, E>) -> Option<u32> {
+        if !self.knows_way(cx) {
+            self.follow_path_mtu(cx);
+        }
         let in_flight = self.in_flight();
         let mut segment = self.queue.get_mut(at)?;
         // The path may carry less than when it was written.

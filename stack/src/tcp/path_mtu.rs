@@ -7,6 +7,7 @@ use super::mtu_search::RAISE_AFTER;
 use super::tcb::{Cx, Tcb};
 use crate::buffer::Buffer;
 use crate::env::Env;
+use crate::time::Instant;
 use crate::wire::{ipv4, ipv6, tcp};
 
 /// RFC 9293 §3.7.1: of a peer that does not say.
@@ -79,10 +80,25 @@ impl<B: Buffer> Tcb<B> {
         if mtu >= self.path_mtu.mtu {
             return self.on_mtu_probe_refused(mtu, cx);
         }
+        self.shrink_to(mtu, cx.now);
+        self.output(cx);
+    }
+
+    /// RFC 1191 §6.2, RFC 8201 §5.2: what the path carries may have been learnt by another connection, or the link have changed.
+    /// A way that holds no more is how that shows.
+    pub(super) fn follow_path_mtu<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) {
+        let mtu = cx.stack.path_mtu(self.flow.remote, self.link_mtu(cx), cx.now);
+        let mtu = u32::try_from(mtu).unwrap_or(u32::MAX);
+        if mtu < self.path_mtu.mtu {
+            self.shrink_to(mtu, cx.now);
+        }
+    }
+
+    fn shrink_to(&mut self, mtu: u32, now: Instant) {
         self.path_mtu.mtu = mtu;
         self.update_smss();
         // RFC 1191 §6.3: the path may carry more again by then.
-        self.search_mtu_from(cx.now + RAISE_AFTER);
+        self.search_mtu_from(now + RAISE_AFTER);
         let smss = self.smss;
         let oversized = |queue: &super::send_queue::SendQueue<B>| {
             queue.sent_segments().position(|s| s.len > smss && !s.sacked && (!s.lost || s.resent))
@@ -91,7 +107,6 @@ impl<B: Buffer> Tcb<B> {
             self.queue.mark_lost(at);
             self.queue.forget_probe(at);
         }
-        self.output(cx);
     }
 
     /// The retransmission timer expired: full segments may vanish where small ones arrive.

@@ -138,6 +138,11 @@ impl Rack {
         self.reo_wnd_persist = REO_WND_PERSIST;
     }
 
+    /// Forgets the end of a round trip that has come.
+    pub(super) fn pass(&mut self, snd_una: SeqNum) {
+        self.dsack_round = self.dsack_round.filter(|&round| snd_una.before(round));
+    }
+
     /// Step 4: an episode of recovery is over.
     pub(super) fn on_recovered(&mut self) {
         self.reo_wnd_persist = self.reo_wnd_persist.saturating_sub(1);

@@ -112,6 +112,11 @@ impl Recovery {
         }
     }
 
+    /// Takes along what lies behind `snd_una`.
+    pub(super) fn pass(&mut self, snd_una: SeqNum) {
+        (self.point, self.past) = (self.point.later(snd_una), self.past.later(snd_una));
+    }
+
     fn begin(&mut self, phase: Phase, point: SeqNum) {
         self.phase = phase;
         self.point = point;
@@ -124,7 +129,7 @@ impl Recovery {
 impl<B: Buffer> Tcb<B> {
     /// What an acknowledgement means for the recovery under way, or begins one.
     pub(super) fn recover<E: Env<Buffer = B>>(&mut self, seg: &Seg, delivery: &Delivery, cx: &mut Cx<'_, B, E>) {
-        self.count_duplicate(seg, delivery);
+        let delivered = self.count_duplicate(seg, delivery);
         if self.recovery.is_active() && self.was_spurious(seg, delivery) {
             self.undo(cx);
         }
@@ -142,23 +147,36 @@ impl<B: Buffer> Tcb<B> {
         if self.recovery.phase == Phase::Recovery {
             let (in_flight, ssthresh) = (self.in_flight(), self.congestion.ssthresh());
             let safe = delivery.acked > 0 && !lost_more;
-            self.recovery.prr.on_ack(delivery.delivered, in_flight, ssthresh, self.smss, safe);
+            self.recovery.prr.on_ack(delivered, in_flight, ssthresh, self.smss, safe);
         }
     }
 
-    /// RFC 5681 §2, definition of a duplicate acknowledgement; only of use without SACK.
-    fn count_duplicate(&mut self, seg: &Seg, delivery: &Delivery) {
+    /// RFC 5681 §2, definition of a duplicate acknowledgement; only of use without SACK. Returns the bytes that have newly arrived:
+    /// a segment for each duplicate, which is taken off again when it is acknowledged (RFC 9937 §5, DeliveredData).
+    fn count_duplicate(&mut self, seg: &Seg, delivery: &Delivery) -> u32 {
         if self.sack_ok {
-            return;
+            return delivery.delivered;
         }
+        let in_doubt = match self.recovery.phase {
+            Phase::Open => self.flight_size(),
+            _ => self.recovery.point.since(self.snd_una),
+        };
         let recovery = &mut self.recovery;
         if delivery.acked > 0 {
             let segments = u8::try_from(delivery.acked.div_ceil(self.smss)).unwrap_or(u8::MAX);
-            let left = recovery.duplicate_acks.saturating_sub(segments);
-            recovery.duplicate_acks = if recovery.phase == Phase::Open { 0 } else { left };
-        } else if seg.len() == 0 && !delivery.window_moved && self.queue.sent_count() > 0 {
-            recovery.duplicate_acks = recovery.duplicate_acks.saturating_add(1);
+            // The first of them was missing, and caused none.
+            let counted = recovery.duplicate_acks.min(segments.saturating_sub(1));
+            recovery.duplicate_acks = if recovery.phase == Phase::Open { 0 } else { recovery.duplicate_acks - counted };
+            return delivery.delivered.saturating_sub(u32::from(counted) * self.smss);
         }
+        if seg.len() > 0 || delivery.window_moved || self.queue.sent_count() == 0 {
+            return 0;
+        }
+        // RFC 5681 §3.2 step 4: in recovery those that no segment in doubt can have caused are of no use to a peer that makes them up.
+        let caused = u32::from(recovery.duplicate_acks) * self.smss < in_doubt && recovery.duplicate_acks < u8::MAX;
+        let counts = caused || recovery.phase == Phase::Open;
+        recovery.duplicate_acks = recovery.duplicate_acks.saturating_add(u8::from(counts));
+        if caused { self.smss } else { 0 }
     }
 
     fn judge_losses<E: Env<Buffer = B>>(&mut self, delivery: &Delivery, cx: &mut Cx<'_, B, E>) {

@@ -4,6 +4,8 @@ use core::time::Duration;
 
 /// RFC 6298 §2.1.
 pub(super) const INITIAL: Duration = Duration::from_secs(1);
+/// RFC 6298 §5.7: in place of [`INITIAL`] where a SYN was sent again, until the round trip is measured.
+const FALLBACK: Duration = Duration::from_secs(3);
 /// RFC 6298 §2.4 has 1 s: see DEVIATIONS.md.
 pub(super) const MIN: Duration = Duration::from_millis(200);
 /// RFC 6298 §2.5: at least 60 s.
@@ -24,6 +26,7 @@ pub(super) struct RttEstimator {
     min_ns: u64,
     /// Expiries of the timer since the last acknowledgement of new data.
     backoff: u8,
+    fallen_back: bool,
 }
 
 impl RttEstimator {
@@ -79,12 +82,18 @@ impl RttEstimator {
     #[inline]
     pub(super) fn rto_ns(&self) -> u64 {
         let base = match self.srtt_ns {
+            0 if self.fallen_back => FALLBACK.as_nanos() as u64,
             0 => INITIAL.as_nanos() as u64,
             srtt_ns => srtt_ns + (self.rttvar_ns * 4).max(MIN.as_nanos() as u64),
         };
         // At most 2^31 days of nanoseconds: 128 bits, but only after a time-out.
         let backed_off = if self.backoff == 0 { base } else { base.saturating_mul(1 << self.backoff.min(31)) };
         backed_off.min(MAX.as_nanos() as u64)
+    }
+
+    /// RFC 6298 §5.7.
+    pub(super) fn fall_back(&mut self) {
+        self.fallen_back = true;
     }
 
     /// RFC 6298 §5.5.

@@ -479,15 +479,16 @@ impl<B: Buffer> SendQueue<B> {
         self.segments.partition_point(|segment| segment.seq.before(seq)).min(self.sent)
     }
 
-    pub(super) fn mark_sacked(&mut self, at: usize) {
-        let Some(segment) = self.segments.get_mut(at).filter(|segment| !segment.sacked) else { return };
+    /// Returns the place behind the run of SACKed segments that it is in from now on.
+    pub(super) fn mark_sacked(&mut self, at: usize) -> usize {
+        let Some(segment) = self.segments.get_mut(at).filter(|segment| !segment.sacked) else { return at + 1 };
         let len = segment.seq_len();
         let (lost, resent) = (core::mem::take(&mut segment.lost), core::mem::take(&mut segment.resent));
         segment.sacked = true;
         self.sacked += len;
         self.lost -= if lost { len } else { 0 };
         self.resent -= if resent { len } else { 0 };
-        self.join_run(at);
+        self.join_run(at)
     }
 
     /// Judges a segment lost, also one that was in flight again.

@@ -60,7 +60,7 @@ impl<B: Buffer> Stack<B> {
         let stamps = seg.options.timestamps.filter(|_| wanted.timestamps);
         let agreed = Agreed::of(seg, &wanted);
         let options = TcpOptions {
-            mss: Some(super::path_mtu::mss_option(link_mtu, &seg.flow)),
+            mss: Some(super::path_mtu::mss_option(link_mtu, &seg.flow).min(wanted.mss_max)),
             // Without timestamps there is no place to remember anything else.
             window_scale: stamps.and(agreed.snd_wscale).map(|_| scale_for(wanted.receive_buffer_max)),
             sack_permitted: stamps.is_some() && agreed.sack,

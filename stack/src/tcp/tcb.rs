@@ -110,8 +110,8 @@ pub(super) struct Tcb<B> {
     pub(super) last_ack_sent: SeqNum,
     /// Times that `last_ack_sent` has come by `irs` again.
     pub(super) irs_passed: u32,
-    /// `ZERO`: never.
-    pub(super) oow_ack_at: Instant,
+    /// When a segment that was not taken was answered last. `ZERO`: never.
+    pub(super) answered_at: Instant,
     /// Most connections never have anything to report.
     pub(super) sack_report: Option<Box<SackReport>>,
 
@@ -226,7 +226,7 @@ impl<B: Buffer> Tcb<B> {
             quick_acks: super::delayed_ack::QUICK_ACKS,
             last_ack_sent: SeqNum(0),
             irs_passed: 0,
-            oow_ack_at: Instant::ZERO,
+            answered_at: Instant::ZERO,
             sack_report: None,
             sack_ok: false,
             timestamps_ok: false,

@@ -109,7 +109,8 @@ impl<B: Buffer> Tcb<B> {
     ) -> Verdict<B> {
         let filled_gap = self.received.has_early();
         let before = self.rcv_nxt;
-        self.append(Early { seq, len: text.as_ref().map_or(0, |text| text.len() as u32), fin, text }, cx);
+        let own_len = text.as_ref().map_or(0, |text| text.len() as u32);
+        self.append(Early { seq, len: own_len, fin, text }, cx);
         // Each pass takes one early text out.
         while let Some(early) = self.received.next_in_turn(self.rcv_nxt) {
             self.append_overlapping(early, cx);
@@ -120,7 +121,8 @@ impl<B: Buffer> Tcb<B> {
         let len = self.rcv_nxt.since(before);
         // In TIME-WAIT the FIN has been acknowledged already.
         if !matches!(self.state, State::TimeWait | State::Closed) {
-            self.on_in_order(len, cx.now);
+            // What had come before tells nothing of the peer's segments, and is acknowledged at once.
+            self.on_in_order(own_len, cx.now);
             // RFC 5681 §4.2: at once when a gap is filled, all or in part.
             self.ack_now |= filled_gap || self.peer_finished;
         }
@@ -251,7 +253,9 @@ impl<B: Buffer> Tcb<B> {
             if piece.is_some() || piece_fin {
                 let len = piece.as_ref().map_or(0, |piece| piece.len() as u32);
                 let early = Early { seq: from + skip, len, fin: piece_fin, text: piece };
-                self.report().on_early(early.seq, early.end());
+                if self.sack_ok {
+                    self.report().on_early(early.seq, early.end());
+                }
                 self.received.insert(gap.at, early);
                 (new, verdict) = (true, Verdict::Held);
             }
@@ -263,7 +267,9 @@ impl<B: Buffer> Tcb<B> {
             from = to;
         }
         if !new && len > 0 {
-            self.report().on_duplicate(seq, end);
+            if self.sack_ok {
+                self.report().on_duplicate(seq, end);
+            }
             return Verdict::Discarded(DropReason::TcpDuplicate);
         }
         verdict

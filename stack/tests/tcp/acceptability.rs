@@ -51,6 +51,7 @@ fn acknowledgements_of_the_future_and_the_far_past_are_challenged_rfc5961_s5_2()
     let mut host = Host::new();
     let (id, first) = host.accept();
     for ack in [first + 1, first.wrapping_sub(70_000)] {
+        host.wait_ms(100);
         assert_eq!(host.refusal(&seg(ACK, 1_001, ack).text(b"injected")), DropReason::TcpAckUnacceptable);
         assert_eq!(host.expect().ack, 1_001);
     }
@@ -61,16 +62,43 @@ fn acknowledgements_of_the_future_and_the_far_past_are_challenged_rfc5961_s5_2()
 }
 
 #[test]
-fn challenges_are_limited_for_the_whole_stack_rfc5961_s7() {
-    // RFC 5961 §7.
+fn one_connection_does_not_use_up_the_challenges_of_others_rfc5961_s7() {
     let mut host = Host::new();
-    host.accept();
-    for _ in 0..300 {
-        host.get(&seg(SYN, 2_000, 0));
+    host.listen();
+    for port in [1, 2] {
+        host.accept_with(&seg(SYN, 1_000, 0).via(port));
     }
-    let sent = host.all().len();
-    assert_eq!(sent, 100);
-    assert_eq!(host.stack.tcp_counters().challenge_acks_withheld, 200);
+    for _ in 0..1_000 {
+        host.get(&seg(SYN, 2_000, 0).via(1));
+    }
+    assert_eq!(host.all().len(), 1);
+    assert_eq!(host.stack.tcp_counters().challenge_acks_withheld, 999);
+    host.get(&seg(SYN, 2_000, 0).via(2));
+    assert_eq!((host.expect().port, host.stack.tcp_counters().challenge_acks), (2, 2));
+    host.wait_ms(100);
+    host.get(&seg(SYN, 2_000, 0).via(1));
+    assert_eq!(host.expect().port, 1);
+}
+
+#[test]
+fn challenges_are_limited_for_the_whole_stack_to_a_number_that_nobody_knows_rfc5961_s7() {
+    // Of a fixed number, what is left tells how many others were challenged (CVE-2016-5696).
+    let mut host = Host::new();
+    host.listen();
+    for port in 1..=300 {
+        host.accept_with(&seg(SYN, 1_000, 0).via(port));
+    }
+    let mut granted = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        host.wait(Duration::from_secs(1));
+        for port in 1..=300 {
+            host.get(&seg(SYN, 2_000, 0).via(port));
+        }
+        granted.insert(host.all().len());
+    }
+    assert!(granted.iter().all(|sent| (50..=100).contains(sent)), "{granted:?}");
+    assert!(granted.len() > 5, "{granted:?}");
+    assert!(host.stack.tcp_counters().challenge_acks_withheld >= 2_000);
 }
 
 #[test]
@@ -252,6 +280,56 @@ fn packet_too_big_makes_segments_smaller_and_sends_them_again_at_once_rfc1191_s6
     host.get(&seg(ACK, 1_001, first + 560));
     assert_eq!(host.expect().text, text[560..]);
     host.get(&seg(ACK, 1_001, first + 1_000));
+}
+
+#[test]
+fn what_the_path_carries_is_heeded_by_every_connection_over_it_rfc8201_s5_2() {
+    // RFC 1191 §6.2.
+    let mut host = Host::new();
+    host.listen();
+    let [(one, _), (two, first), (three, _)] = [1, 2, 3].map(|port| {
+        let mut syn = seg(SYN, 1_000, 0).via(port);
+        syn.mss = Some(1_460);
+        host.accept_with(&syn)
+    });
+    let smss = |host: &Host, id| host.stack.tcp_snapshot(id, host.env.now).unwrap().smss;
+    host.send(two, &bytes(0, 2_920));
+    let frame = host.env.sent().unwrap();
+    assert_eq!(host.all().len(), 1);
+    host.send(one, &bytes(0, 1_460));
+    let reported = host.env.sent().unwrap();
+    icmp_about(&mut host, 3, 4, 1_400, &reported);
+    assert_eq!((smss(&host, one), smss(&host, two)), (1_360, 1_460));
+    host.all();
+    // A router says it of the second, too: what was sent larger is sent again, before the timer.
+    icmp_about(&mut host, 3, 4, 1_400, &frame);
+    assert_eq!(smss(&host, two), 1_360);
+    let again = host.all();
+    assert_eq!(again.iter().map(|s| s.text.len()).collect::<Vec<_>>(), [1_360, 100, 1_360, 100]);
+    assert_eq!((again[0].seq, again[0].port), (first, 2));
+    // The third heeds it before anybody says so, and sends no fragments.
+    host.send(three, &bytes(0, 3_000));
+    let sent: Vec<_> = host.all().iter().map(|s| s.text.len()).collect();
+    assert_eq!((sent.iter().sum(), sent.iter().max()), (3_000, Some(&1_360)));
+    assert_eq!(smss(&host, three), 1_360);
+}
+
+#[test]
+fn segments_follow_a_link_whose_mtu_shrinks_rfc1191_s6_2() {
+    let mut host = Host::new();
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0);
+    syn.mss = Some(1_460);
+    let (id, first) = host.accept_with(&syn);
+    host.send(id, &bytes(0, 1_460));
+    assert_eq!(host.expect().text.len(), 1_460);
+    assert!(host.stack.set_mtu(tailwater_stack::InterfaceId(0), 1_280));
+    // What is sent again as well.
+    host.wait_ms(1_100);
+    assert_eq!(host.all().iter().map(|s| s.text.len()).max(), Some(1_240));
+    host.get(&seg(ACK, 1_001, first + 1_460));
+    host.send(id, &bytes(1_460, 2_480));
+    assert_eq!(host.all().iter().map(|s| s.text.len()).max(), Some(1_240));
 }
 
 #[test]

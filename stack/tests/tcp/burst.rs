@@ -55,6 +55,25 @@ fn each_segment_behind_a_gap_is_acknowledged_at_once_in_a_burst_too_rfc5681_s4_2
 }
 
 #[test]
+fn once_a_gap_is_filled_a_burst_is_acknowledged_once_without_sack_too() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.get(&seg(ACK, 2_001, first).text(&[0; 1_000]));
+    // A second time: without SACK there is nothing to report of that either.
+    host.get(&seg(ACK, 2_001, first).text(&[0; 1_000]));
+    host.get(&seg(ACK, 1_001, first).text(&[0; 1_000]));
+    host.all();
+    host.stack.begin_burst();
+    for n in 2..20 {
+        host.get(&seg(ACK, 1_001 + n * 1_000, first).text(&[0; 1_000]));
+    }
+    assert_eq!(host.all(), []);
+    host.stack.end_burst(&mut host.env);
+    assert_eq!(host.all().len(), 1);
+    assert_eq!(host.read(id).len(), 20_000);
+}
+
+#[test]
 fn a_connection_that_ends_in_a_burst_has_no_turn_at_its_end() {
     let mut host = Host::new();
     let (id, first) = host.accept();

@@ -446,6 +446,14 @@ fn a_stale_cookie_is_refused_rfc4987_s3_6() {
 }
 
 #[test]
+fn a_cookie_offers_no_larger_segments_than_are_wanted_rfc6691_s2() {
+    let mut host = with_tcp(|tcp| (tcp.syn_cookies, tcp.connection.mss_max) = (SynCookies::Always, 700));
+    host.listen();
+    host.get(&seg(SYN, 1_000, 0));
+    assert_eq!(host.expect().mss, Some(700));
+}
+
+#[test]
 fn a_client_is_served_amid_a_flood_of_spoofed_syns_rfc4987_s3_6() {
     // RFC 4987: the flood fills the backlog once, and keeps nothing after.
     let mut host = Host::new();
@@ -620,6 +628,37 @@ fn after_a_lost_syn_the_window_is_one_segment_rfc5681_s3_1() {
     host.all();
     host.send(id, &bytes(0, 10_000));
     assert_eq!(host.all().len(), 1);
+}
+
+#[test]
+fn after_a_lost_syn_the_timer_starts_at_three_seconds_until_the_round_trip_is_measured_rfc6298_s5_7() {
+    let mut host = Host::new();
+    let id = host.connect();
+    host.wait_ms(1_001);
+    let syn = host.all().pop().unwrap();
+    host.get(&seg(SYN | ACK, 1_000, syn.seq + 1));
+    host.all();
+    host.send(id, b"slow?");
+    host.expect();
+    host.wait_ms(2_990);
+    host.expect_nothing();
+    host.wait_ms(20);
+    assert_eq!(host.expect().text, b"slow?");
+    host.get(&seg(ACK, 1_001, syn.seq + 6));
+    host.send(id, b"measured");
+    host.wait_ms(100);
+    host.get(&seg(ACK, 1_001, syn.seq + 14));
+    let rto = host.stack.tcp_snapshot(id, host.env.now).unwrap().rto;
+    assert!(rto < Duration::from_millis(400), "{rto:?}");
+    host.all();
+}
+
+#[test]
+fn a_connection_by_cookie_has_not_lost_its_syn_rfc6298_s5_7() {
+    let mut host = with_tcp(|tcp| tcp.syn_cookies = SynCookies::Always);
+    host.listen();
+    let (id, _) = host.accept_with(&seg(SYN, 1_000, 0));
+    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().rto, Duration::from_secs(1));
 }
 
 #[test]

@@ -52,6 +52,35 @@ fn every_second_full_segment_is_acknowledged_at_once_rfc5681_s4_2() {
 }
 
 #[test]
+fn a_filled_gap_does_not_make_acknowledgements_rare_rfc5681_s4_2() {
+    // The peer's segments are no larger for what had come before them.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    let mut seq = 1_001;
+    let mut next = |host: &mut Host| {
+        host.get(&seg(ACK, seq, first).text(&[0; 1_000]));
+        seq += 1_000;
+        host.read(id);
+        host.all().iter().any(|ack| ack.ack == seq)
+    };
+    assert!(next(&mut host));
+    for early in [3_001, 4_001] {
+        host.get(&seg(ACK, early, first).text(&[0; 1_000]));
+    }
+    host.get(&seg(ACK, 2_001, first).text(&[0; 1_000]));
+    host.read(id);
+    assert_eq!(host.all().last().unwrap().ack, 5_001);
+    let next = |host: &mut Host, n: u32| {
+        host.get(&seg(ACK, 5_001 + n * 1_000, first).text(&[0; 1_000]));
+        host.read(id);
+        host.all().iter().any(|ack| ack.ack == 6_001 + n * 1_000)
+    };
+    let acked: Vec<_> = (0..40).map(|n| next(&mut host, n)).collect();
+    assert!(acked[..10].iter().all(|&acked| acked), "one by one at the start: {acked:?}");
+    assert!(acked.windows(2).all(|two| two[0] || two[1]), "every second at least: {acked:?}");
+}
+
+#[test]
 fn a_gap_is_told_at_once_and_filled_at_once_rfc5681_s4_2() {
     // RFC 5681 §4.2; RFC 2018 §4: the block that changed last comes first.
     let mut host = Host::new();

@@ -149,33 +149,74 @@ fn a_lost_tail_is_probed_long_before_the_timer_rfc8985_s7() {
     assert_eq!(host.stack.tcp_counters().timeouts, 0);
 }
 
+/// The last but one of ten segments arrived, and is not acknowledged; the last was sent once more, as a probe.
+fn tail_probed() -> (Host, ConnectionId, u32) {
+    let (mut host, id, first) = ten_in_flight(false);
+    host.wait_ms(100);
+    host.get(&acked(first, 8, &[]));
+    host.wait_ms(205);
+    assert_eq!(numbers(&host.all(), first), [9]);
+    assert_eq!((host.stack.tcp_counters().loss_probes, host.stack.tcp_counters().timeouts), (1, 0));
+    (host, id, first)
+}
+
+fn cwnd_of(host: &Host, id: ConnectionId) -> u32 {
+    host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd
+}
+
 #[test]
 fn a_probe_that_repairs_the_loss_itself_still_slows_down_rfc8985_s7_4_2() {
     // RFC 8985 §7.4.2.
-    let (mut host, id, first) = ten_in_flight(false);
-    host.wait_ms(100);
-    host.get(&acked(first, 9, &[]));
-    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
-    host.wait_ms(500);
-    assert_eq!(numbers(&host.all(), first), [9]);
+    let (mut host, id, first) = tail_probed();
+    let before = cwnd_of(&host, id);
     host.send(id, b"x");
     host.all();
     host.wait_ms(100);
     host.get(&seg(ACK, 1_001, first + 10_001));
-    assert!(host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd < before);
+    assert!(cwnd_of(&host, id) < before);
+}
+
+#[test]
+fn a_probe_that_repairs_the_end_of_all_slows_down_what_comes_next_rfc8985_s7_4_2() {
+    // The acknowledgement of what was repaired moves on, and is no duplicate (case 2).
+    let (mut host, id, first) = tail_probed();
+    host.wait_ms(100);
+    host.get(&acked(first, 10, &[]));
+    let before = cwnd_of(&host, id);
+    host.send(id, &bytes(10_000, 1_000));
+    host.all();
+    host.wait_ms(100);
+    host.get(&acked(first, 11, &[]));
+    assert!(cwnd_of(&host, id) < before, "{before} then {}", cwnd_of(&host, id));
+    assert_eq!((host.stack.tcp_counters().timeouts, host.stack.tcp_counters().recoveries), (0, 0));
+}
+
+#[test]
+fn a_probe_whose_segment_had_arrived_costs_nothing_rfc8985_s7_4_2() {
+    // Case 2: a peer without D-SACK acknowledges the segment, and again the probe.
+    let (mut host, id, first) = tail_probed();
+    host.get(&acked(first, 10, &[]));
+    host.wait_ms(100);
+    host.get(&acked(first, 10, &[]));
+    let before = cwnd_of(&host, id);
+    host.send(id, &bytes(10_000, 1_000));
+    host.all();
+    host.wait_ms(100);
+    host.get(&acked(first, 11, &[]));
+    assert!(cwnd_of(&host, id) >= before);
 }
 
 #[test]
 fn a_probe_that_was_needless_costs_nothing_rfc8985_s7_4_2() {
     // RFC 8985 §7.4.2 case 1: told by D-SACK.
-    let (mut host, id, first) = ten_in_flight(false);
-    host.wait_ms(100);
-    host.get(&acked(first, 9, &[]));
-    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
-    host.wait_ms(500);
-    host.all();
+    let (mut host, id, first) = tail_probed();
+    let before = cwnd_of(&host, id);
     host.get(&acked(first, 10, &[(9, 10)]));
-    assert!(host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd >= before);
+    host.send(id, &bytes(10_000, 1_000));
+    host.all();
+    host.wait_ms(100);
+    host.get(&acked(first, 11, &[]));
+    assert!(cwnd_of(&host, id) >= before);
 }
 
 #[test]
@@ -195,6 +236,40 @@ fn without_sack_three_duplicates_resend_the_first_and_partial_acks_the_next_rfc6
     assert!(numbers(&host.all(), first).contains(&3));
     host.get(&seg(ACK, 1_001, first + 10_000));
     assert!(!host.stack.tcp_snapshot(id, host.env.now).unwrap().in_recovery);
+}
+
+#[test]
+fn without_sack_duplicates_let_recovery_send_in_proportion_rfc9937_s6_2() {
+    // Each stands for a segment that was delivered.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.send(id, &bytes(0, 40_000));
+    assert_eq!(host.all().len(), 10);
+    let mut sent = Vec::new();
+    for _ in 0..9 {
+        host.get(&seg(ACK, 1_001, first));
+        sent.push(host.all().len());
+    }
+    let total: usize = sent.iter().sum();
+    // As with SACK: 0.7 of ten, one of which fills the hole.
+    assert!((6..=8).contains(&total), "{sent:?}");
+    assert!(sent.iter().all(|&n| n <= 2), "no burst: {sent:?}");
+    host.get(&seg(ACK, 1_001, first + 12_000));
+    assert!(host.all().len() <= 4);
+    assert!(!host.stack.tcp_snapshot(id, host.env.now).unwrap().in_recovery);
+}
+
+#[test]
+fn duplicates_beyond_what_is_in_flight_send_nothing_rfc9937_s6_2() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.send(id, &bytes(0, 200_000));
+    host.all();
+    for _ in 0..200 {
+        host.get(&seg(ACK, 1_001, first));
+    }
+    let sent = host.all().len();
+    assert!(sent < 40, "{sent} segments for duplicates that nothing can have caused");
 }
 
 #[test]
@@ -439,6 +514,52 @@ fn an_ecn_echo_slows_down_once_per_window_and_says_so_rfc3168_s6_1_2() {
     host.get(&seg(ACK, 1_001, first + 8_000));
     let next = host.all();
     assert!(next.iter().find(|s| !s.text.is_empty()).unwrap().has(CWR), "{next:?}");
+}
+
+/// A connection with ECN that we opened, by our first number.
+fn with_ecn() -> (Host, ConnectionId, u32) {
+    let mut host = Host::new();
+    let id = host.connect();
+    let syn = host.expect();
+    let mut answer = seg(SYN | ACK | ECE, 1_000, syn.seq + 1);
+    answer.mss = Some(1_000);
+    host.get(&answer);
+    host.all();
+    (host, id, syn.seq + 1)
+}
+
+#[test]
+fn a_mark_is_reacted_to_once_though_its_echo_lasts_until_we_say_so_rfc3168_s6_1_2() {
+    // The acknowledgement of all that was in flight is of the same mark: CWR comes behind.
+    let (mut host, id, first) = with_ecn();
+    host.send(id, &bytes(0, 10_000));
+    host.all();
+    let cwnd = |host: &Host| host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    host.get(&seg(ACK | ECE, 1_001, first + 1_000));
+    let reduced = cwnd(&host);
+    host.get(&seg(ACK | ECE, 1_001, first + 10_000));
+    assert!(cwnd(&host) >= reduced, "{reduced} then {}", cwnd(&host));
+    // A mark behind it is another.
+    host.send(id, &bytes(10_000, 1_000));
+    assert!(host.expect().has(CWR));
+    let before = cwnd(&host);
+    host.get(&seg(ACK | ECE, 1_001, first + 11_000));
+    assert!(cwnd(&host) < before);
+}
+
+#[test]
+fn a_marked_request_is_reacted_to_once_however_long_the_answer_rfc3168_s6_1_2() {
+    let (mut host, id, first) = with_ecn();
+    host.send(id, &bytes(0, 500));
+    host.all();
+    let before = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    for n in 0..100 {
+        host.get(&seg(ACK | ECE, 1_001 + n * 1_000, first + 500).text(&[0; 1_000]));
+    }
+    host.read(id);
+    host.all();
+    let after = host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd;
+    assert!((before / 2..before).contains(&after), "{before} then {after}");
 }
 
 #[test]

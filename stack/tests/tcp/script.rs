@@ -280,7 +280,7 @@ impl Host {
         let answer = self.expect();
         assert!(answer.has(SYN | ACK), "{answer:?}");
         let first = answer.seq.wrapping_add(1);
-        let mut ack = seg(ACK, syn.seq + 1, first);
+        let mut ack = seg(ACK, syn.seq + 1, first).via(syn.port);
         ack.timestamps = syn.timestamps.map(|(value, _)| (value, answer.timestamps.unwrap().0));
         self.get(&ack);
         let accepted = self.events.iter().find_map(|event| match event {

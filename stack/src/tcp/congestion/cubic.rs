@@ -93,7 +93,7 @@ impl Cubic {
         let growth = if first { self.hystart.on_ack(ack) } else { Growth::Slow { divisor: 1 } };
         match growth {
             Growth::Slow { .. } if !ack.cwnd_limited => 0,
-            // RFC 9406 §4.3: no limit per acknowledgement, since the connection paces.
+            // RFC 9406 §4.3: no limit per acknowledgement, paced or not (see DEVIATIONS.md).
             Growth::Slow { divisor } => self.window.grow_to_ssthresh(ack.delivered / divisor),
             Growth::Done => {
                 self.window.ssthresh = self.window.cwnd;

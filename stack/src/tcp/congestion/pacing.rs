@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::SSTHRESH_INFINITE;
 use crate::time::Instant;
 
-/// Bytes that may leave together at any rate: one wake-up per segment would cost more than it gives.
+/// Segments that may leave together at any rate: one wake-up per segment would cost more than it gives.
 const BURST_MIN: u32 = 2;
 /// What leaves together covers this much time at the paced rate, if that is more.
 const BURST_TIME: Duration = Duration::from_millis(1);

@@ -30,13 +30,19 @@ impl<B: Buffer> SendQueue<B> {
         })
     }
 
-    /// Puts a segment that is SACKed from now on into the run that it touches, or joins the two.
-    pub(super) fn join_run(&mut self, at: usize) {
+    /// Whether the segment and the one before it are SACKed.
+    pub(in crate::tcp) fn is_inside_run(&self, at: usize) -> bool {
+        !self.begins_run(at) && self.sent_at(at).is_some_and(|segment| segment.sacked)
+    }
+
+    /// Puts a segment that is SACKed from now on into the run that it touches, or joins the two. Returns the place behind it.
+    pub(super) fn join_run(&mut self, at: usize) -> usize {
         let before = at.checked_sub(1).map_or(0, |before| self.run_at(before));
         let after = self.run_at(at + 1);
         let run = before + 1 + after;
         self.set_run(at - before as usize, run);
         self.set_run(at + after as usize, run);
+        at + after as usize + 1
     }
 
     /// The first segment has left the queue, from a run of `run`.
@@ -104,7 +110,8 @@ mod tests {
             let mut una = START;
             for (place, acknowledged) in marks {
                 if queue.sent_at(place).is_some_and(|segment| !segment.sacked) {
-                    queue.mark_sacked(place);
+                    let behind = queue.mark_sacked(place);
+                    prop_assert_eq!(behind, queue.skip_sacked(place));
                 }
                 // Now and then what is there at the front leaves, SACKed or not.
                 for _ in 0..acknowledged.saturating_sub(4) {
@@ -122,9 +129,11 @@ mod tests {
     #[test]
     fn a_hole_that_is_filled_joins_both_runs() {
         let mut queue = sent(1_000);
-        (1..1_000).filter(|&at| at != 500).for_each(|at| queue.mark_sacked(at));
+        for at in (1..1_000).filter(|&at| at != 500) {
+            queue.mark_sacked(at);
+        }
         assert_eq!(queue.missing_from(0).map(|(at, _)| at).collect::<Vec<_>>(), [0, 500]);
-        queue.mark_sacked(500);
+        assert_eq!(queue.mark_sacked(500), 1_000, "who goes on there looks at none of them");
         assert_eq!(queue.skip_sacked(1), 1_000);
         assert_eq!((queue.run_at(1), queue.run_at(999)), (999, 999));
     }
@@ -132,7 +141,10 @@ mod tests {
     #[test]
     fn a_run_that_was_taken_back_is_none() {
         let mut queue = sent(10);
-        (2..8).for_each(|at| queue.mark_sacked(at));
+        for at in 2..8 {
+            queue.mark_sacked(at);
+        }
+        assert_eq!([1, 2, 3, 7, 8].map(|at| queue.is_inside_run(at)), [false, false, true, true, false]);
         queue.forget_sacks();
         assert_eq!(queue.missing_from(0).count(), 10);
         queue.mark_sacked(4);
