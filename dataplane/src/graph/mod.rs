@@ -178,6 +178,15 @@ impl Graph {
         &self.spec
     }
 
+    /// Where a port can put what it receives, if that goes to a block.
+    #[inline]
+    pub(crate) fn intake(&mut self, port: usize) -> Option<&mut Batch> {
+        match self.sources.get(port) {
+            Some(&Target::Node(to)) => self.nodes.get_mut(to).map(|node| &mut node.input),
+            _ => None,
+        }
+    }
+
     /// Takes in what a port received.
     #[inline]
     pub fn ingest(&mut self, port: usize, batch: &mut Batch, turn: &mut Turn<'_>) {
