@@ -125,7 +125,7 @@ impl Pool {
     /// A second handle on a frame's packet, to be sent while `kept` stays. `None` if there is one already, or no frame for
     /// the headers of a packet in several chunks. While both live, only what is in front of the packet can be written,
     /// through the second.
-    #[inline]
+    #[inline(always)]
     pub fn share(&mut self, kept: &mut Frame) -> Option<Frame> {
         kept.lend(self)
     }

@@ -22,7 +22,7 @@ const PAUSE_MIN: Duration = Duration::from_micros(100);
 
 impl<B> Tcp<B> {
     /// Has the application told what it does not know of a connection.
-    #[inline]
+    #[inline(always)]
     fn queue_news(&mut self, tcb: &mut Tcb<B>) {
         if !tcb.news.has(Piece::Queued) && tcb.news.any() && tcb.tells() {
             tcb.news.add(Piece::Queued);

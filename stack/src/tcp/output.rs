@@ -203,7 +203,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// New segments have left, one or several at once: what that means for the timers.
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_new_sent(&mut self, now: Instant) {
         self.begin_waiting(now);
         if !self.timers.is_armed(Timer::Retransmit) {

@@ -384,7 +384,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Whole segments are acknowledged, or nothing new by something that is no duplicate acknowledgement to be counted.
-    #[inline]
+    #[inline(always)]
     fn expects_ack(&self, segment: &Candidate) -> bool {
         let acked = segment.ack.since(self.snd_una);
         if acked == 0 {

@@ -18,15 +18,18 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Bytes that the application may write: of what would wait to be sent, whole segments.
+    #[inline]
     pub(super) fn write_room(&self) -> u32 {
         let room = self.options.send_buffer_max.saturating_sub(self.queue.bytes());
-        let unsent_max = match self.options.unsent_max {
-            u32::MAX => return room,
-            unsent_max => unsent_max.max(self.smss),
-        };
+        if self.options.unsent_max == u32::MAX { room } else { room.min(self.room_unsent()) }
+    }
+
+    /// Of them, those that may wait beyond what the windows let go.
+    fn room_unsent(&self) -> u32 {
+        let unsent_max = self.options.unsent_max.max(self.smss);
         let unsent = self.queue.unsent_bytes(self.snd_nxt);
-        let room_unsent = self.sendable().saturating_add(unsent_max).saturating_sub(unsent);
-        room.min(room_unsent - room_unsent % self.smss)
+        let room = self.sendable().saturating_add(unsent_max).saturating_sub(unsent);
+        room - room % self.smss
     }
 
     /// New bytes that the windows let go now.
