@@ -59,7 +59,7 @@ pub(crate) fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, l
     }
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn sum_pieces<B: Buffer>(sum: Sum, buffer: &B, offset: usize, len: usize) -> Sum {
     if buffer.contiguous() {
         let bytes = buffer.bytes().get(offset..offset + len).unwrap_or_default();

@@ -59,9 +59,10 @@ impl Batch {
     /// The port that all frames name, if they name the same one.
     #[inline]
     pub fn common_port(&self) -> Option<u16> {
-        let first = self.frames.first()?.layout;
+        let (first, others) = self.frames.split_first()?;
+        let first = first.layout;
         // Whole words, and no way out of the loop: the compiler then compares several frames at a time.
-        let any = self.frames.iter().fold(first.xor(first), |any, frame| any.or(first.xor(frame.layout)));
+        let any = others.iter().fold(first.xor(first), |any, frame| any.or(first.xor(frame.layout)));
         (any.port() == 0).then_some(first.port())
     }
 

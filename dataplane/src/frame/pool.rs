@@ -96,10 +96,15 @@ impl Pool {
     #[inline]
     pub fn release(&mut self, frame: Frame) {
         if frame.is_chained() {
-            frame.for_each_chunk(|chunk| self.put_chunk(self.region.chunk_of(chunk)));
-        } else {
-            self.put_chunk(self.region.chunk_of(frame.data_ptr()));
+            return self.release_chain(frame);
         }
+        self.put_chunk(self.region.chunk_of(frame.data_ptr()));
+        std::mem::forget(frame);
+    }
+
+    #[inline(never)]
+    fn release_chain(&mut self, frame: Frame) {
+        frame.for_each_chunk(|chunk| self.put_chunk(self.region.chunk_of(chunk)));
         std::mem::forget(frame);
     }
 
@@ -120,7 +125,7 @@ impl Pool {
     /// A second handle on a frame's packet, to be sent while `kept` stays. `None` if there is one already, or no frame for
     /// the headers of a packet in several chunks. While both live, only what is in front of the packet can be written,
     /// through the second.
-    #[inline]
+    #[inline(always)]
     pub fn share(&mut self, kept: &mut Frame) -> Option<Frame> {
         kept.lend(self)
     }

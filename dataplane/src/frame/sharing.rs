@@ -116,7 +116,7 @@ impl Frame {
 
     /// A further handle, to be sent while this one stays. `None` if one is out already, or there is no chunk for its headers
     /// where the packet is in several.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lend(&mut self, pool: &mut Pool) -> Option<Self> {
         let may_lend = if self.is_lent() { self.may_lend_on() } else { !self.is_shared() };
         if !may_lend {

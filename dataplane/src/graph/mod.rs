@@ -178,6 +178,15 @@ impl Graph {
         &self.spec
     }
 
+    /// Where a port can put what it receives, if that goes to a block.
+    #[inline]
+    pub(crate) fn intake(&mut self, port: usize) -> Option<&mut Batch> {
+        match self.sources.get(port) {
+            Some(&Target::Node(to)) => self.nodes.get_mut(to).map(|node| &mut node.input),
+            _ => None,
+        }
+    }
+
     /// Takes in what a port received.
     #[inline]
     pub fn ingest(&mut self, port: usize, batch: &mut Batch, turn: &mut Turn<'_>) {
@@ -229,7 +238,8 @@ impl Graph {
 
     /// Lets one block emit what has become due (`polls`), and work on its input, in place (`works`), and hands on what it emits
     /// and leaves.
-    #[inline(always)]
+    // Not within the loop of the walk: all that it reads of the graph would be fetched in front of that, twice.
+    #[inline(never)]
     fn step(&mut self, at: usize, turn: &mut Turn<'_>, polls: bool, works: bool) {
         let Self { nodes, sinks, rooms, outputs, completes, .. } = self;
         // Every edge leads forward: what lies behind the node is all that it can hand on to.

@@ -207,7 +207,7 @@ impl<S: Service> StackBlock<S> {
         }
     }
 
-    /// Whether there was any.
+    /// Whether there was any, a list to be filled included.
     #[inline]
     fn take_mail(&mut self, context: &mut Context<'_>) -> bool {
         let some = self.mailboxes.get(self.worker).is_some_and(|mailbox| !mailbox.is_empty());
@@ -233,14 +233,10 @@ impl<S: Service> StackBlock<S> {
         }
     }
 
-    /// Goes on with the list that somebody waits for.
-    #[inline]
+    /// Goes on with the list that somebody waits for, or begins one.
+    #[cold]
     fn take_census(&mut self, now_ns: u64) {
         let Some(mailbox) = self.mailboxes.get(self.worker) else { return };
-        // Taking from an empty queue costs a memory barrier.
-        if self.census.is_none() && mailbox.census.is_empty() {
-            return;
-        }
         let Some(mut page) = self.census.take().or_else(|| mailbox.census.take()) else { return };
         match page.fill(&self.stack, Instant::from_nanos(now_ns)) {
             true => mailbox.census.give_back(page),
@@ -364,7 +360,9 @@ impl<S: Service + 'static> Block for StackBlock<S> {
 
     fn poll(&mut self, context: &mut Context<'_>) {
         let had_mail = self.take_mail(context);
-        self.take_census(context.now_ns);
+        if had_mail || self.census.is_some() {
+            self.take_census(context.now_ns);
+        }
         let begins = !self.started && self.begun.load(Ordering::Acquire);
         if begins {
             self.start(context);

@@ -33,7 +33,7 @@ impl Env for WorkerEnv<'_, '_> {
         self.context.pool.allocate()
     }
 
-    #[inline]
+    #[inline(always)]
     fn share(&mut self, kept: &mut Frame) -> Option<Frame> {
         self.context.pool.share(kept)
     }

@@ -241,25 +241,27 @@ impl Worker {
     #[inline]
     fn receive(&mut self, at: usize, now_ns: u64) -> usize {
         let Self { ports, bounds, graph, pool, batch, tally, probe, .. } = self;
-        let n = ports[at].receive(pool, &mut tally.ledger, batch, bounds[at].get());
+        // Where nobody follows packets, straight to their block.
+        let intake = if probe.is_none() { graph.intake(at) } else { None };
+        let is_there = intake.is_some();
+        let n = ports[at].receive(pool, &mut tally.ledger, intake.unwrap_or(batch), bounds[at].get());
         bounds[at].observe(n);
         if n > 0 {
             tally.batched += n as u64;
             tally.batch_sizes.count(n);
-            match probe {
-                None => graph.ingest(at, batch, &mut turn(now_ns, pool, tally)),
-                Some(_) => self.ingest_traced(at, now_ns),
+            if !is_there {
+                self.ingest(at, now_ns);
             }
         }
         n
     }
 
-    #[cold]
     #[inline(never)]
-    fn ingest_traced(&mut self, at: usize, now_ns: u64) {
+    fn ingest(&mut self, at: usize, now_ns: u64) {
         let Self { graph, pool, batch, tally, probe, .. } = self;
-        if let Some(probe) = probe {
-            graph.ingest_traced(probe, at, batch, &mut turn(now_ns, pool, tally));
+        match probe {
+            None => graph.ingest(at, batch, &mut turn(now_ns, pool, tally)),
+            Some(probe) => graph.ingest_traced(probe, at, batch, &mut turn(now_ns, pool, tally)),
         }
     }
 

@@ -40,7 +40,7 @@ impl Worker {
     /// Sends what waits for the ports; returns how many packets left, in one way or another.
     #[inline]
     pub(super) fn send(&mut self, now_ns: u64) -> usize {
-        let Self { ports, graph, pool, batch, tally, releasing, probe, .. } = self;
+        let Self { ports, graph, pool, tally, releasing, probe, .. } = self;
         let mut left = 0;
         for (at, port) in ports.iter_mut().enumerate() {
             let port = port.as_mut();
@@ -50,10 +50,7 @@ impl Worker {
                     None => transmit(port, waiting, pool),
                     Some(probe) => transmit_traced(at, port, waiting, pool, *releasing, probe, now_ns),
                 }
-                // The memory written last comes next.
-                if waiting.is_empty() {
-                    std::mem::swap(batch, waiting);
-                } else {
+                if !waiting.is_empty() {
                     Remains::of(port, *releasing).discard(waiting, pool, tally);
                     left -= waiting.len();
                 }

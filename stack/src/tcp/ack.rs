@@ -4,9 +4,11 @@
 use core::time::Duration;
 
 use super::congestion::{Ack, pacing};
+use super::event::Piece;
 use super::isn::timestamp;
 use super::recovery::Phase;
 use super::seg::Seg;
+use super::send_queue::Run;
 use super::seq::SeqNum;
 use super::tcb::{Cx, Tcb};
 use super::timers::Timer;
@@ -91,12 +93,18 @@ impl<B: Buffer> Tcb<B> {
 
     /// Of the segments acknowledged those at the front that were sent once and are nothing special.
     #[inline(always)]
-    pub(super) fn take_run<E: Env<Buffer = B>>(&mut self, ack: SeqNum, delivery: &mut Delivery, cx: &mut Cx<'_, B, E>) {
+    fn take_run<E: Env<Buffer = B>>(&mut self, ack: SeqNum, delivery: &mut Delivery, cx: &mut Cx<'_, B, E>) {
         let Some(run) = self.queue.plain_run(ack) else { return };
         // Of the stamps, which are large, only the last is copied, and from where it lies.
-        if let Some(last) = self.queue.get(run.count - 1).and_then(|last| last.stamp.as_ref()) {
+        if let Some(last) = self.queue.stamp(run.count - 1) {
             self.sampler.on_delivered(cx.now, last, run.len);
         }
+        self.take_out(&run, delivery, cx);
+    }
+
+    /// What a run says but for the rate of delivery, and its end.
+    #[inline(always)]
+    pub(super) fn take_out<E: Env<Buffer = B>>(&mut self, run: &Run, delivery: &mut Delivery, cx: &mut Cx<'_, B, E>) {
         for _ in 0..run.count {
             if let Some(payload) = self.queue.pop_plain() {
                 cx.release(payload);
@@ -104,7 +112,7 @@ impl<B: Buffer> Tcb<B> {
         }
         delivery.delivered += run.len;
         delivery.original |= self.recovery_covers(run.first_end);
-        self.rack.on_run_delivered(&run, cx.now);
+        self.rack.on_run_delivered(run, cx.now);
         let (oldest, newest) = (cx.now.nanos_since(run.first_sent_at), cx.now.nanos_since(run.last_sent_at));
         delivery.oldest = Some(delivery.oldest.map_or(oldest, |other| other.max(oldest)));
         delivery.newest = Some(delivery.newest.map_or(newest, |other| other.min(newest)));
@@ -294,12 +302,17 @@ impl<B: Buffer> Tcb<B> {
             self.usage.on_round_start(in_flight);
             self.pass_marks();
         }
+        self.set_pace();
+    }
+
+    /// Has segments leave at the rate that the control names, or that spreads the window.
+    pub(super) fn set_pace(&mut self) {
         let own = self.congestion.pacing_rate();
         self.pacer.set_rate(own.unwrap_or_else(|| self.window_rate()), own.is_some());
     }
 
     /// RFC 9293 §3.4: half a circle behind, a mark that nobody moves would lie ahead. Once a round trip is often enough.
-    fn pass_marks(&mut self) {
+    pub(super) fn pass_marks(&mut self) {
         self.small_end = self.small_end.later(self.snd_una);
         self.recovery.pass(self.snd_una);
         self.rack.pass(self.snd_una);
@@ -321,18 +334,27 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// New data is acknowledged: the path is alive.
+    #[inline(always)]
     pub(super) fn on_progress<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
         self.rtt.reset_backoff();
         self.waiting_since = if self.queue.sent_count() > 0 { cx.now } else { Instant::ZERO };
         self.confirm_neighbour(cx);
+        if self.write_blocked {
+            self.unblock_writer();
+        }
+    }
+
+    #[inline(never)]
+    fn unblock_writer(&mut self) {
         let few = self.queue.bytes() <= self.options.send_buffer_max / 3 * 2;
-        if self.write_blocked && few && self.write_room() > 0 {
+        if few && self.write_room() > 0 {
             self.write_blocked = false;
-            self.news.writable = true;
+            self.news.add(Piece::Writable);
         }
     }
 
     /// RFC 6298 §5.2, §5.3; RFC 8985 §7.2.
+    #[inline]
     pub(super) fn rearm_after_ack(&mut self, delivery: &Delivery, now: Instant) {
         if self.queue.sent_count() == 0 {
             self.timers.disarm(Timer::Retransmit);

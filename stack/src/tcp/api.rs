@@ -6,7 +6,8 @@ use core::net::SocketAddr;
 
 use super::congestion::{Control, Start, exchange};
 use super::counters::TcpCounters;
-use super::event::{CloseReason, ConnectionId, ListenerId, News, TcpEvent};
+use super::course::Course;
+use super::event::{CloseReason, ConnectionId, ListenerId, News, Piece, TcpEvent};
 use super::extension::Extend;
 use super::listen::{Listen, ListenError};
 use super::snapshot::TcpSnapshot;
@@ -86,7 +87,7 @@ impl<B: Buffer> Stack<B> {
         env: &mut E,
     ) -> Result<usize, TcpError> {
         let copy = |at: usize, room: &mut [u8]| Some(B::copy(room, &bytes[at..at + room.len()]));
-        self.with_id(id, env, |tcb, cx| tcb.write(bytes.len(), copy, cx)).unwrap_or(Err(TcpError::Unknown))
+        self.along_id(id, env, |tcb, cx| tcb.write(bytes.len(), copy, cx)).unwrap_or(Err(TcpError::Unknown))
     }
 
     /// As [`tcp_send`](Self::tcp_send), with `write` called with offset and room of each piece, in
@@ -102,7 +103,7 @@ impl<B: Buffer> Stack<B> {
             write(at, room);
             None
         };
-        self.with_id(id, env, |tcb, cx| tcb.write(len, write, cx)).unwrap_or(Err(TcpError::Unknown))
+        self.along_id(id, env, |tcb, cx| tcb.write(len, write, cx)).unwrap_or(Err(TcpError::Unknown))
     }
 
     /// Sends what lies in a buffer, nothing but text: without a copy if it has
@@ -115,7 +116,7 @@ impl<B: Buffer> Stack<B> {
         env: &mut E,
     ) -> Result<(), (TcpError, Option<B>)> {
         let mut given = Some(text);
-        let sent = self.with_id(id, env, |tcb, cx| match given.take() {
+        let sent = self.along_id(id, env, |tcb, cx| match given.take() {
             Some(text) => tcb.write_buffer(text, cx),
             None => Ok(()),
         });
@@ -131,7 +132,7 @@ impl<B: Buffer> Stack<B> {
         mut next: impl FnMut() -> Option<B>,
         env: &mut E,
     ) -> Result<usize, TcpError> {
-        self.with_id(id, env, |tcb, cx| tcb.write_buffers(&mut next, cx)).unwrap_or(Err(TcpError::Unknown))
+        self.along_id(id, env, |tcb, cx| tcb.write_buffers(&mut next, cx)).unwrap_or(Err(TcpError::Unknown))
     }
 
     /// Bytes of payload in a full segment, as it is now.
@@ -168,7 +169,7 @@ impl<B: Buffer> Stack<B> {
     /// The next text, in the buffer that it arrived in, with what was in front of it as headroom; the
     /// buffer is the caller's to give back to the pool. `None`: nothing has arrived, or no buffer is free for what
     /// [`tcp_read`](Self::tcp_read) has left of a text in several segments.
-    #[inline]
+    #[inline(always)]
     pub fn tcp_receive<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) -> Result<Option<B>, TcpError> {
         let tcb = self.tcp.table.get_mut(id).filter(|tcb| !tcb.orphan && tcb.listener.is_none());
         let tcb = tcb.ok_or(TcpError::Unknown)?;
@@ -203,7 +204,7 @@ impl<B: Buffer> Stack<B> {
     /// The application has read something outside of a burst.
     #[inline(never)]
     fn consider_read<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) {
-        self.with_id(id, env, |tcb, cx| tcb.on_read(0, cx));
+        self.along_id(id, env, |tcb, cx| tcb.on_read(0, cx));
     }
 
     /// Copies what has arrived; returns how many bytes. 0: nothing has arrived, or no room is given.
@@ -213,7 +214,7 @@ impl<B: Buffer> Stack<B> {
         to: &mut [u8],
         env: &mut E,
     ) -> Result<usize, TcpError> {
-        self.with_id(id, env, |tcb, cx| tcb.read(to, cx)).unwrap_or(Err(TcpError::Unknown))
+        self.along_id(id, env, |tcb, cx| tcb.read(to, cx)).unwrap_or(Err(TcpError::Unknown))
     }
 
     /// Bytes that wait to be read.
@@ -268,7 +269,7 @@ impl<B: Buffer> Stack<B> {
             match self.tcp.table.get_mut(id) {
                 Some(tcb) if tcb.news.any() => {}
                 Some(tcb) => {
-                    tcb.news.queued = false;
+                    tcb.news.take(Piece::Queued);
                     self.tcp.news.pop_front();
                 }
                 None => _ = self.tcp.news.pop_front(),
@@ -282,20 +283,20 @@ impl<B: Buffer> Stack<B> {
 
     fn next_event(&mut self, id: ConnectionId) -> Option<TcpEvent> {
         let tcb = self.tcp.table.get_mut(id)?;
-        if core::mem::take(&mut tcb.news.accepted) {
+        if tcb.news.take(Piece::Accepted) {
             let (listener, flow) = (tcb.listener.take()?, tcb.flow);
             self.tcp.listeners.on_accepted(listener);
             let remote = flow.remote_addr(flow.zone.map_or(0, |zone| self.scope_of(zone)));
             return Some(TcpEvent::Accepted { listener, connection: id, remote });
         }
         let news = &mut tcb.news;
-        if core::mem::take(&mut news.connected) {
+        if news.take(Piece::Connected) {
             return Some(TcpEvent::Connected(id));
         }
-        if core::mem::take(&mut news.readable) && news.closed.is_none_or(|reason| reason == CloseReason::Finished) {
+        if news.take(Piece::Readable) && news.closed.is_none_or(|reason| reason == CloseReason::Finished) {
             return Some(TcpEvent::Readable(id));
         }
-        if core::mem::take(&mut news.writable) && news.closed.is_none() {
+        if news.take(Piece::Writable) && news.closed.is_none() {
             return Some(TcpEvent::Writable(id));
         }
         let reason = news.closed.take()?;
@@ -307,6 +308,7 @@ impl<B: Buffer> Stack<B> {
     fn forget(&mut self, id: ConnectionId) {
         let Some(tcb) = self.tcp.table.get_mut(id) else { return };
         tcb.orphan = true;
+        tcb.course = Course::default();
         if tcb.state == State::Closed && self.tcp.table.take(id.index).is_some() {
             self.tcp.table.vacate(id.index);
         }
@@ -414,6 +416,7 @@ impl<B: Buffer> Stack<B> {
                 ..Start::new(cx.now, tcb.smss, cx.env.random())
             };
             exchange(&mut tcb.congestion, control, &path);
+            tcb.set_pace();
             Arc::make_mut(&mut tcb.options).congestion_control = control;
             tcb.output(cx);
         });

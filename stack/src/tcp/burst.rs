@@ -6,6 +6,7 @@
 //!
 //! A connection that meets trouble in a burst (a gap, a loss) does not wait: what it has to say then, each segment says.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::event::ConnectionId;
@@ -60,8 +61,9 @@ impl<B: Buffer> Stack<B> {
             if let Some(&index) = self.tcp.burst.unfinished.get(at)
                 // Another may have its place by now.
                 && self.tcp.table.peek(index).is_some_and(|tcb| tcb.unfinished)
+                && let Some(tcb) = self.tcp.table.take(index)
             {
-                self.finish(index, env);
+                self.finish(index, tcb, env);
             }
         }
         self.tcp.burst.unfinished.clear();
@@ -71,16 +73,16 @@ impl<B: Buffer> Stack<B> {
     /// Sends what one connection has kept, if nothing else is to be told of it: its application has answered.
     #[inline]
     pub fn tcp_answered<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) {
-        if self.tcp.table.get(id).is_some_and(|tcb| tcb.unfinished && !tcb.news.any()) {
+        if let Some(tcb) = self.tcp.table.take_if(id, |tcb| tcb.unfinished && !tcb.news.any()) {
             let is_on = core::mem::replace(&mut self.tcp.burst.is_on, false);
-            self.finish(id.index, env);
+            self.finish(id.index, tcb, env);
             self.tcp.burst.is_on = is_on;
         }
     }
 
     #[inline]
-    fn finish<E: Env<Buffer = B>>(&mut self, index: u32, env: &mut E) {
-        self.with(index, env, |tcb, cx| {
+    fn finish<E: Env<Buffer = B>>(&mut self, index: u32, tcb: Box<Tcb<B>>, env: &mut E) {
+        self.work_on(index, tcb, env, |tcb, cx| {
             tcb.unfinished = false;
             tcb.output(cx);
         });

@@ -4,7 +4,7 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 
 use super::congestion::Start;
-use super::event::CloseReason;
+use super::event::{CloseReason, Piece};
 use super::receive_window::scale_for;
 use super::seg::Seg;
 use super::state::State;
@@ -67,8 +67,8 @@ impl<B: Buffer> Tcb<B> {
         self.confirm_neighbour(cx);
         self.arm_keep_alive(cx.now);
         match self.listener {
-            Some(_) => self.news.accepted = true,
-            None => self.news.connected = true,
+            Some(_) => self.news.add(Piece::Accepted),
+            None => self.news.add(Piece::Connected),
         }
         cx.stack.tcp.on_established(self.listener);
     }

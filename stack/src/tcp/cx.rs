@@ -57,7 +57,7 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
 
     /// The bytes of `kept` to be sent, while it stays: in the same buffer if nobody below is reading it
     /// and its kind allows, else in a copy.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lend(&mut self, kept: &mut B) -> Option<B> {
         let shared = if kept.headroom() >= HEADROOM { self.env.share(kept) } else { None };
         match shared {
@@ -65,8 +65,13 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
                 self.stack.ledger.originated += 1;
                 Some(shared)
             }
-            None => self.copy(kept, 0, kept.len()),
+            None => self.copy_all(kept),
         }
+    }
+
+    #[inline(never)]
+    fn copy_all(&mut self, kept: &B) -> Option<B> {
+        self.copy(kept, 0, kept.len())
     }
 
     /// A copy of `len` bytes from `offset` on.
@@ -81,7 +86,13 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
         if len == 0 {
             return None;
         }
-        let mut whole = self.fill_part(0, len, &mut write)?;
+        let whole = self.fill_part(0, len, &mut write)?;
+        if whole.len() < len { self.fill_further(whole, len, write) } else { Some(whole) }
+    }
+
+    /// Adds segments to a buffer that is full.
+    #[inline(never)]
+    fn fill_further(&mut self, mut whole: B, len: usize, mut write: impl FnMut(usize, &mut [u8]) -> bool) -> Option<B> {
         while whole.len() < len {
             let part = self.fill_part(whole.len(), len, &mut write);
             let spare = match part.map(|part| whole.chain(part)) {
@@ -101,7 +112,7 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
     }
 
     /// A buffer with as much as it has room for of `len` bytes, from `offset` on.
-    #[inline]
+    #[inline(always)]
     fn fill_part(&mut self, offset: usize, len: usize, write: &mut impl FnMut(usize, &mut [u8]) -> bool) -> Option<B> {
         let mut part = self.allocate()?;
         let n = part.tailroom().min(len - offset);

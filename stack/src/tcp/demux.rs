@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use super::Tcp;
-use super::event::ConnectionId;
+use super::course::Course;
+use super::event::{ConnectionId, Piece};
 use super::seg::Seg;
 use super::state::State;
 use super::tcb::{Cx, Tcb};
@@ -21,10 +22,10 @@ const PAUSE_MIN: Duration = Duration::from_micros(100);
 
 impl<B> Tcp<B> {
     /// Has the application told what it does not know of a connection.
-    #[inline]
+    #[inline(always)]
     fn queue_news(&mut self, tcb: &mut Tcb<B>) {
-        if !tcb.news.queued && tcb.news.any() && tcb.tells() {
-            tcb.news.queued = true;
+        if !tcb.news.has(Piece::Queued) && tcb.news.any() && tcb.tells() {
+            tcb.news.add(Piece::Queued);
             self.news.push_back(tcb.id);
         }
     }
@@ -34,7 +35,7 @@ impl<B> Tcb<B> {
     /// Whether there is an application to be told.
     #[inline]
     fn tells(&self) -> bool {
-        !self.orphan && (self.listener.is_none() || self.news.accepted)
+        !self.orphan && (self.listener.is_none() || self.news.has(Piece::Accepted))
     }
 }
 
@@ -65,22 +66,49 @@ impl<B: Buffer> Stack<B> {
         }
     }
 
-    /// Works on a connection: takes it out, puts it back, arms its timers, queues its news, forgets it
-    /// if it is over.
-    #[inline]
+    /// Works on a connection in whatever way, and looks over afterwards how it goes on.
     pub(super) fn with<E: Env<Buffer = B>, R>(
         &mut self,
         index: u32,
         env: &mut E,
         work: impl FnOnce(&mut Tcb<B>, &mut Cx<'_, B, E>) -> R,
     ) -> Option<R> {
-        let mut tcb = self.tcp.table.take(index)?;
+        self.along(index, env, |tcb, cx| {
+            tcb.course = Course::default();
+            let result = work(tcb, cx);
+            tcb.look_over();
+            result
+        })
+    }
+
+    /// Works on a connection without bringing it off its course: takes it out, puts it back, arms its timers, queues its news,
+    /// forgets it if it is over.
+    #[inline]
+    pub(super) fn along<E: Env<Buffer = B>, R>(
+        &mut self,
+        index: u32,
+        env: &mut E,
+        work: impl FnOnce(&mut Tcb<B>, &mut Cx<'_, B, E>) -> R,
+    ) -> Option<R> {
+        let tcb = self.tcp.table.take(index)?;
+        Some(self.work_on(index, tcb, env, work))
+    }
+
+    /// The same with one that was taken out.
+    #[inline(always)]
+    pub(super) fn work_on<E: Env<Buffer = B>, R>(
+        &mut self,
+        index: u32,
+        mut tcb: Box<Tcb<B>>,
+        env: &mut E,
+        work: impl FnOnce(&mut Tcb<B>, &mut Cx<'_, B, E>) -> R,
+    ) -> R {
         let was = tcb.state;
         let now = env.now();
-        let mut cx = Cx { stack: self, env, now };
-        let result = work(&mut tcb, &mut cx);
+        let result = work(&mut tcb, &mut Cx { stack: self, env, now });
+        debug_assert!(tcb.is_on_course());
         self.put_down(index, tcb, was, env);
-        Some(result)
+        result
     }
 
     /// The work on a connection that `was` in this state is done.
@@ -110,8 +138,19 @@ impl<B: Buffer> Stack<B> {
         }
     }
 
-    /// As [`with`](Self::with), for whoever holds the connection.
+    /// As [`along`](Self::along), for whoever holds the connection.
     #[inline]
+    pub(super) fn along_id<E: Env<Buffer = B>, R>(
+        &mut self,
+        id: ConnectionId,
+        env: &mut E,
+        work: impl FnOnce(&mut Tcb<B>, &mut Cx<'_, B, E>) -> R,
+    ) -> Option<R> {
+        let tcb = self.tcp.table.take_if(id, |tcb| !tcb.orphan && tcb.listener.is_none())?;
+        Some(self.work_on(id.index, tcb, env, work))
+    }
+
+    /// As [`with`](Self::with), for whoever holds the connection.
     pub(super) fn with_id<E: Env<Buffer = B>, R>(
         &mut self,
         id: ConnectionId,
@@ -122,6 +161,7 @@ impl<B: Buffer> Stack<B> {
         self.with(id.index, env, work)
     }
 
+    #[inline]
     fn settle(&mut self, index: u32, mut tcb: Box<Tcb<B>>, now: Instant) {
         let tcp = &mut self.tcp;
         tcp.queue_news(&mut tcb);
@@ -136,6 +176,7 @@ impl<B: Buffer> Stack<B> {
         if was != State::Closed {
             self.on_closed(index, &mut tcb, was, env);
         }
+        tcb.course = Course::default();
         let tcp = &mut self.tcp;
         tcp.wheel.schedule(index, None);
         if !tcb.tells() || (tcb.news.closed.is_none() && tcb.received.ready_bytes() == 0) {

@@ -70,26 +70,51 @@ pub enum CloseReason {
     Unreachable,
 }
 
+/// Bits of [`News`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Piece {
+    Accepted = 1,
+    Connected = 2,
+    Readable = 4,
+    Writable = 8,
+    /// No news: the connection stands in line.
+    Queued = 16,
+}
+
 /// News of one connection that have not been told.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct News {
-    pub(super) accepted: bool,
-    pub(super) connected: bool,
-    pub(super) readable: bool,
-    pub(super) writable: bool,
+    pieces: u8,
     pub(super) closed: Option<CloseReason>,
-    /// Stands in line.
-    pub(super) queued: bool,
 }
 
 impl News {
     #[inline]
+    pub(super) fn add(&mut self, piece: Piece) {
+        self.pieces |= piece as u8;
+    }
+
+    #[inline]
+    pub(super) fn has(&self, piece: Piece) -> bool {
+        self.pieces & piece as u8 != 0
+    }
+
+    /// Whether it was there.
+    #[inline]
+    pub(super) fn take(&mut self, piece: Piece) -> bool {
+        let had = self.has(piece);
+        self.pieces &= !(piece as u8);
+        had
+    }
+
+    #[inline]
     pub(super) fn is_readable_only(&self) -> bool {
-        self.readable && !(self.accepted | self.connected | self.writable) && self.closed.is_none()
+        self.pieces & !(Piece::Queued as u8) == Piece::Readable as u8 && self.closed.is_none()
     }
 
     #[inline]
     pub(super) fn any(&self) -> bool {
-        self.accepted | self.connected | self.readable | self.writable | self.closed.is_some()
+        self.pieces & !(Piece::Queued as u8) != 0 || self.closed.is_some()
     }
 }

@@ -44,13 +44,11 @@ impl LossProbe {
 
 impl<B: Buffer> Tcb<B> {
     /// RFC 8985 §7.2: after new data or an acknowledgement.
+    #[inline]
     pub(super) fn schedule_probe(&mut self, now: Instant) {
-        let wanted = self.sack_ok
-            && self.recovery.phase == Phase::Open
-            && self.queue.sacked() == 0
-            && self.queue.lost() == 0
-            && self.queue.sent_count() > 0
-            && !self.probe.is_out();
+        let open = || self.recovery.phase == Phase::Open && self.queue.sacked() == 0 && self.queue.lost() == 0;
+        let wanted =
+            self.sack_ok && (self.course.is_smooth() || open()) && self.queue.sent_count() > 0 && !self.probe.is_out();
         if !wanted {
             self.timers.disarm(Timer::LossProbe);
             return;

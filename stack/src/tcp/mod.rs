@@ -7,6 +7,7 @@
 //!   the same for the segment that was to come next. `burst`: several at once.
 //! - `ack`, `send_queue`, `output`, `emit`, `way`: what is sent, kept, acknowledged. `straight`, `plain`: most segments,
 //!   and their headers. `room`: what waits because nothing may leave now.
+//! - `course`: whether what comes and goes is all there is to look at.
 //! - `receive_queue`, `receive_window`, `delayed_ack`, `sack`: what is received, and reported.
 //! - `stream`: what the application writes and reads.
 //! - `recovery`, `rack`, `loss_probe`, `prr`, `rto`: what is lost, and repaired.
@@ -30,6 +31,7 @@ pub mod config;
 pub mod congestion;
 mod connect;
 pub mod counters;
+mod course;
 mod cx;
 mod delayed_ack;
 mod demux;

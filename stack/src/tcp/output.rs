@@ -3,6 +3,7 @@
 
 use super::congestion::Restart;
 use super::emit::Leaving;
+use super::event::Piece;
 use super::recovery::Phase;
 use super::tcb::{Cx, Tcb};
 use super::timers::Timer;
@@ -154,7 +155,7 @@ impl<B: Buffer> Tcb<B> {
     /// The application would have written more, had the send buffer had room: it is not what limits. Above a hole whose
     /// retransmission was lost as well the buffer fills with what has arrived, while the path is as full as ever.
     pub(super) fn writer_waits(&self) -> bool {
-        self.write_blocked || self.news.writable
+        self.write_blocked || self.news.has(Piece::Writable)
     }
 
     /// RFC 9293 §3.8.6.2.1 (silly windows), §3.7.4 (Nagle): bytes of the next new segment that may
@@ -206,6 +207,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// New segments have left, one or several at once: what that means for the timers.
+    #[inline(always)]
     pub(super) fn on_new_sent(&mut self, now: Instant) {
         self.begin_waiting(now);
         if !self.timers.is_armed(Timer::Retransmit) {

@@ -2,6 +2,7 @@
 //! still arrives where no router tells (RFC 8899 §4.3).
 
 use super::config::ConnectionOptions;
+use super::course::Course;
 use super::flow::Flow;
 use super::mtu_search::RAISE_AFTER;
 use super::tcb::{Cx, Tcb};
@@ -97,6 +98,7 @@ impl<B: Buffer> Tcb<B> {
     fn shrink_to(&mut self, mtu: u32, now: Instant) {
         self.path_mtu.mtu = mtu;
         self.update_smss();
+        self.course = Course::default();
         // RFC 1191 §6.3: the path may carry more again by then.
         self.search_mtu_from(now + RAISE_AFTER);
         let smss = self.smss;

@@ -145,23 +145,40 @@ const STAMPED_WORDS: usize = TCP_WORDS + TIMESTAMPS_LEN / 4;
 
 impl Headers {
     /// Puts them in front of the text, for which there must be room.
-    #[inline]
+    #[inline(always)]
     fn write<B: Buffer>(&self, flow: &Flow, link: &[u8; ethernet::HEADER_LEN], buffer: &mut B) -> Option<()> {
-        let tcp_len = self.text_len + HEADER_LEN + self.stamps.map_or(0, |_| TIMESTAMPS_LEN);
         match (flow.local, flow.remote) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                let tcp_len = self.tcp_len();
                 let pseudo = Sum::pseudo_v4(local, remote, protocol::TCP, tcp_len);
                 self.write_behind(self.ipv4(local, remote, tcp_len), pseudo, flow, link, buffer)
             }
-            (IpAddr::V6(local), IpAddr::V6(remote)) => {
-                let pseudo = Sum::pseudo_v6(local, remote, protocol::TCP, tcp_len);
-                self.write_behind(self.ipv6(local, remote, tcp_len), pseudo, flow, link, buffer)
-            }
+            (IpAddr::V6(local), IpAddr::V6(remote)) => self.write_ipv6(local, remote, flow, link, buffer),
             _ => None,
         }
     }
 
-    #[inline]
+    #[inline(never)]
+    fn write_ipv6<B: Buffer>(
+        &self,
+        local: Ipv6Addr,
+        remote: Ipv6Addr,
+        flow: &Flow,
+        link: &[u8; ethernet::HEADER_LEN],
+        buffer: &mut B,
+    ) -> Option<()> {
+        let tcp_len = self.tcp_len();
+        let pseudo = Sum::pseudo_v6(local, remote, protocol::TCP, tcp_len);
+        self.write_behind(self.ipv6(local, remote, tcp_len), pseudo, flow, link, buffer)
+    }
+
+    /// Bytes of the TCP segment.
+    #[inline(always)]
+    fn tcp_len(&self) -> usize {
+        self.text_len + HEADER_LEN + self.stamps.map_or(0, |_| TIMESTAMPS_LEN)
+    }
+
+    #[inline(always)]
     fn write_behind<B: Buffer, const IP: usize>(
         &self,
         ip: [u32; IP],
@@ -231,7 +248,7 @@ impl Headers {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn put<B: Buffer, const IP: usize, const TCP: usize>(
     buffer: &mut B,
     link: &[u8; ethernet::HEADER_LEN],

@@ -15,8 +15,11 @@ use core::net::IpAddr;
 use zerocopy::FromBytes;
 
 use super::ack::Delivery;
+use super::congestion::Ack;
+use super::event::Piece;
 use super::flow::Flow;
 use super::seg::{CE, ECN_MASK};
+use super::send_queue::Run;
 use super::seq::SeqNum;
 use super::state::State;
 use super::tcb::{Cx, Tcb};
@@ -29,6 +32,7 @@ use crate::env::Env;
 use crate::interface::InterfaceId;
 use crate::packet::{Packet, sum_pieces};
 use crate::stack::Stack;
+use crate::time::Instant;
 use crate::verdict::Verdict;
 use crate::wire::ethernet::{EthernetHeader, HEADER_LEN as LINK_LEN, ethertype};
 use crate::wire::ipv4::{self, Ipv4Header};
@@ -262,10 +266,32 @@ impl<B: Buffer> Stack<B> {
     pub(crate) fn on_expected<E: Env<Buffer = B>>(
         &mut self,
         id: InterfaceId,
+        buffer: B,
+        env: &mut E,
+    ) -> Result<Taken, B> {
+        // Each kind of addresses has a way of its own, where they are compared as they lie.
+        match buffer.bytes().get(LINK_LEN).map(|first| first >> 4) {
+            Some(4) => self.on_expected_behind(|buffer| Front::of_ipv4(buffer), id, buffer, env),
+            Some(6) => self.on_expected_ipv6(id, buffer, env),
+            _ => Err(buffer),
+        }
+    }
+
+    #[inline(never)]
+    fn on_expected_ipv6<E: Env<Buffer = B>>(&mut self, id: InterfaceId, buffer: B, env: &mut E) -> Result<Taken, B> {
+        self.on_expected_behind(|buffer| Front::of_ipv6(buffer), id, buffer, env)
+    }
+
+    #[inline(always)]
+    fn on_expected_behind<E: Env<Buffer = B>>(
+        &mut self,
+        read: impl Fn(&B) -> Option<Front<'_>>,
+        id: InterfaceId,
         mut buffer: B,
         env: &mut E,
     ) -> Result<Taken, B> {
-        let Some((index, segment, end)) = self.recognize(id, &buffer) else { return Err(buffer) };
+        let recognized = read(&buffer).and_then(|front| self.recognize(front, id, &buffer));
+        let Some((index, segment, end)) = recognized else { return Err(buffer) };
         if end < buffer.len() {
             buffer.truncate(end);
         }
@@ -277,24 +303,9 @@ impl<B: Buffer> Stack<B> {
         Ok(taken)
     }
 
-    /// The connection that expects the segment in this frame, and where its packet ends.
+    /// The connection that expects the segment behind these headers, and where its packet ends.
     #[inline(always)]
-    fn recognize(&mut self, id: InterfaceId, buffer: &B) -> Option<(u32, Candidate, usize)> {
-        match buffer.bytes().get(LINK_LEN)? >> 4 {
-            4 => self.recognize_behind(Front::of_ipv4(buffer)?, id, buffer),
-            6 => self.recognize_ipv6(id, buffer),
-            _ => None,
-        }
-    }
-
-    #[inline(never)]
-    fn recognize_ipv6(&mut self, id: InterfaceId, buffer: &B) -> Option<(u32, Candidate, usize)> {
-        self.recognize_behind(Front::of_ipv6(buffer)?, id, buffer)
-    }
-
-    /// Its own for each kind of addresses, which are compared where they lie.
-    #[inline(always)]
-    fn recognize_behind(&mut self, front: Front<'_>, id: InterfaceId, buffer: &B) -> Option<(u32, Candidate, usize)> {
+    fn recognize(&mut self, front: Front<'_>, id: InterfaceId, buffer: &B) -> Option<(u32, Candidate, usize)> {
         let segment = Candidate::read(&front, buffer.bytes())?;
         let index = self.whose(&front, id)?;
         let tcb = self.tcp.table.peek(index)?;
@@ -362,14 +373,9 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Whether the segment is what comes next where all is well.
-    #[inline]
+    #[inline(always)]
     fn expects(&self, segment: &Candidate) -> bool {
-        let quiet = self.state == State::Established && !self.orphan && self.listener.is_none();
-        let alone = self.extension.is_none() && self.mtu_search.is_none();
-        let well = self.is_calm() && self.queue.is_plain() && !self.probe.is_out() && self.recovery.counts_none();
-        quiet
-            && alone
-            && well
+        self.course.expects()
             && segment.seq == self.rcv_nxt
             && segment.text_len <= self.rcv_wnd()
             && self.received.buffers() < text::BUFFERS_MAX
@@ -378,7 +384,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Whole segments are acknowledged, or nothing new by something that is no duplicate acknowledgement to be counted.
-    #[inline]
+    #[inline(always)]
     fn expects_ack(&self, segment: &Candidate) -> bool {
         let acked = segment.ack.since(self.snd_una);
         if acked == 0 {
@@ -429,21 +435,75 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Of segments that were sent once, whole ones.
+    #[inline(always)]
     fn take_expected_ack<E: Env<Buffer = B>>(&mut self, ack: SeqNum, cx: &mut Cx<'_, B, E>) {
-        let in_flight_before = self.in_flight();
+        let Some(run) = self.queue.plain_run(ack) else { return };
+        let in_flight_before = self.flight_size();
         let mut delivery = Delivery { acked: ack.since(self.snd_una), ..Delivery::default() };
         self.snd_una = ack;
-        self.take_run(ack, &mut delivery, cx);
-        let cut = self.queue.trim_acknowledged(ack);
-        if cut > 0 {
-            self.cut_first(cut, cx);
-            delivery.delivered += cut;
+        let round_start = self.note_delivered(&run, cx.now);
+        self.take_out(&run, &mut delivery, cx);
+        if self.queue.sent_count() > 0 {
+            delivery.delivered += self.take_part(ack, cx);
         }
         self.sample_delivered(&delivery);
         self.timers.disarm(Timer::Reorder);
-        self.tell_congestion_control(&delivery, in_flight_before, false, cx);
+        if self.course.is_straight() {
+            self.tell_unpaced(&delivery, in_flight_before, round_start, cx.now);
+        } else {
+            self.tell_congestion_control(&delivery, in_flight_before, false, cx);
+        }
         self.on_progress(cx);
         self.rearm_after_ack(&delivery, cx.now);
+    }
+
+    /// Whether a round trip has gone by, unless a control wants to know more, which is told later.
+    #[inline]
+    fn note_delivered(&mut self, run: &Run, now: Instant) -> bool {
+        match self.queue.stamp(run.count - 1) {
+            Some(last) if self.course.is_straight() => self.sampler.pass_run(now, last, run.len),
+            Some(last) => {
+                self.sampler.on_delivered(now, last, run.len);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// As [`tell_congestion_control`](Self::tell_congestion_control), where there is no rate to be told or to be set.
+    #[inline(always)]
+    fn tell_unpaced(&mut self, delivery: &Delivery, in_flight_before: u32, round_start: bool, now: Instant) {
+        let in_flight = self.flight_size();
+        let cwnd_limited = self.usage.limited(self.congestion.cwnd(), self.congestion.ssthresh());
+        self.congestion.on_ack(&Ack {
+            now,
+            acked: delivery.acked,
+            delivered: delivery.delivered,
+            delivered_total: self.sampler.delivered(),
+            rtt_ns: delivery.newest.map_or(0, |newest| newest.max(1)),
+            srtt_ns: self.rtt.srtt_ns(),
+            in_flight_before,
+            in_flight,
+            cwnd_limited,
+            ecn_echo: false,
+            in_recovery: false,
+            round_start,
+            rate: None,
+        });
+        if round_start {
+            self.usage.on_round_start(in_flight);
+            self.pass_marks();
+        }
+    }
+
+    /// Cuts off what is acknowledged of the first segment; how much that is.
+    #[inline(never)]
+    fn take_part<E: Env<Buffer = B>>(&mut self, ack: SeqNum, cx: &mut Cx<'_, B, E>) -> u32 {
+        let cut = self.queue.trim_acknowledged(ack);
+        if cut > 0 {
+            self.cut_first(cut, cx);
+        }
+        cut
     }
 
     #[inline]
@@ -459,7 +519,7 @@ impl<B: Buffer> Tcb<B> {
         };
         self.rcv_nxt += segment.text_len;
         self.store(text, cx);
-        self.news.readable = true;
+        self.news.add(Piece::Readable);
         self.on_in_order(segment.text_len, cx.now);
         cx.stack.tcp.counters.bytes_in += u64::from(segment.text_len);
         Taken::Held

@@ -80,7 +80,7 @@ impl<B: Buffer> Stack<B> {
             let Some(index) = self.tcp.line.next() else { return };
             let before = self.tcp.counters.segments_out;
             // Another may have its place by now, and has nothing to send then, or may send it.
-            self.with(index, env, |tcb, cx| tcb.output(cx));
+            self.along(index, env, |tcb, cx| tcb.output(cx));
             passed += usize::from(self.tcp.counters.segments_out == before);
         }
     }

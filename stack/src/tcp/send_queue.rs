@@ -207,6 +207,12 @@ impl<B: Buffer> SendQueue<B> {
         self.segments.get_mut(at)
     }
 
+    /// Of the last sending of the segment at `at`.
+    #[inline]
+    pub(super) fn stamp(&self, at: usize) -> Option<&SendStamp> {
+        self.segments.get(at)?.stamp.as_ref()
+    }
+
     // ---- writing ----------------------------------------------------------------------------
 
     /// The last segment, if it has not been sent and may grow.
@@ -418,7 +424,7 @@ impl<B: Buffer> SendQueue<B> {
     }
 
     /// The segments at the front of which everything lies before `una`, that were sent once, and have no mark.
-    #[inline]
+    #[inline(always)]
     pub(super) fn plain_run(&self, una: SeqNum) -> Option<Run> {
         let plain = |segment: &Segment<B>| {
             let marked = segment.sacked | segment.lost | segment.probe;

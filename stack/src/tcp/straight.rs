@@ -14,14 +14,7 @@ impl<B: Buffer> Tcb<B> {
     /// Whether all that is queued was sent once or never, and nothing but the windows holds back the rest.
     #[inline]
     pub(super) fn goes_straight<E: Env<Buffer = B>>(&self, cx: &Cx<'_, B, E>) -> bool {
-        self.is_calm()
-            && self.queue.is_plain()
-            && self.recovery.counts_none()
-            && self.extension.is_none()
-            && self.mtu_search.is_none()
-            && self.pacer.is_unlimited()
-            && self.pacing_rate() == 0
-            && self.knows_way(cx)
+        self.course.is_straight() && self.knows_way(cx)
     }
 
     /// Sends new text; whether any has left.
@@ -29,7 +22,6 @@ impl<B: Buffer> Tcb<B> {
         let room = self.room_below(cx);
         let (sent, cwnd) = self.send_run(room, cx);
         if sent > 0 {
-            self.pacer.on_send(cx.now, 0);
             self.on_new_sent(cx.now);
         }
         if sent == room && self.waits_for_room(cx) {
@@ -48,7 +40,6 @@ impl<B: Buffer> Tcb<B> {
     #[inline]
     fn on_all_sent(&mut self, cwnd: u32) {
         let in_flight = self.flight_size();
-        self.usage.on_send(in_flight, false);
         if (in_flight < cwnd && !self.writer_waits()) || self.congestion.holds_back() {
             self.sampler.mark_app_limited(in_flight);
         }
@@ -58,27 +49,25 @@ impl<B: Buffer> Tcb<B> {
     #[inline]
     fn send_run<E: Env<Buffer = B>>(&mut self, room: u32, cx: &mut Cx<'_, B, E>) -> (u32, u32) {
         let mut in_flight = self.flight_size();
-        let mut cwnd = self.congestion.cwnd();
         let len_max = self.smss.min(self.plain_len_max());
         let (mut sent, mut bytes, mut last_len) = (0, 0, 0);
         let mut common: Option<Common> = None;
-        while sent < room {
-            let Some(len) = self.next_whole(len_max) else { break };
-            if in_flight == 0 {
-                self.restart_after_idle(cx);
-                cwnd = self.congestion.cwnd();
-            } else if in_flight + len > cwnd {
-                break;
-            }
-            if !self.send_whole(len, in_flight, &mut common, cx) {
-                break;
-            }
-            (sent, bytes, last_len, in_flight) = (sent + 1, bytes + u64::from(len), len, in_flight + len);
+        let mut next = self.next_whole(len_max).filter(|_| room > 0);
+        if in_flight == 0 && next.is_some() {
+            self.restart_after_idle(cx);
         }
+        let cwnd = self.congestion.cwnd();
+        while let Some(len) = next
+            && (in_flight == 0 || in_flight + len <= cwnd)
+            && self.send_whole(len, in_flight, &mut common, cx)
+        {
+            (sent, bytes, last_len, in_flight) = (sent + 1, bytes + u64::from(len), len, in_flight + len);
+            next = if sent < room { self.next_whole(len_max) } else { None };
+        }
+        self.usage.on_send(in_flight, false);
         if sent > 0 {
             cx.stack.tcp.counters.bytes_out += bytes;
             cx.stack.tcp.counters.segments_out += u64::from(sent);
-            self.usage.on_send(in_flight, false);
             if last_len < self.smss && !self.has_unsent() {
                 self.small_end = self.snd_nxt;
             }
@@ -101,7 +90,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Sends it; whether a buffer could be had. Only then it acknowledges what has arrived, with what is put into `common`.
-    #[inline]
+    #[inline(always)]
     fn send_whole<E: Env<Buffer = B>>(
         &mut self,
         len: u32,

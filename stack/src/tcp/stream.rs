@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::api::TcpError;
-use super::event::CloseReason;
+use super::event::{CloseReason, Piece};
 use super::state::State;
 use super::tcb::{Cx, Tcb};
 use super::timers::Timer;
@@ -24,15 +24,18 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Bytes that the application may write: of what would wait to be sent, whole segments.
+    #[inline]
     pub(super) fn write_room(&self) -> u32 {
         let room = self.options.send_buffer_max.saturating_sub(self.queue.bytes());
-        let unsent_max = match self.options.unsent_max {
-            u32::MAX => return room,
-            unsent_max => unsent_max.max(self.smss),
-        };
+        if self.options.unsent_max == u32::MAX { room } else { room.min(self.room_unsent()) }
+    }
+
+    /// Of them, those that may wait beyond what the windows let go.
+    fn room_unsent(&self) -> u32 {
+        let unsent_max = self.options.unsent_max.max(self.smss);
         let unsent = self.queue.unsent_bytes(self.snd_nxt);
-        let room_unsent = self.sendable().saturating_add(unsent_max).saturating_sub(unsent);
-        room.min(room_unsent - room_unsent % self.smss)
+        let room = self.sendable().saturating_add(unsent_max).saturating_sub(unsent);
+        room - room % self.smss
     }
 
     /// New bytes that the windows let go now.
@@ -158,7 +161,7 @@ impl<B: Buffer> Tcb<B> {
     pub(super) fn let_write_again(&mut self) {
         if self.write_blocked && self.queue.is_empty() {
             self.write_blocked = false;
-            self.news.writable = true;
+            self.news.add(Piece::Writable);
         }
     }
 

@@ -117,6 +117,13 @@ impl<B> Table<B> {
         self.slots.get_mut(index as usize)?.tcb.take()
     }
 
+    /// The same of a connection that somebody holds, if it is as `wanted`.
+    #[inline]
+    pub(super) fn take_if(&mut self, id: ConnectionId, wanted: impl FnOnce(&Tcb<B>) -> bool) -> Option<Box<Tcb<B>>> {
+        let slot = self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?;
+        slot.tcb.take_if(|tcb| wanted(tcb))
+    }
+
     #[inline]
     pub(super) fn put(&mut self, index: u32, tcb: Box<Tcb<B>>) {
         if let Some(slot) = self.slots.get_mut(index as usize) {

@@ -6,6 +6,7 @@ use core::num::NonZeroU32;
 
 use super::config::ConnectionOptions;
 use super::congestion::{CongestionControl, CwndUsage, Pacer, RateSampler, Start};
+use super::course::Course;
 use super::ecn::Ecn;
 use super::event::{CloseReason, ConnectionId, ListenerId, News};
 use super::extension::Extension;
@@ -147,6 +148,7 @@ pub(super) struct Tcb<B> {
     pub(super) probes_out: u8,
     pub(super) user_timeout_s: Option<NonZeroU32>,
 
+    pub(super) course: Course,
     pub(super) news: News,
     /// Has its turn at the end of the burst.
     pub(super) unfinished: bool,
@@ -250,6 +252,7 @@ impl<B: Buffer> Tcb<B> {
             syn_transmits: 0,
             probes_out: 0,
             user_timeout_s: None,
+            course: Course::default(),
             news: News::default(),
             unfinished: false,
             retransmitted_bytes: 0,

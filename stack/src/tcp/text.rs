@@ -1,5 +1,6 @@
 //! RFC 9293 §3.10.7.4, seventh and eighth: the text of a segment, and its FIN.
 
+use super::event::Piece;
 use super::extension::Placement;
 use super::receive_queue::Early;
 use super::seg::Seg;
@@ -171,7 +172,7 @@ impl<B: Buffer> Tcb<B> {
         match placement {
             Placement::Own(text) => {
                 self.store(text, cx);
-                self.news.readable = true;
+                self.news.add(Piece::Readable);
             }
             Placement::Taken => {
                 cx.let_go();
@@ -202,7 +203,7 @@ impl<B: Buffer> Tcb<B> {
         self.rcv_adv = self.rcv_adv.later(self.rcv_nxt);
         self.peer_finished = true;
         self.ack_now = true;
-        self.news.readable = true;
+        self.news.add(Piece::Readable);
         while let Some(beyond) = self.received.pop_early() {
             if let Some(text) = beyond.text {
                 cx.discard(text, DropReason::TcpOutOfWindow);

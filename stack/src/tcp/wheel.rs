@@ -64,18 +64,16 @@ impl Wheel {
         let armed = self.nodes.get(key as usize).filter(|node| node.slot != NOWHERE).map(|node| node.due);
         match (at, armed) {
             (None, None) => {}
-            (None, Some(_)) => self.unlink(key),
-            (Some(at), armed) => {
-                let due = tick_after(at).max(self.tick + 1);
-                match armed {
-                    Some(armed) if armed <= due => {}
-                    Some(_) => {
-                        self.unlink(key);
-                        self.link(key, due);
-                    }
-                    None => self.link(key, due),
-                }
-            }
+            (Some(at), Some(armed)) if armed <= tick_after(at).max(self.tick + 1) => {}
+            (at, _) => self.reschedule(key, at),
+        }
+    }
+
+    #[inline(never)]
+    fn reschedule(&mut self, key: u32, at: Option<Instant>) {
+        self.unlink(key);
+        if let Some(at) = at {
+            self.link(key, tick_after(at).max(self.tick + 1));
         }
     }
 

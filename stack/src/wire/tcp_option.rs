@@ -47,7 +47,10 @@ impl Timestamps {
     /// Reads options that are nothing but this.
     #[inline]
     pub fn of_padded(bytes: &[u8; TIMESTAMPS_LEN]) -> Option<Self> {
-        let [kind::NOP, kind::NOP, kind::TIMESTAMPS, 10, body @ ..] = bytes else { return None };
+        let (head, body) = bytes.split_first_chunk()?;
+        if u32::from_be_bytes(*head) != Self::PADDED_HEAD {
+            return None;
+        }
         timestamps(body)
     }
 }

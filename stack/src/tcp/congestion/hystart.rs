@@ -65,6 +65,7 @@ impl HyStart {
         }
     }
 
+    #[inline]
     pub(super) fn on_ack(&mut self, ack: &Ack) -> Growth {
         if ack.round_start {
             self.on_round_start();

@@ -90,14 +90,14 @@ impl RateSampler {
     /// A segment of `len` bytes leaves at `now`; `in_flight` bytes are in flight without it.
     #[inline]
     pub fn on_send(&mut self, now: Instant, in_flight: u32, len: u32) -> SendStamp {
-        if in_flight == 0 {
-            self.first_send_at = now;
-            self.delivered_at = now;
-        }
+        // Not read again where they were just written: the CPU would wait for both to be one.
+        let times = if in_flight == 0 { (now, now) } else { (self.first_send_at, self.delivered_at) };
+        let (first_send_at, delivered_at) = times;
+        (self.first_send_at, self.delivered_at) = times;
         SendStamp {
             sent_at: now,
-            first_send_at: self.first_send_at,
-            delivered_at: self.delivered_at,
+            first_send_at,
+            delivered_at,
             delivered: self.delivered,
             lost: self.lost,
             in_flight: in_flight.saturating_add(len),
@@ -140,12 +140,28 @@ impl RateSampler {
         round_start
     }
 
+    /// [`on_delivered`](Self::on_delivered) and [`pass`](Self::pass) at once, of all that an acknowledgement delivered: `len`
+    /// bytes, of which `last` was sent last.
+    #[inline]
+    pub fn pass_run(&mut self, now: Instant, last: &SendStamp, len: u32) -> bool {
+        self.delivered = self.delivered.saturating_add(u64::from(len));
+        self.delivered_at = now;
+        self.first_send_at = self.first_send_at.max(last.sent_at);
+        self.enters_round(Some(last.delivered))
+    }
+
     #[inline]
     fn begins_round(&mut self) -> bool {
+        let newest_delivered = self.newest.as_ref().map(|sent| sent.delivered);
+        self.enters_round(newest_delivered)
+    }
+
+    /// `newest_delivered`: bytes that had been delivered when the newest of what now was, was sent.
+    #[inline]
+    fn enters_round(&mut self, newest_delivered: Option<u64>) -> bool {
         if self.delivered > self.app_limited_until {
             self.app_limited_until = 0;
         }
-        let newest_delivered = self.newest.as_ref().map(|sent| sent.delivered);
         let round_start = newest_delivered.is_some_and(|delivered| delivered >= self.round_began_at);
         if round_start {
             self.round_began_at = self.delivered;
