@@ -13,6 +13,8 @@
 //! A message about a sibling names all of them, a removal one or all. A listing names all of them, says of the first alone
 //! what more a route has than a next hop, and goes on behind the last, so that it leaves out what lies between (seen on
 //! Linux 6.18). All of that shows, and is asked for, when a sibling that was listed with others is gone.
+//!
+//! A replacing route takes the place of the first of its sort, sibling or not, even where the kernel has its like already.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -86,6 +88,12 @@ impl Slot {
     /// As [`Self::place_ipv6`] at the end, for a route of a listing.
     pub(crate) fn list_ipv6(&mut self, route: Candidate, shared: &mut Shared<'_>) -> Inserted {
         let (tos, metric, several) = (route.tos, route.metric, route.path.next_hops.len() > 1);
+        let known = self.find_single(self.group(tos, metric), &route.path);
+        if let Some(known) = known.and_then(|index| self.kept.get_mut(index)) {
+            // There are two after a replacement, or the table changed and the kernel lists parts of it again.
+            known.veils = true;
+            return Inserted::Placed;
+        }
         let inserted = self.place_ipv6(route, Placement::Append, shared);
         let group = self.group(tos, metric);
         for run in self.kept.get_mut(group).unwrap_or_default().iter_mut().filter(|kept| kept.sibling) {
@@ -123,9 +131,7 @@ impl Slot {
     /// and came back.
     fn place_single(&mut self, kept: Kept, shared: &Shared<'_>) -> Inserted {
         let group = self.group(kept.tos, kept.metric);
-        let mut members = group.clone().zip(self.kept.get(group).unwrap_or_default());
-        let known = members.find(|(_, k)| !k.sibling && k.path.is_same_way(&kept.path)).map(|(index, _)| index);
-        match known {
+        match self.find_single(group, &kept.path) {
             Some(index) => drop(self.kept.remove(index)),
             None if !shared.may_grow => return Inserted::OverLimit,
             None => {}
@@ -135,18 +141,23 @@ impl Slot {
         Inserted::Placed
     }
 
+    fn find_single(&self, group: Range<usize>, path: &Path) -> Option<usize> {
+        let mut members = group.clone().zip(self.kept.get(group).unwrap_or_default());
+        members.find(|(_, kept)| !kept.sibling && kept.path.is_same_way(path)).map(|(index, _)| index)
+    }
+
     /// The kernel replaces the first which is no sibling, or the whole multipath route where there is nothing else.
     fn replace_single(&mut self, group: Range<usize>, kept: Kept, shared: &Shared<'_>) -> Inserted {
         let members = self.kept.get(group.clone()).unwrap_or_default();
-        let hidden = shared.listing_hides && members.iter().any(|kept| kept.veils);
+        let hidden = shared.listing_hides && members.iter().any(|kept| kept.sibling && kept.veils);
         let place = members.iter().position(|kept| !kept.sibling).map_or(group.start, |offset| group.start + offset);
-        let Some(replaced) = self.kept.get_mut(place) else { return Inserted::Placed };
-        let same = !replaced.sibling && replaced.path.is_same_way(&kept.path);
-        let was_sibling = std::mem::replace(replaced, kept).sibling;
-        if was_sibling {
+        let Some(place_of) = self.kept.get_mut(place) else { return Inserted::Placed };
+        let replaced = std::mem::replace(place_of, kept);
+        let same = !replaced.sibling && replaced.path.is_same_way(&place_of.path);
+        if replaced.sibling {
             self.remove_runs(place + 1..group.end);
         }
-        match (hidden, same) {
+        match (hidden || !replaced.sibling && replaced.veils, same) {
             (true, _) => Inserted::Doubtful,
             (false, true) => Inserted::Placed,
             (false, false) => Inserted::Displaced,
@@ -161,7 +172,7 @@ impl Slot {
         self.remove_runs(place + 1..group.end);
         let (first, rest) = route.path.next_hops.split_at(1);
         if let Some(replaced) = self.kept.get_mut(place) {
-            let veils = replaced.veils;
+            let veils = replaced.sibling && replaced.veils;
             *replaced = Kept { veils, ..Kept::run(route, first.to_vec(), shared.paths) };
         }
         match self.append_siblings(route, rest.to_vec(), shared) {

@@ -17,7 +17,8 @@ pub(crate) struct Kept {
     pub(crate) protocol: u8,
     /// A run of siblings. All runs of a metric together are one multipath route.
     pub(crate) sibling: bool,
-    /// A listing named several next hops: it left out what lies between them, and what more those behind the first have.
+    /// What was listed may stand for more: several next hops for what lies between them and what else those behind the
+    /// first have, a route listed twice for two.
     pub(crate) veils: bool,
     pub(crate) path: Arc<Path>,
 }
@@ -103,9 +104,10 @@ impl Slot {
 
     /// The first route which is just this one goes.
     pub(crate) fn remove(&mut self, route: &Candidate) -> Removed {
-        if let Some(index) = self.kept.iter().position(|kept| !kept.sibling && kept.is(route)) {
-            self.kept.remove(index);
+        let index = self.kept.iter().position(|kept| !kept.sibling && kept.is(route));
+        match index.map(|index| self.kept.remove(index)) {
+            Some(kept) if kept.veils => Removed::Doubtful,
+            _ => Removed::Done,
         }
-        Removed::Done
     }
 }

@@ -200,6 +200,18 @@ fn the_mtu_which_the_listing_left_out_is_found_when_the_next_hop_before_it_goes(
 }
 
 #[test]
+fn of_two_equal_ipv6_routes_that_were_listed_the_second_stays_when_the_first_goes() {
+    let before = [
+        "-6 route add unreachable fd01::/64",
+        "-6 route append fd01::/64 dev va",
+        "-6 route append fd01::/64 dev vc",
+        "-6 route replace fd01::/64 dev vc",
+    ];
+    let then = ["-6 route del fd01::/64 dev vc", "-6 route del fd01::/64 dev va", "-6 route del fd01::/64 dev vc"];
+    open_late_and_follow(&before, &then);
+}
+
+#[test]
 fn an_ipv6_route_which_the_listing_left_out_is_replaced_in_place_of_the_multipath_route() {
     let then = ["-6 route replace fd01:2::/64 dev va", "-6 route replace fd01:2::/64 via fd00:a::9"];
     open_late_and_follow(&ONE_BETWEEN, &then);
