@@ -28,6 +28,7 @@ use crate::link::Link;
 use crate::neighbour::Neighbour;
 use crate::request;
 use crate::route::{Route, TABLE_LOCAL, TABLE_MAIN};
+use crate::route_count::RouteCount;
 use crate::socket::{Dump, Netlink, Received};
 use crate::tables::{Listing, Stale, Tables};
 
@@ -85,7 +86,7 @@ pub struct Counters {
     pub over_limit: u64,
     /// Routes of tables not mirrored, source-specific routes, cached clones.
     pub routes_ignored: u64,
-    /// Replacements which called for another listing, see the source of `tables`.
+    /// Changes of routes which called for another listing, see the sources of `tables` and `siblings`.
     pub ambiguous: u64,
 }
 
@@ -97,6 +98,7 @@ pub struct Counters {
 pub struct Mirror {
     notifications: Netlink,
     requests: Netlink,
+    ipv6_routes: RouteCount,
     tables: Tables,
     /// A listing's differences have not all been told.
     resynchronising: bool,
@@ -111,7 +113,8 @@ impl Mirror {
         let notifications = Netlink::open(&request::GROUPS, limits.receive_buffer_bytes)?;
         let requests = Netlink::open(&[], REQUEST_BUFFER_BYTES)?;
         let tables = Tables::new(limits);
-        let mut mirror = Self { notifications, requests, tables, resynchronising: false };
+        let ipv6_routes = RouteCount::open();
+        let mut mirror = Self { notifications, requests, ipv6_routes, tables, resynchronising: false };
         mirror.list(Stale::EVERYTHING)?;
         Ok(mirror)
     }
@@ -279,24 +282,36 @@ impl Mirror {
     fn list_routes(&mut self, family: AddressFamily) -> Result<()> {
         for attempt in 1.. {
             self.tables.rib.begin_dump();
-            let mut outcome = Dump::Complete;
-            for table in self.tables.limits.tables.clone() {
-                let tables = &mut self.tables;
-                tables.counters.listings += 1;
-                let request = request::routes(family, table);
-                let dump = self.requests.dump("list routes", request, |message| {
-                    tables.route_listed(message);
-                })?;
-                if dump == Dump::Interrupted {
-                    outcome = dump;
-                }
+            let count = self.ipv6_routes.read();
+            let (dump, listed) = self.dump_routes(family)?;
+            if family == AddressFamily::Inet6 {
+                // Where there are tables which are not mirrored, every listing passes for one that left some out.
+                let whole = count == Some(listed) && self.ipv6_routes.read() == count;
+                self.tables.rib.set_listing_whole(whole);
             }
-            if self.settled(outcome, attempt, "routes") {
+            if self.settled(dump, attempt, "routes") {
                 break;
             }
         }
         self.tables.rib.end_dump(family == AddressFamily::Inet);
         Ok(())
+    }
+
+    /// How it ended, and how many routes the kernel counts what it listed for.
+    fn dump_routes(&mut self, family: AddressFamily) -> Result<(Dump, usize)> {
+        let (mut outcome, mut listed) = (Dump::Complete, 0);
+        for table in self.tables.limits.tables.clone() {
+            let tables = &mut self.tables;
+            tables.counters.listings += 1;
+            let request = request::routes(family, table);
+            let dump = self.requests.dump("list routes", request, |message| {
+                listed += tables.route_listed(message);
+            })?;
+            if dump == Dump::Interrupted {
+                outcome = dump;
+            }
+        }
+        Ok((outcome, listed))
     }
 
     /// Whether to take a listing, or to ask for it once more.

@@ -14,18 +14,17 @@
 //! Invariants: a slot is in the dirty queue exactly when `dirty` is set; every candidate's path is in
 //! `paths`; a slot without candidates and without announcement does not exist after `poll_change`.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+pub use crate::paths::LinkState;
+use crate::paths::{ChangedPaths, Paths};
 use crate::prefix::Prefix;
-use crate::route::{Candidate, NextHop, Nexthop, NexthopTarget, Path, Placement, Route, RouteKind};
+use crate::route::{Candidate, Nexthop, Path, Placement, Route};
+use crate::slot::{Kept, Shared, Slot};
 
-/// `RTPROT_RA`: IPv6 routes learnt from router advertisements never join a multipath route.
-const PROTOCOL_RA: u8 = 9;
-/// Nesting of groups which is followed; the kernel allows none within a group.
-const GROUP_DEPTH_MAX: usize = 2;
-/// Unused paths which may pile up before they are swept out.
-const IDLE_PATHS_MAX: usize = 1024;
+/// Room for changes to tell that is kept while there are none.
+const IDLE_CHANGES_MAX: usize = 1024;
 
 type Key = (u32, Prefix);
 
@@ -45,30 +44,19 @@ pub enum Inserted {
     Placed,
     /// Took the place of another route.
     Displaced,
+    /// Took the place of another route, but perhaps not of the one the kernel replaced: list the family again.
+    Doubtful,
     /// Not kept: [`Rib::new`]'s limit is reached.
     OverLimit,
 }
 
-/// State of a link as far as routes care.
+/// What became of the rest when [`Rib::remove`] took a route away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LinkState {
-    pub up: bool,
-    pub carrier: bool,
-}
-
-struct Kept {
-    metric: u32,
-    tos: u8,
-    protocol: u8,
-    path: Arc<Path>,
-}
-
-#[derive(Default)]
-struct Slot {
-    kept: Vec<Kept>,
-    announced: Option<(u32, Arc<Path>)>,
-    generation: u32,
-    dirty: bool,
+pub enum Removed {
+    /// It is as in the kernel.
+    Done,
+    /// The route stood for more in the listing than its message tells: list the family again.
+    Doubtful,
 }
 
 /// Events in: `insert`, `remove`, `set_link`, `set_nexthop`, `remove_nexthop`, and for a whole table
@@ -76,14 +64,12 @@ struct Slot {
 pub struct Rib {
     slots: BTreeMap<Key, Slot>,
     dirty: VecDeque<Key>,
-    /// Path as told by the kernel -> path with link states and nexthop objects applied.
-    paths: HashMap<Arc<Path>, Arc<Path>>,
-    paths_sweep_at: usize,
-    links: HashMap<u32, LinkState>,
-    nexthops: HashMap<u32, NexthopTarget>,
+    paths: Paths,
     routes: usize,
     routes_max: usize,
     generation: u32,
+    /// The kernel may have IPv6 routes which the last listing left out, see `siblings`.
+    listing_hides: bool,
 }
 
 impl Rib {
@@ -92,17 +78,15 @@ impl Rib {
         Self {
             slots: BTreeMap::new(),
             dirty: VecDeque::new(),
-            paths: HashMap::new(),
-            paths_sweep_at: IDLE_PATHS_MAX,
-            links: HashMap::new(),
-            nexthops: HashMap::new(),
+            paths: Paths::new(),
             routes: 0,
             routes_max,
             generation: 0,
+            listing_hides: true,
         }
     }
 
-    /// Number of routes kept, all candidates counted.
+    /// Number of routes kept, all candidates counted; next hops of one IPv6 route that lie together count once.
     pub fn len(&self) -> usize {
         self.routes
     }
@@ -113,43 +97,35 @@ impl Rib {
 
     /// The kernel added or replaced a route.
     pub fn insert(&mut self, table: u32, prefix: Prefix, route: Candidate, placement: Placement) -> Inserted {
-        let kept =
-            Kept { metric: route.metric, tos: route.tos, protocol: route.protocol, path: self.intern(route.path) };
-        let key = (table, prefix);
-        let generation = self.generation;
-        let slot = self.slots.entry(key).or_insert_with(|| Slot { generation, ..Slot::default() });
-        let before = slot.kept.len();
-        let may_grow = self.routes < self.routes_max;
-        let inserted = if prefix.is_ipv4() {
-            slot.place_ipv4(kept, placement, may_grow)
-        } else {
-            slot.place_ipv6(kept, placement, may_grow)
-        };
-        self.routes = self.routes + slot.kept.len() - before;
-        mark(&mut self.dirty, key, slot);
-        inserted
+        self.change((table, prefix), |slot, shared| {
+            if prefix.is_ipv4() {
+                slot.place_ipv4(Kept::new(route, shared.paths), placement, shared.may_grow)
+            } else {
+                slot.place_ipv6(route, placement, shared)
+            }
+        })
     }
 
     /// The kernel removed a route. Unknown ones are ignored.
-    pub fn remove(&mut self, table: u32, prefix: Prefix, route: &Candidate) {
-        let key = (table, prefix);
-        let Some(slot) = self.slots.get(&key) else { return };
-        let (index, rest) = if !prefix.is_ipv4() && joins_multipath(route.protocol, &route.path) {
-            let Some((index, rest)) = slot.without_siblings(route) else { return };
-            (index, rest.map(|path| self.intern(path)))
-        } else {
-            let Some(index) = slot.kept.iter().position(|kept| kept.is(route)) else { return };
-            (index, None)
-        };
-        let Some(slot) = self.slots.get_mut(&key) else { return };
-        match (rest, slot.kept.get_mut(index)) {
-            (Some(path), Some(kept)) => kept.path = path,
-            _ => {
-                slot.kept.remove(index);
-                self.routes -= 1;
-            }
+    pub fn remove(&mut self, table: u32, prefix: Prefix, route: &Candidate) -> Removed {
+        if !self.slots.contains_key(&(table, prefix)) {
+            return Removed::Done;
         }
+        self.change((table, prefix), |slot, shared| {
+            if prefix.is_ipv4() { slot.remove(route) } else { slot.remove_ipv6(route, shared) }
+        })
+    }
+
+    /// Does `change` to a slot, new if need be, and keeps account of it.
+    fn change<T>(&mut self, key: Key, change: impl FnOnce(&mut Slot, &mut Shared<'_>) -> T) -> T {
+        let generation = self.generation;
+        let slot = self.slots.entry(key).or_insert_with(|| Slot { generation, ..Slot::default() });
+        let before = slot.kept.len();
+        let (may_grow, listing_hides) = (self.routes < self.routes_max, self.listing_hides);
+        let outcome = change(slot, &mut Shared { paths: &mut self.paths, may_grow, listing_hides });
+        self.routes = self.routes + slot.kept.len() - before;
         mark(&mut self.dirty, key, slot);
+        outcome
     }
 
     /// A full listing of the routes of one family starts. What it does not name goes at `end_dump`.
@@ -166,7 +142,18 @@ impl Rib {
             self.routes -= slot.kept.len();
             slot.kept.clear();
         }
-        self.insert(table, prefix, route, Placement::Append)
+        self.change((table, prefix), |slot, shared| {
+            if prefix.is_ipv4() {
+                slot.place_ipv4(Kept::new(route, shared.paths), Placement::Append, shared.may_grow)
+            } else {
+                slot.list_ipv6(route, shared)
+            }
+        })
+    }
+
+    /// Whether the last listing of IPv6 routes is known to have left out none. Holds until told otherwise.
+    pub fn set_listing_whole(&mut self, whole: bool) {
+        self.listing_hides = !whole;
     }
 
     /// The listing of all routes of the family is complete.
@@ -183,30 +170,23 @@ impl Rib {
 
     /// A link changed (`Some`) or is gone (`None`).
     pub fn set_link(&mut self, ifindex: u32, state: Option<LinkState>) {
-        let before = match state {
-            Some(state) => self.links.insert(ifindex, state),
-            None => self.links.remove(&ifindex),
-        };
-        if before != state {
-            self.resolve_again();
-        }
+        let changed = self.paths.set_link(ifindex, state);
+        self.mark_users(&changed);
     }
 
     /// A nexthop object is new or changed.
     pub fn set_nexthop(&mut self, nexthop: Nexthop) {
-        let target = nexthop.target.clone();
-        if self.nexthops.insert(nexthop.id, nexthop.target) != Some(target) {
-            self.resolve_again();
-        }
+        let changed = self.paths.set_nexthop(nexthop);
+        self.mark_users(&changed);
     }
 
     /// A nexthop object is gone, and with it, without further notice, every route which used it.
     pub fn remove_nexthop(&mut self, id: u32) {
-        if self.nexthops.remove(&id).is_none() {
+        if !self.paths.knows_nexthop(id) {
             return;
         }
         let doomed = |path: &Path| path.nexthop_id == Some(id);
-        if self.paths.iter().any(|(path, _)| doomed(path) && Arc::strong_count(path) > 1) {
+        if self.paths.is_used(doomed) {
             for (key, slot) in &mut self.slots {
                 let before = slot.kept.len();
                 slot.kept.retain(|kept| !doomed(&kept.path));
@@ -216,20 +196,19 @@ impl Rib {
                 }
             }
         }
-        self.resolve_again();
+        let changed = self.paths.remove_nexthop(id);
+        self.mark_users(&changed);
     }
 
     /// Whether the kernel told of a dead next hop over this link. It tells of the death of a next hop,
     /// and of its return, only when asked for the route.
     pub fn has_dead_next_hop(&self, ifindex: u32) -> bool {
-        self.paths.keys().any(|path| {
-            path.next_hops.iter().any(|hop| hop.dead && hop.ifindex == ifindex) && Arc::strong_count(path) > 1
-        })
+        self.paths.is_used(|path| path.next_hops.iter().any(|hop| hop.dead && hop.ifindex == ifindex))
     }
 
     /// Ids of all nexthop objects known.
     pub fn nexthop_ids(&self) -> Vec<u32> {
-        self.nexthops.keys().copied().collect()
+        self.paths.nexthop_ids()
     }
 
     /// The next difference since the last call, or `None` when all have been told.
@@ -237,7 +216,7 @@ impl Rib {
         while let Some(key) = self.dirty.pop_front() {
             let Some(slot) = self.slots.get_mut(&key) else { continue };
             slot.dirty = false;
-            let best = best(&self.paths, slot);
+            let best = slot.best(&self.paths);
             let now = best.as_ref().map(|(kept, path)| (kept.metric, Arc::clone(path)));
             let change = (slot.announced != now).then(|| best.map_or(removed(key), |best| changed(key, best)));
             slot.announced = now;
@@ -248,45 +227,20 @@ impl Rib {
                 return change;
             }
         }
-        self.dirty.shrink_to(IDLE_PATHS_MAX);
+        self.dirty.shrink_to(IDLE_CHANGES_MAX);
         None
     }
 
     /// The effective best route of every prefix, in order of table and prefix.
     pub fn routes(&self) -> impl Iterator<Item = Route> {
         self.slots.iter().filter_map(|(key, slot)| {
-            let (kept, path) = best(&self.paths, slot)?;
+            let (kept, path) = slot.best(&self.paths)?;
             Some(Route { table: key.0, prefix: key.1, metric: kept.metric, protocol: kept.protocol, path })
         })
     }
 
-    fn intern(&mut self, path: Path) -> Arc<Path> {
-        if let Some((known, _)) = self.paths.get_key_value(&path) {
-            return Arc::clone(known);
-        }
-        if self.paths.len() >= self.paths_sweep_at {
-            self.paths.retain(|path, _| Arc::strong_count(path) > 1);
-            self.paths_sweep_at = 2 * self.paths.len() + IDLE_PATHS_MAX;
-        }
-        let path = Arc::new(path);
-        let resolved = Arc::new(resolve(&path, &self.links, &self.nexthops));
-        self.paths.insert(Arc::clone(&path), resolved);
-        path
-    }
-
-    /// Applies links and nexthop objects to every path again and marks the routes whose path is
-    /// not what it was. Paths are few, routes many: routes are walked only when a path in use changed.
-    fn resolve_again(&mut self) {
-        let mut changed = HashSet::new();
-        for (path, resolved) in &mut self.paths {
-            let now = resolve(path, &self.links, &self.nexthops);
-            if **resolved != now {
-                *resolved = Arc::new(now);
-                if Arc::strong_count(path) > 1 {
-                    changed.insert(Arc::as_ptr(path));
-                }
-            }
-        }
+    /// Paths are few, routes many: routes are walked only when a path in use changed.
+    fn mark_users(&mut self, changed: &ChangedPaths) {
         if changed.is_empty() {
             return;
         }
@@ -311,163 +265,4 @@ fn changed(key: Key, (kept, path): (&Kept, Arc<Path>)) -> RouteChange {
 
 fn removed(key: Key) -> RouteChange {
     RouteChange::Removed { table: key.0, prefix: key.1 }
-}
-
-/// The first candidate a packet without type of service can use.
-fn best<'a>(paths: &HashMap<Arc<Path>, Arc<Path>>, slot: &'a Slot) -> Option<(&'a Kept, Arc<Path>)> {
-    slot.kept
-        .iter()
-        .filter(|kept| kept.tos == 0)
-        .filter_map(|kept| Some((kept, paths.get(&kept.path)?)))
-        .find(|(_, path)| path.is_usable())
-        .map(|(kept, path)| (kept, Arc::clone(path)))
-}
-
-/// Fills in what the kernel does not say with a route: the next hops behind a nexthop object, and
-/// which of them are dead or without carrier.
-fn resolve(told: &Path, links: &HashMap<u32, LinkState>, nexthops: &HashMap<u32, NexthopTarget>) -> Path {
-    let mut path = told.clone();
-    if let Some(id) = told.nexthop_id {
-        let mut blackhole = false;
-        collect_hops(id, 1, GROUP_DEPTH_MAX, nexthops, &mut path.next_hops, &mut blackhole);
-        if blackhole && path.next_hops.is_empty() {
-            path.kind = RouteKind::Blackhole;
-        }
-    }
-    // A host's own address answers even while its link is down; the kernel keeps such routes.
-    if path.kind != RouteKind::Local {
-        for hop in path.next_hops.iter_mut().filter(|hop| hop.ifindex != 0) {
-            let link = links.get(&hop.ifindex);
-            hop.dead |= !link.is_some_and(|link| link.up);
-            hop.linkdown = !link.is_some_and(|link| link.carrier);
-        }
-    }
-    path
-}
-
-fn collect_hops(
-    id: u32,
-    weight: u32,
-    depth_left: usize,
-    nexthops: &HashMap<u32, NexthopTarget>,
-    into: &mut Vec<NextHop>,
-    blackhole: &mut bool,
-) {
-    match nexthops.get(&id) {
-        None => {}
-        Some(NexthopTarget::Hop(hop)) => into.push(NextHop { weight, ..*hop }),
-        Some(NexthopTarget::Blackhole) => *blackhole = true,
-        Some(NexthopTarget::Group(members)) if depth_left > 0 => {
-            for (member, weight) in members {
-                collect_hops(*member, *weight, depth_left - 1, nexthops, into, blackhole);
-            }
-        }
-        Some(NexthopTarget::Group(_)) => {}
-    }
-}
-
-/// Whether the kernel makes an IPv6 route one with others of its metric (`rt6_qualify_for_ecmp`).
-fn joins_multipath(protocol: u8, path: &Path) -> bool {
-    path.nexthop_id.is_none()
-        && protocol != PROTOCOL_RA
-        && !path.next_hops.is_empty()
-        && path.next_hops.iter().all(|hop| hop.gateway.is_some())
-}
-
-fn same_way(a: &NextHop, b: &NextHop) -> bool {
-    a.ifindex == b.ifindex && a.gateway == b.gateway
-}
-
-impl Kept {
-    fn is(&self, route: &Candidate) -> bool {
-        self.tos == route.tos && self.metric == route.metric && self.path.is_same_way(&route.path)
-    }
-
-    fn joins_multipath(&self) -> bool {
-        joins_multipath(self.protocol, &self.path)
-    }
-}
-
-impl Slot {
-    /// Range of candidates with the type of service and metric of `kept`; empty, but at the right
-    /// place, where there is none. Order of the list: type of service falling, metric rising.
-    fn group(&self, kept: &Kept) -> std::ops::Range<usize> {
-        let rank = |k: &Kept| (std::cmp::Reverse(k.tos), k.metric);
-        let start = self.kept.partition_point(|k| rank(k) < rank(kept));
-        let end = self.kept.partition_point(|k| rank(k) <= rank(kept));
-        start..end
-    }
-
-    /// As `fib_table_insert` in the kernel: routes of one type of service and metric form a list; an
-    /// appended one goes behind it, a replacing one takes the place of its first, any other goes in front.
-    fn place_ipv4(&mut self, kept: Kept, placement: Placement, may_grow: bool) -> Inserted {
-        if let Some(index) = self
-            .kept
-            .iter()
-            .position(|k| k.tos == kept.tos && k.metric == kept.metric && k.path.is_same_way(&kept.path))
-        {
-            let group = self.group(&kept);
-            let target = match placement {
-                Placement::Append => group.end.saturating_sub(1),
-                Placement::Replace => index,
-                Placement::Prepend => group.start,
-            };
-            self.kept.remove(index);
-            self.kept.insert(target.min(self.kept.len()), kept);
-            return Inserted::Placed;
-        }
-        let group = self.group(&kept);
-        match placement {
-            Placement::Replace if !group.is_empty() => {
-                if let Some(first) = self.kept.get_mut(group.start) {
-                    *first = kept;
-                }
-                return Inserted::Displaced;
-            }
-            _ if !may_grow => return Inserted::OverLimit,
-            Placement::Append => self.kept.insert(group.end, kept),
-            Placement::Replace | Placement::Prepend => self.kept.insert(group.start, kept),
-        }
-        Inserted::Placed
-    }
-
-    /// As `fib6_add_rt2node` in the kernel. Routes with a gateway and the same metric are one multipath
-    /// route, and each message about it names all its next hops; other routes stand alone behind it.
-    fn place_ipv6(&mut self, kept: Kept, placement: Placement, may_grow: bool) -> Inserted {
-        let group = self.group(&kept);
-        let multipath = kept.joins_multipath();
-        let mut members = group.clone().zip(self.kept.get(group.clone()).unwrap_or_default());
-        let alike = |k: &Kept| k.joins_multipath() == multipath;
-        let known = members.clone().find(|(_, k)| if multipath { alike(k) } else { k.path.is_same_way(&kept.path) });
-        if let Some((index, _)) = known {
-            if let Some(place) = self.kept.get_mut(index) {
-                *place = kept;
-            }
-            return Inserted::Placed;
-        }
-        let first_alike = members.find(|(_, k)| alike(k)).map(|(index, _)| index);
-        match placement {
-            Placement::Replace if !group.is_empty() => {
-                if let Some(place) = self.kept.get_mut(first_alike.unwrap_or(group.start)) {
-                    *place = kept;
-                }
-                Inserted::Displaced
-            }
-            _ if !may_grow => Inserted::OverLimit,
-            _ => {
-                self.kept.insert(group.end, kept);
-                Inserted::Placed
-            }
-        }
-    }
-
-    /// The multipath route of `route`'s metric with `route`'s next hops taken out: its index, and what
-    /// is left of its path, if anything.
-    fn without_siblings(&self, route: &Candidate) -> Option<(usize, Option<Path>)> {
-        let (index, kept) =
-            self.kept.iter().enumerate().find(|(_, k)| k.metric == route.metric && k.joins_multipath())?;
-        let mut path = Path::clone(&kept.path);
-        path.next_hops.retain(|hop| !route.path.next_hops.iter().any(|gone| same_way(hop, gone)));
-        Some((index, (!path.next_hops.is_empty()).then_some(path)))
-    }
 }

@@ -125,7 +125,8 @@ pub enum Placement {
 }
 
 /// One of the kernel's routes for a prefix, as it was told, before links and nexthop objects are
-/// looked up: `path.next_hops` never carries `linkdown`, and is empty where `path.nexthop_id` is set.
+/// looked up: `path.next_hops` is in the kernel's order, never carries `linkdown`, and is empty where
+/// `path.nexthop_id` is set.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Candidate {
     pub metric: u32,
@@ -133,6 +134,13 @@ pub struct Candidate {
     pub tos: u8,
     pub protocol: u8,
     pub path: Path,
+}
+
+impl Candidate {
+    /// How many the kernel counts this for: each next hop of an IPv6 multipath route is a route of its own.
+    pub(crate) fn routes(&self, ipv4: bool) -> usize {
+        if ipv4 { 1 } else { self.path.next_hops.len().max(1) }
+    }
 }
 
 /// A nexthop object (`ip nexthop`).

@@ -158,9 +158,6 @@ impl Parts {
             self.single.onlink = flags.contains(RouteFlags::Onlink);
             self.single.dead = flags.contains(RouteFlags::Dead);
             self.path.next_hops.push(self.single);
-        } else if !self.destination.is_ipv4() {
-            // The kernel starts the list of siblings at whichever it is talking about.
-            self.path.next_hops.sort_unstable();
         }
         self.path
     }

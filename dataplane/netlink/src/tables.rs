@@ -14,7 +14,7 @@ use crate::request::{
     RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_DELNEXTHOP, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH,
     RTM_NEWNEXTHOP, RTM_NEWROUTE,
 };
-use crate::rib::{Inserted, LinkState, Rib, RouteChange};
+use crate::rib::{Inserted, LinkState, Removed, Rib, RouteChange};
 use crate::route_message::{self, RouteUpdate};
 use crate::socket::Message;
 
@@ -144,16 +144,17 @@ impl Tables {
                     let inserted = self.rib.insert(table, prefix, candidate, placement);
                     self.count(inserted);
                     // A replacement from before the listing may hit a route it never was about.
-                    if self.catching_up && inserted == Inserted::Displaced {
-                        self.counters.ambiguous += 1;
-                        self.stale.ipv4_routes |= ipv4;
-                        self.stale.ipv6_routes |= !ipv4;
+                    let misplaced = self.catching_up && inserted == Inserted::Displaced;
+                    if misplaced || inserted == Inserted::Doubtful {
+                        self.ambiguous(ipv4);
                     }
                 }
             }
             RTM_DELROUTE => {
                 if let Some(route) = self.wanted(route_message::decode(payload)?) {
-                    self.rib.remove(route.table, route.prefix, &route.candidate);
+                    if self.rib.remove(route.table, route.prefix, &route.candidate) == Removed::Doubtful {
+                        self.ambiguous(route.prefix.is_ipv4());
+                    }
                 }
             }
             RTM_NEWNEXTHOP => {
@@ -179,6 +180,12 @@ impl Tables {
             self.counters.routes_ignored += 1;
         }
         route
+    }
+
+    fn ambiguous(&mut self, ipv4: bool) {
+        self.counters.ambiguous += 1;
+        self.stale.ipv4_routes |= ipv4;
+        self.stale.ipv6_routes |= !ipv4;
     }
 
     fn count(&mut self, inserted: Inserted) {
@@ -326,16 +333,20 @@ impl Tables {
         }
     }
 
-    /// One entry of a listing of routes.
-    pub(crate) fn route_listed(&mut self, message: Message<'_>) {
-        match route_message::decode(message.payload) {
-            Ok(route) => {
-                if let Some(RouteUpdate { table, prefix, candidate }) = self.wanted(route) {
-                    let inserted = self.rib.dumped(table, prefix, candidate);
-                    self.count(inserted);
-                }
+    /// One entry of a listing of routes. Returns how many the kernel counts it for.
+    pub(crate) fn route_listed(&mut self, message: Message<'_>) -> usize {
+        match route_message::decode(message.payload).map(|route| self.wanted(route)) {
+            Ok(Some(RouteUpdate { table, prefix, candidate })) => {
+                let routes = candidate.routes(prefix.is_ipv4());
+                let inserted = self.rib.dumped(table, prefix, candidate);
+                self.count(inserted);
+                routes
             }
-            Err(error) => self.undecodable(message.kind, &error),
+            Ok(None) => 1,
+            Err(error) => {
+                self.undecodable(message.kind, &error);
+                1
+            }
         }
     }
 

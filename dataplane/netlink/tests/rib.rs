@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use tailwater_netlink::rib::{Inserted, LinkState, Rib, RouteChange};
+use tailwater_netlink::rib::{Inserted, LinkState, Removed, Rib, RouteChange};
 use tailwater_netlink::{Candidate, NextHop, Nexthop, NexthopTarget, Path, Placement, Prefix, RouteKind};
 
 const WEST: u32 = 2;
@@ -169,6 +169,103 @@ fn ipv6_routes_without_gateway_stand_beside_a_multipath_route() {
     let both = [hop(WEST, "fd00::2"), hop(EAST, "fd00::3")];
     rib.remove(MAIN, v6(), &route(1024, &both));
     assert_eq!(told(&mut rib), [format!("if{WEST}")]);
+}
+
+#[test]
+fn a_multipath_route_stands_where_the_first_of_its_next_hops_does() {
+    let mut rib = rib();
+    let (a, b, c) = (hop(WEST, "fd00::2"), hop(WEST, "fd00::3"), hop(EAST, "fd00::4"));
+    rib.insert(MAIN, v6(), route(1024, &[a]), Placement::Prepend);
+    rib.insert(MAIN, v6(), route(1024, &[]), Placement::Append);
+    rib.insert(MAIN, v6(), route(1024, &[b, a]), Placement::Append);
+    assert_eq!(told(&mut rib), ["fd00::2 fd00::3"]);
+    assert_eq!(rib.remove(MAIN, v6(), &route(1024, &[a])), Removed::Done);
+    assert_eq!(told(&mut rib), ["Blackhole"]);
+    rib.remove(MAIN, v6(), &route(1024, &[]));
+    assert_eq!(told(&mut rib), ["fd00::3"]);
+    rib.insert(MAIN, v6(), route(1024, &[]), Placement::Append);
+    rib.insert(MAIN, v6(), route(1024, &[c, b]), Placement::Replace);
+    assert_eq!(told(&mut rib), ["fd00::3 fd00::4"]);
+    rib.remove(MAIN, v6(), &route(1024, &[c]));
+    assert_eq!(told(&mut rib), ["Blackhole"], "of those which replace only the first takes the place");
+}
+
+#[test]
+fn siblings_keep_their_own_attributes_and_the_first_ones_count() {
+    let mut rib = rib();
+    let (a, b) = (hop(WEST, "fd00::2"), hop(EAST, "fd00::3"));
+    let mut narrow = route(1024, &[a]);
+    narrow.path.mtu_bytes = Some(1400);
+    let mtu = |rib: &Rib| rib.routes().map(|route| route.path.mtu_bytes).collect::<Vec<_>>();
+    rib.insert(MAIN, v6(), narrow.clone(), Placement::Prepend);
+    rib.insert(MAIN, v6(), route(1024, &[b, a]), Placement::Append);
+    assert_eq!(told(&mut rib), ["fd00::2 fd00::3"]);
+    assert_eq!(mtu(&rib), [Some(1400)]);
+    rib.remove(MAIN, v6(), &narrow);
+    assert_eq!(told(&mut rib), ["fd00::3"]);
+    assert_eq!(mtu(&rib), [None]);
+}
+
+#[test]
+fn an_ipv6_replacement_takes_the_place_of_the_first_of_its_sort() {
+    let mut rib = rib();
+    let unreachable = || {
+        let mut candidate = route(1024, &[]);
+        candidate.path.kind = RouteKind::Unreachable;
+        candidate
+    };
+    rib.insert(MAIN, v6(), route(1024, &[hop(WEST, "")]), Placement::Prepend);
+    rib.insert(MAIN, v6(), unreachable(), Placement::Append);
+    told(&mut rib);
+    // The kernel then has two of them.
+    assert_eq!(rib.insert(MAIN, v6(), unreachable(), Placement::Replace), Inserted::Displaced);
+    assert_eq!((told(&mut rib), rib.len()), (vec!["Unreachable".to_owned()], 2));
+    rib.insert(MAIN, v6(), route(1024, &[hop(WEST, "fd00::2"), hop(EAST, "fd00::3")]), Placement::Replace);
+    assert_eq!(told(&mut rib), ["fd00::2 fd00::3"]);
+    rib.insert(MAIN, v6(), route(1024, &[]), Placement::Replace);
+    assert!(told(&mut rib).is_empty());
+    rib.remove(MAIN, v6(), &route(1024, &[hop(WEST, "fd00::2")]));
+    assert_eq!(told(&mut rib), ["Blackhole"]);
+}
+
+#[test]
+fn what_a_listed_multipath_route_may_hide_is_in_doubt_once_it_loses_next_hops() {
+    let mut rib = rib();
+    let (a, b) = (hop(WEST, "fd00::2"), hop(EAST, "fd00::3"));
+    let list = |rib: &mut Rib, whole: bool| {
+        rib.begin_dump();
+        rib.dumped(MAIN, v6(), route(1024, &[a, b]));
+        rib.dumped(MAIN, v6(), route(1024, &[hop(WEST, "")]));
+        rib.dumped(MAIN, prefix("fd02::/64"), route(1024, &[a]));
+        rib.set_listing_whole(whole);
+        rib.end_dump(false);
+    };
+    list(&mut rib, false);
+    assert_eq!(rib.remove(MAIN, prefix("fd02::/64"), &route(1024, &[a])), Removed::Done);
+    assert_eq!(rib.remove(MAIN, v6(), &route(1024, &[hop(WEST, "")])), Removed::Done);
+    assert_eq!(rib.remove(MAIN, v6(), &route(1024, &[a])), Removed::Doubtful);
+    list(&mut rib, false);
+    assert_eq!(rib.insert(MAIN, v6(), route(1024, &[]), Placement::Replace), Inserted::Doubtful);
+    list(&mut rib, false);
+    let others = [hop(WEST, "fd00::7"), hop(EAST, "fd00::8")];
+    rib.insert(MAIN, v6(), route(1024, &others), Placement::Replace);
+    assert_eq!(rib.remove(MAIN, v6(), &route(1024, &others)), Removed::Doubtful, "in place of what veiled");
+    list(&mut rib, true);
+    assert_eq!(rib.remove(MAIN, v6(), &route(1024, &[a, b])), Removed::Done);
+}
+
+#[test]
+fn siblings_of_a_daemon_which_passes_router_advertisements_on_are_one_route() {
+    let mut rib = rib();
+    let (a, b) = (hop(WEST, "fd00::2"), hop(EAST, "fd00::3"));
+    let advertised = |hops: &[NextHop]| Candidate { protocol: 9, ..route(1024, hops) };
+    rib.insert(MAIN, v6(), advertised(&[a]), Placement::Prepend);
+    rib.insert(MAIN, v6(), advertised(&[b, a]), Placement::Append);
+    assert_eq!(told(&mut rib), ["fd00::2 fd00::3"]);
+    rib.remove(MAIN, v6(), &advertised(&[a]));
+    assert_eq!(told(&mut rib), ["fd00::3"]);
+    rib.remove(MAIN, v6(), &advertised(&[b]));
+    assert_eq!(told(&mut rib), ["-"]);
 }
 
 #[test]

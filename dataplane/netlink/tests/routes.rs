@@ -121,6 +121,118 @@ fn ipv6_multipath_grows_and_shrinks_hop_by_hop() {
 }
 
 #[test]
+fn an_ipv6_route_between_next_hops_of_another_is_the_best_once_those_before_it_are_gone() {
+    follow(&[
+        "-6 route add fd01::/64 via fd00:a::3",
+        "-6 route append unreachable fd01::/64",
+        "-6 route append fd01::/64 via fd00:a::4",
+        "-6 route del fd01::/64 via fd00:a::3",
+        "-6 route replace fd01::/64 nexthop via fd00:c::3 nexthop via fd00:a::4",
+        "-6 route append fd01::/64 dev va",
+        "-6 route append fd01::/64 nexthop via fd00:a::5 nexthop via fd00:c::5",
+        "-6 route del unreachable fd01::/64",
+        "-6 route del fd01::/64 nexthop via fd00:c::3 nexthop via fd00:a::4",
+        "-6 route del fd01::/64 dev vc",
+        "-6 route append unreachable fd01::/64",
+        "-6 route replace unreachable fd01::/64",
+        "-6 route replace fd01::/64 nexthop via fd00:c::3 nexthop via fd00:a::4",
+        "-6 route replace fd01::/64 nexthop via fd00:a::4 nexthop via fd00:c::3",
+        "-6 route del fd01::/64 via fd00:a::4",
+    ]);
+}
+
+#[test]
+fn ipv6_next_hops_keep_the_mtu_they_came_with() {
+    follow(&[
+        "-6 route add fd01::/64 via fd00:a::3 mtu 1400",
+        "-6 route append fd01::/64 via fd00:a::4",
+        "-6 route append fd01::/64 via fd00:a::5 mtu 1300",
+        "-6 route del fd01::/64 via fd00:a::3",
+        "-6 route del fd01::/64 via fd00:a::4",
+    ]);
+}
+
+#[test]
+fn ipv6_routes_a_daemon_makes_of_router_advertisements_join_into_one() {
+    follow(&[
+        "-6 route add fd01::/64 via fd00:a::3 proto ra",
+        "-6 route append fd01::/64 via fd00:a::4 proto ra",
+        "-6 route append fd01::/64 via fd00:c::5 proto ra",
+        "-6 route del fd01::/64 via fd00:a::3",
+        "-6 route del fd01::/64",
+    ]);
+}
+
+/// Opens a mirror after `before`, when the kernel's listing lacks something, and expects it to be known after `then`.
+fn open_late_and_follow(before: &[&str], then: &[&str]) {
+    in_namespace(|| {
+        two_veths();
+        before.iter().for_each(|step| drop(ip(step)));
+        let mut follower = Follower::open();
+        for step in then {
+            ip(step);
+            follower.expect_kernel_routes(step);
+        }
+        assert!(follower.mirror.counters().ambiguous > 0);
+    });
+}
+
+const ONE_BETWEEN: [&str; 3] = [
+    "-6 route append fd01:2::/64 via fd00:a::3",
+    "-6 route prepend unreachable fd01:2::/64",
+    "-6 route replace fd01:2::/64 nexthop via fd00:c::4 nexthop via fd00:c::3",
+];
+
+#[test]
+fn an_ipv6_route_which_the_listing_left_out_is_found_when_the_multipath_route_before_it_goes() {
+    open_late_and_follow(&ONE_BETWEEN, &["-6 route del fd01:2::/64 dev vc"]);
+}
+
+#[test]
+fn an_ipv6_route_which_the_listing_left_out_is_found_when_the_next_hop_before_it_goes() {
+    open_late_and_follow(&ONE_BETWEEN, &["-6 route del fd01:2::/64 via fd00:c::4"]);
+}
+
+#[test]
+fn the_mtu_which_the_listing_left_out_is_found_when_the_next_hop_before_it_goes() {
+    let before = ["-6 route add fd01::/64 via fd00:a::3 mtu 1400", "-6 route append fd01::/64 via fd00:a::4"];
+    open_late_and_follow(&before, &["-6 route del fd01::/64 via fd00:a::3"]);
+}
+
+#[test]
+fn of_two_equal_ipv6_routes_that_were_listed_the_second_stays_when_the_first_goes() {
+    let before = [
+        "-6 route add unreachable fd01::/64",
+        "-6 route append fd01::/64 dev va",
+        "-6 route append fd01::/64 dev vc",
+        "-6 route replace fd01::/64 dev vc",
+    ];
+    let then = ["-6 route del fd01::/64 dev vc", "-6 route del fd01::/64 dev va", "-6 route del fd01::/64 dev vc"];
+    open_late_and_follow(&before, &then);
+}
+
+#[test]
+fn an_ipv6_route_which_the_listing_left_out_is_replaced_in_place_of_the_multipath_route() {
+    let then = ["-6 route replace fd01:2::/64 dev va", "-6 route replace fd01:2::/64 via fd00:a::9"];
+    open_late_and_follow(&ONE_BETWEEN, &then);
+}
+
+#[test]
+fn an_ipv6_multipath_route_that_hides_nothing_goes_without_another_listing() {
+    in_namespace(|| {
+        two_veths();
+        ip("-6 route add fd01::/64 nexthop via fd00:a::3 nexthop via fd00:c::3");
+        ip("-6 route append unreachable fd01::/64");
+        let mut follower = Follower::open();
+        follower.expect_kernel_routes("opening");
+        let listings = follower.mirror.counters().listings;
+        ip("-6 route del fd01::/64 dev vc");
+        follower.expect_kernel_routes("removal");
+        assert_eq!(follower.mirror.counters().listings, listings);
+    });
+}
+
+#[test]
 fn nexthop_objects_are_resolved_and_their_changes_followed() {
     follow(&[
         "nexthop add id 1 via 10.0.0.2 dev va",
