@@ -151,10 +151,10 @@ impl Tables {
                 }
             }
             RTM_DELROUTE => {
-                if let Some(route) = self.wanted(route_message::decode(payload)?) {
-                    if self.rib.remove(route.table, route.prefix, &route.candidate) == Removed::Doubtful {
-                        self.ambiguous(route.prefix.is_ipv4());
-                    }
+                if let Some(route) = self.wanted(route_message::decode(payload)?)
+                    && self.rib.remove(route.table, route.prefix, &route.candidate) == Removed::Doubtful
+                {
+                    self.ambiguous(route.prefix.is_ipv4());
                 }
             }
             RTM_NEWNEXTHOP => {

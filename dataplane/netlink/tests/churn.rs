@@ -166,6 +166,7 @@ fn operation() -> impl Strategy<Value = String> {
         (prop_oneof![Just('a'), Just('c')], 2u8..5).prop_map(|(link, host)| format!("via fd00:{link}::{host}"));
     let v6_way = prop_oneof![
         4 => v6_hop.clone(),
+        1 => v6_hop.clone().prop_map(|hop| format!("{hop} mtu 1400")),
         1 => prop_oneof![Just("dev va"), Just("dev vc")].prop_map(str::to_owned),
         2 => (v6_hop.clone(), v6_hop).prop_map(|(a, b)| format!("nexthop {a} nexthop {b}")),
         1 => (5u8..7).prop_map(|id| format!("nhid {id}")),
@@ -182,7 +183,7 @@ fn operation() -> impl Strategy<Value = String> {
         2 => prefix.prop_map(|prefix| format!("route del {prefix}")),
         12 => (verb.clone(), v6_prefix.clone(), v6_way, metric.clone())
             .prop_map(|(verb, prefix, way, metric)| format!("route {verb} {prefix} {metric} {way}")),
-        2 => (verb, special, v6_prefix.clone(), metric)
+        4 => (verb, special, v6_prefix.clone(), metric)
             .prop_map(|(verb, kind, prefix, metric)| format!("route {verb} {kind} {prefix} {metric}")),
         2 => v6_prefix.prop_map(|prefix| format!("route del {prefix}")),
         2 => (link, prop_oneof![2 => Just("up"), 1 => Just("down")])
