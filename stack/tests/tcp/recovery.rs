@@ -492,6 +492,25 @@ fn sack_blocks_of_attackers_are_ignored_rfc2018_s4() {
 }
 
 #[test]
+fn a_block_within_a_known_one_says_nothing_and_one_that_grew_says_more_rfc2018_s4() {
+    let (mut host, id, first) = ten_in_flight(false);
+    let reports: [(&[(u32, u32)], u32); 7] = [
+        (&[(1, 5)], 4_000),
+        (&[(2, 4)], 4_000),
+        (&[(1, 6)], 5_000),
+        (&[(8, 9), (1, 6)], 6_000),
+        (&[(1, 9)], 8_000),
+        (&[(3, 9)], 8_000),
+        (&[(1, 10)], 9_000),
+    ];
+    for (blocks, sacked) in reports {
+        host.get(&acked(first, 0, blocks));
+        assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().sacked, sacked, "{blocks:?}");
+    }
+    host.all();
+}
+
+#[test]
 fn an_ecn_echo_slows_down_once_per_window_and_says_so_rfc3168_s6_1_2() {
     // RFC 3168 §6.1.2.
     let mut host = Host::new();
