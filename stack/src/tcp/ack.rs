@@ -202,12 +202,7 @@ impl<B: Buffer> Tcb<B> {
         if !sane {
             return;
         }
-        let first = self.queue.first_from(left);
-        // A receiver's blocks only grow: one that begins inside of a run is old. From there the run would be passed one by one.
-        if self.queue.is_inside_run(first) {
-            return;
-        }
-        let mut at = self.queue.skip_sacked(first);
+        let mut at = self.queue.pass_sacked(self.queue.first_from(left));
         while let Some(segment) = self.queue.sent_at(at).filter(|segment| segment.end().at_or_before(right)) {
             let seq_len = segment.seq_len();
             // Out of the queue for the moment, for its marks and the connection's both change.

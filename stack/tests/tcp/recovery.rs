@@ -492,13 +492,15 @@ fn sack_blocks_of_attackers_are_ignored_rfc2018_s4() {
 }
 
 #[test]
-fn a_block_within_a_known_one_says_nothing_and_one_that_grew_says_more_rfc2018_s4() {
+fn a_block_within_a_known_one_says_nothing_and_one_that_goes_beyond_says_more_rfc2018_s4() {
     let (mut host, id, first) = ten_in_flight(false);
-    let reports: [(&[(u32, u32)], u32); 7] = [
+    let reports: [(&[(u32, u32)], u32); 8] = [
         (&[(1, 5)], 4_000),
         (&[(2, 4)], 4_000),
         (&[(1, 6)], 5_000),
         (&[(8, 9), (1, 6)], 6_000),
+        // Of a receiver that has forgotten where the block began.
+        (&[(3, 7)], 7_000),
         (&[(1, 9)], 8_000),
         (&[(3, 9)], 8_000),
         (&[(1, 10)], 9_000),

@@ -3,9 +3,11 @@
 //!
 //! ```text
 //!   |   | S | S | S | S |   | S |   |   |      S: SACKed
-//!         4           4       1                `run`, of the first and the last of each
+//!         4   2   2   4       1                `run`
 //! ```
-//! What lies between the first and the last says nothing.
+//! The first and the last of a run tell its length. What lies between tells of how many segments from there on it is known that
+//! they are SACKed: two at least, and all of them once somebody has passed there. Blocks may begin in the middle of a run, as
+//! receivers remember but a few (RFC 2018 §4).
 
 use super::{Segment, SendQueue};
 use crate::buffer::Buffer;
@@ -14,10 +16,31 @@ impl<B: Buffer> SendQueue<B> {
     /// The first segment from `at` on that is not SACKed; behind the last if there is none.
     pub(in crate::tcp) fn skip_sacked(&self, at: usize) -> usize {
         let mut at = at;
-        while let Some(segment) = self.sent_at(at).filter(|segment| segment.sacked) {
-            at += if self.begins_run(at) { segment.run.max(1) as usize } else { 1 };
+        while let Some(step) = self.step(at) {
+            at += step;
         }
         at
+    }
+
+    /// The same, for somebody who begins anywhere: whoever comes this way again gets there in one step.
+    pub(in crate::tcp) fn pass_sacked(&mut self, at: usize) -> usize {
+        let behind = self.skip_sacked(at);
+        let mut here = at;
+        // The last one tells how far it is back.
+        while here + 1 < behind
+            && let Some(step) = self.step(here)
+        {
+            self.set_run(here, (behind - here) as u32);
+            here += step;
+        }
+        behind
+    }
+
+    /// How many segments are SACKed from `at` on, as far as is known there.
+    fn step(&self, at: usize) -> Option<usize> {
+        let segment = self.sent_at(at).filter(|segment| segment.sacked)?;
+        let is_last = !self.sent_at(at + 1).is_some_and(|next| next.sacked);
+        Some(if is_last { 1 } else { segment.run.max(1) as usize })
     }
 
     /// Segments that were sent and not SACKed, with their places, from `at` on.
@@ -30,16 +53,15 @@ impl<B: Buffer> SendQueue<B> {
         })
     }
 
-    /// Whether the segment and the one before it are SACKed.
-    pub(in crate::tcp) fn is_inside_run(&self, at: usize) -> bool {
-        !self.begins_run(at) && self.sent_at(at).is_some_and(|segment| segment.sacked)
-    }
-
     /// Puts a segment that is SACKed from now on into the run that it touches, or joins the two. Returns the place behind it.
     pub(super) fn join_run(&mut self, at: usize) -> usize {
         let before = at.checked_sub(1).map_or(0, |before| self.run_at(before));
         let after = self.run_at(at + 1);
         let run = before + 1 + after;
+        if let Some(last_before) = at.checked_sub(1).filter(|_| before > 0) {
+            self.set_run(last_before, 2 + after);
+        }
+        self.set_run(at, 1 + after);
         self.set_run(at - before as usize, run);
         self.set_run(at + after as usize, run);
         at + after as usize + 1
@@ -51,10 +73,6 @@ impl<B: Buffer> SendQueue<B> {
             self.set_run(0, rest);
             self.set_run(rest as usize - 1, rest);
         }
-    }
-
-    fn begins_run(&self, at: usize) -> bool {
-        !at.checked_sub(1).and_then(|before| self.segments.get(before)).is_some_and(|before| before.sacked)
     }
 
     /// Length of the run that the segment begins or ends; 0: it is not SACKed.
@@ -113,6 +131,9 @@ mod tests {
                     let behind = queue.mark_sacked(place);
                     prop_assert_eq!(behind, queue.skip_sacked(place));
                 }
+                if place % 3 == 0 {
+                    prop_assert_eq!(queue.pass_sacked(place), queue.skip_sacked(place));
+                }
                 // Now and then what is there at the front leaves, SACKed or not.
                 for _ in 0..acknowledged.saturating_sub(4) {
                     una += LEN;
@@ -139,12 +160,25 @@ mod tests {
     }
 
     #[test]
+    fn from_the_middle_of_a_run_the_way_is_long_once() {
+        let mut queue = sent(1_000);
+        for at in 1..1_000 {
+            queue.mark_sacked(at);
+        }
+        assert_eq!(queue.step(500), Some(2));
+        assert_eq!(queue.pass_sacked(500), 1_000);
+        assert_eq!([500, 502, 998, 999].map(|at| queue.step(at)), [Some(500), Some(498), Some(2), Some(1)]);
+        assert_eq!(queue.pass_sacked(501), 1_000);
+        assert_eq!([501, 503].map(|at| queue.step(at)), [Some(499), Some(497)]);
+    }
+
+    #[test]
     fn a_run_that_was_taken_back_is_none() {
         let mut queue = sent(10);
         for at in 2..8 {
             queue.mark_sacked(at);
         }
-        assert_eq!([1, 2, 3, 7, 8].map(|at| queue.is_inside_run(at)), [false, false, true, true, false]);
+        assert_eq!(queue.pass_sacked(3), 8);
         queue.forget_sacks();
         assert_eq!(queue.missing_from(0).count(), 10);
         queue.mark_sacked(4);
