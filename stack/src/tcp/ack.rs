@@ -25,7 +25,8 @@ pub(super) struct Delivery {
     pub(super) acked: u32,
     /// Bytes newly known to have arrived.
     pub(super) delivered: u32,
-    /// Round-trip times in nanoseconds of the segments sent first and last, among those sent once.
+    /// Round-trip times in nanoseconds of the segments sent first and last, among those sent once; the last among those that
+    /// nothing is missing before.
     pub(super) oldest: Option<u64>,
     pub(super) newest: Option<u64>,
     /// Something that was sent once has arrived, of what was sent before the time-out.
@@ -168,7 +169,10 @@ impl<B: Buffer> Tcb<B> {
         delivery.original |= self.recovery_covers(segment.end());
         let rtt = now.nanos_since(stamp.sent_at);
         delivery.oldest = Some(delivery.oldest.map_or(rtt, |oldest| oldest.max(rtt)));
-        delivery.newest = Some(delivery.newest.map_or(rtt, |newest| newest.min(rtt)));
+        // What overtakes others has come a shorter way than they: it does not tell how long the path is.
+        if segment.end().at_or_before(seg.ack) {
+            delivery.newest = Some(delivery.newest.map_or(rtt, |newest| newest.min(rtt)));
+        }
     }
 
     /// Whether the echoed timestamp is from before `sent_at`.
