@@ -1,7 +1,7 @@
 //! How a connection goes on, in a few bits: found out once, after work that may change it, and not for each segment.
 //!
 //! Whatever could be otherwise than it mostly is (a gap, a loss, a probe, a layer above, a change of state) is worked on under
-//! [`with`](crate::Stack::with), which looks over the connection at the end. Expected segments (`prediction`), text of the
+//! [`with`](crate::Stack::with), which looks over the connection at the end, or takes the bits away itself. Expected segments (`prediction`), text of the
 //! application's and new segments (`straight`) leave it on its course.
 
 use super::state::State;

@@ -106,7 +106,6 @@ impl<B: Buffer> Stack<B> {
         let was = tcb.state;
         let now = env.now();
         let result = work(&mut tcb, &mut Cx { stack: self, env, now });
-        debug_assert!(tcb.is_on_course());
         self.put_down(index, tcb, was, env);
         result
     }
@@ -114,6 +113,7 @@ impl<B: Buffer> Stack<B> {
     /// The work on a connection that `was` in this state is done.
     #[inline(always)]
     pub(super) fn put_down<E: Env<Buffer = B>>(&mut self, index: u32, mut tcb: Box<Tcb<B>>, was: State, env: &mut E) {
+        debug_assert!(tcb.is_on_course());
         let tcp = &mut self.tcp;
         if tcb.state == State::Closed {
             self.settle_closed(index, tcb, was, env);

@@ -30,6 +30,8 @@ pub(super) struct LossProbe {
 struct Out {
     end_seq: SeqNum,
     resent: bool,
+    /// What was in flight with it: the window that met the loss, if it repairs one.
+    flight_size: u32,
 }
 
 impl LossProbe {
@@ -75,13 +77,14 @@ impl<B: Buffer> Tcb<B> {
         if self.probe.is_out() {
             return;
         }
-        let fresh = self.send_beyond_cwnd(cx);
-        if !fresh {
-            self.resend(last, cx);
-        }
-        self.probe.out = Some(Out { end_seq: self.snd_nxt, resent: !fresh });
-        cx.stack.tcp.counters.loss_probes += 1;
         self.timers.arm(Timer::Retransmit, cx.now.plus_nanos(self.rtt.rto_ns()));
+        let fresh = self.send_beyond_cwnd(cx);
+        // Without a buffer nothing has left that could repair a loss.
+        if !fresh && self.resend(last, cx).is_none() {
+            return;
+        }
+        self.probe.out = Some(Out { end_seq: self.snd_nxt, resent: !fresh, flight_size: self.flight_size_unsacked() });
+        cx.stack.tcp.counters.loss_probes += 1;
     }
 
     /// RFC 8985 §7.4: what an acknowledgement tells of the probe.
@@ -98,7 +101,7 @@ impl<B: Buffer> Tcb<B> {
             // any other.
             self.probe.end();
             if self.recovery.phase == Phase::Open {
-                let flight_size = self.flight_size_unsacked().saturating_add(delivery.delivered);
+                let flight_size = self.flight_size_unsacked().saturating_add(delivery.delivered).max(out.flight_size);
                 let in_flight = self.in_flight();
                 let congestion = Congestion { now: cx.now, cause: Cause::Loss, flight_size, in_flight };
                 self.congestion.on_congestion(&congestion);

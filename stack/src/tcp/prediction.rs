@@ -10,15 +10,12 @@
 //!
 //! Whatever is not so goes the long way, from the beginning, and nothing has happened to it here.
 
-use core::net::IpAddr;
+mod front;
 
-use zerocopy::FromBytes;
-
+use self::front::{Candidate, Front};
 use super::ack::Delivery;
 use super::congestion::Ack;
 use super::event::Piece;
-use super::flow::Flow;
-use super::seg::{CE, ECN_MASK};
 use super::send_queue::Run;
 use super::seq::SeqNum;
 use super::state::State;
@@ -26,7 +23,6 @@ use super::tcb::{Cx, Tcb};
 use super::timers::Timer;
 use super::{Tcp, text};
 use crate::buffer::Buffer;
-use crate::checksum::Sum;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 use crate::interface::InterfaceId;
@@ -34,12 +30,7 @@ use crate::packet::{Packet, sum_pieces};
 use crate::stack::Stack;
 use crate::time::Instant;
 use crate::verdict::Verdict;
-use crate::wire::ethernet::{EthernetHeader, HEADER_LEN as LINK_LEN, ethertype};
-use crate::wire::ipv4::{self, Ipv4Header};
-use crate::wire::ipv6::{self, Ipv6Header};
-use crate::wire::protocol;
-use crate::wire::tcp::{self, TcpHeader, flag};
-use crate::wire::tcp_option::{TIMESTAMPS_LEN, Timestamps};
+use crate::wire::ethernet::{EthernetHeader, HEADER_LEN as LINK_LEN};
 
 /// Numbers of connections at hand; others take their places, and are then found by their flows.
 const PLACES: usize = 1_024;
@@ -102,161 +93,6 @@ impl<B> From<Taken> for Verdict<B> {
             Taken::Consumed => Self::Consumed,
             Taken::Discarded(reason) => Self::Discarded(reason),
         }
-    }
-}
-
-/// What a frame says in front of its TCP options.
-struct Front<'a> {
-    link: &'a EthernetHeader,
-    addresses: Addresses<'a>,
-    tcp: &'a TcpHeader,
-    /// Offset of the TCP header.
-    tcp_at: usize,
-    /// Behind the IP packet; padding may follow.
-    end: usize,
-}
-
-/// Remote and local address as they lie in the IP header.
-#[derive(Clone, Copy)]
-enum Addresses<'a> {
-    V4(&'a [u8; 4], &'a [u8; 4]),
-    V6(&'a [u8; 16], &'a [u8; 16]),
-}
-
-impl Addresses<'_> {
-    #[inline(always)]
-    fn are(self, remote: IpAddr, local: IpAddr) -> bool {
-        match (self, remote, local) {
-            (Self::V4(from, to), IpAddr::V4(remote), IpAddr::V4(local)) => {
-                *from == remote.octets() && *to == local.octets()
-            }
-            (Self::V6(from, to), IpAddr::V6(remote), IpAddr::V6(local)) => {
-                *from == remote.octets() && *to == local.octets()
-            }
-            _ => false,
-        }
-    }
-
-    #[inline]
-    fn ethertype(self) -> u16 {
-        match self {
-            Self::V4(..) => ethertype::IPV4,
-            Self::V6(..) => ethertype::IPV6,
-        }
-    }
-
-    /// Remote and local.
-    fn as_ip(self) -> (IpAddr, IpAddr) {
-        match self {
-            Self::V4(from, to) => (IpAddr::from(*from), IpAddr::from(*to)),
-            Self::V6(from, to) => (IpAddr::from(*from), IpAddr::from(*to)),
-        }
-    }
-
-    #[inline(always)]
-    fn pseudo_header(self, len: usize) -> Sum {
-        match self {
-            Self::V4(from, to) => Sum::pseudo_v4((*from).into(), (*to).into(), protocol::TCP, len),
-            Self::V6(from, to) => Sum::pseudo_v6((*from).into(), (*to).into(), protocol::TCP, len),
-        }
-    }
-
-    /// Of the remote address, what is likely to differ.
-    #[inline(always)]
-    fn low_bits(self) -> u32 {
-        match self {
-            Self::V4(from, _) => u32::from_be_bytes(*from),
-            Self::V6([.., a, b, c, d], _) => u32::from_be_bytes([*a, *b, *c, *d]),
-        }
-    }
-}
-
-impl<'a> Front<'a> {
-    fn flow(&self, id: InterfaceId) -> Flow {
-        let (remote, local) = self.addresses.as_ip();
-        let (remote_port, local_port) = (self.tcp.source_port.get(), self.tcp.destination_port.get());
-        Flow::on(id, local, remote, local_port, remote_port)
-    }
-
-    /// Reads the headers of a whole IPv4 packet without options, and without a mark of congestion.
-    #[inline(always)]
-    fn of_ipv4<B: Buffer>(buffer: &'a B) -> Option<Self> {
-        let (link, rest) = EthernetHeader::ref_from_prefix(buffer.bytes()).ok()?;
-        let (header, _) = rest.split_first_chunk::<{ ipv4::HEADER_LEN }>()?;
-        let ip = Ipv4Header::ref_from_bytes(header).ok()?;
-        let whole = ip.flags_offset.get() & !ipv4::DONT_FRAGMENT == 0;
-        let plain = ip.version_ihl == 0x45 && ip.protocol == protocol::TCP && whole;
-        if !plain || ip.tos & ECN_MASK == CE || !Sum::new().with_words(header).is_valid() {
-            return None;
-        }
-        let addresses = Addresses::V4(&ip.source, &ip.destination);
-        Self::behind(link, rest, addresses, ipv4::HEADER_LEN, ip.total_len.get().into(), buffer.len())
-    }
-
-    /// Likewise of an IPv6 packet without extension headers.
-    #[inline(always)]
-    fn of_ipv6<B: Buffer>(buffer: &'a B) -> Option<Self> {
-        let (link, rest) = EthernetHeader::ref_from_prefix(buffer.bytes()).ok()?;
-        let (ip, _) = Ipv6Header::ref_from_prefix(rest).ok()?;
-        let version_class = ip.version_class_flow.get() >> 20;
-        if version_class >> 8 != 6 || ip.next_header != protocol::TCP || version_class as u8 & ECN_MASK == CE {
-            return None;
-        }
-        let len = ipv6::HEADER_LEN + usize::from(ip.payload_len.get());
-        Self::behind(link, rest, Addresses::V6(&ip.source, &ip.destination), ipv6::HEADER_LEN, len, buffer.len())
-    }
-
-    /// `packet`: what is behind the link header, of which so many bytes are the IP header, and `len` the whole packet.
-    #[inline(always)]
-    fn behind(
-        link: &'a EthernetHeader,
-        packet: &'a [u8],
-        addresses: Addresses<'a>,
-        header_len: usize,
-        len: usize,
-        frame_len: usize,
-    ) -> Option<Self> {
-        let (tcp, _) = TcpHeader::ref_from_prefix(packet.get(header_len..)?).ok()?;
-        let (tcp_at, end) = (LINK_LEN + header_len, LINK_LEN + len);
-        let fits = end <= frame_len && tcp_at + tcp::HEADER_LEN <= end;
-        fits.then_some(Self { link, addresses, tcp, tcp_at, end })
-    }
-}
-
-/// A segment that may be the expected one.
-struct Candidate {
-    seq: SeqNum,
-    ack: SeqNum,
-    /// Not scaled.
-    wnd: u16,
-    stamps: Option<Timestamps>,
-    text_at: usize,
-    text_len: u32,
-}
-
-impl Candidate {
-    /// Nothing but an acknowledgement, and text maybe: without options, or with timestamps alone.
-    #[inline(always)]
-    fn read(front: &Front<'_>, bytes: &[u8]) -> Option<Self> {
-        let header = front.tcp;
-        if header.flags & !flag::PSH != flag::ACK {
-            return None;
-        }
-        let options_at = front.tcp_at + tcp::HEADER_LEN;
-        let text_at = front.tcp_at + usize::from(header.data_offset >> 4) * 4;
-        let stamps = match text_at.checked_sub(options_at)? {
-            0 => None,
-            TIMESTAMPS_LEN => Some(Timestamps::of_padded(bytes.get(options_at..)?.first_chunk()?)?),
-            _ => return None,
-        };
-        Some(Self {
-            seq: SeqNum(header.seq.get()),
-            ack: SeqNum(header.ack.get()),
-            wnd: header.window.get(),
-            stamps,
-            text_at,
-            text_len: u32::try_from(front.end.checked_sub(text_at)?).ok()?,
-        })
     }
 }
 

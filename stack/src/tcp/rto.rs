@@ -32,13 +32,13 @@ pub(super) struct RttEstimator {
 impl RttEstimator {
     /// RFC 6298 §2.2, §2.3.
     pub(super) fn on_sample(&mut self, rtt: Duration) {
+        self.on_least_ns(nanos(rtt));
         self.on_sample_ns(nanos(rtt));
     }
 
     /// The same, at least 1.
     #[inline]
     pub(super) fn on_sample_ns(&mut self, rtt_ns: u64) {
-        self.on_least_ns(rtt_ns);
         if self.srtt_ns == 0 {
             self.srtt_ns = rtt_ns;
             self.rttvar_ns = rtt_ns / 2;

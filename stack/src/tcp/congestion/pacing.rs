@@ -36,12 +36,6 @@ impl Pacer {
         self.kept = kept;
     }
 
-    /// Whether nothing waits for its time.
-    #[inline]
-    pub fn is_unlimited(&self) -> bool {
-        self.rate == 0
-    }
-
     /// When the next segment may leave; not later than `now` if at once.
     pub fn release_at(&self) -> Instant {
         self.next_send_at

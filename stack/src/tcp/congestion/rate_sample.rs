@@ -56,8 +56,9 @@ pub struct RateSample {
 ///
 /// On sending: [`on_send`](Self::on_send). On an acknowledgement: [`on_delivered`](Self::on_delivered)
 /// for each segment newly delivered, [`on_lost`](Self::on_lost) for each newly judged lost, then
-/// [`sample`](Self::sample), or [`pass`](Self::pass) for a control that wants no rate. Before all of these, and whenever the application writes or a timer
-/// fires: [`mark_app_limited`](Self::mark_app_limited), if the application has nothing to send.
+/// [`sample`](Self::sample), or [`pass`](Self::pass) for a control that wants no rate ([`pass_run`](Self::pass_run): all of it
+/// at once). Before all of these, and whenever the application writes or a timer fires:
+/// [`mark_app_limited`](Self::mark_app_limited), if the application has nothing to send.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RateSampler {
     delivered: u64,
