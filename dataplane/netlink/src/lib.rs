@@ -27,6 +27,7 @@
 
 mod address;
 mod control;
+mod doubt;
 mod error;
 mod event;
 mod group;
@@ -45,6 +46,7 @@ mod route_message;
 mod siblings;
 mod slot;
 mod socket;
+mod stale;
 mod tables;
 mod watch;
 

@@ -12,7 +12,8 @@
 //!             +-------------------- tables + RIB ---------------------+---> events, differences only
 //!                   ^                                        |
 //!                   +---- list again, and tell only differences, when the queue overflowed (ENOBUFS)
-//!                         or the kernel dropped routes without saying so (link down, address gone)
+//!                         or the kernel dropped routes without saying so (link down, address gone);
+//!                         later, when a change leaves routes in doubt (`doubt`)
 //! ```
 
 use std::net::IpAddr;
@@ -30,7 +31,8 @@ use crate::request;
 use crate::route::{Route, TABLE_LOCAL, TABLE_MAIN};
 use crate::route_count::RouteCount;
 use crate::socket::{Dump, Netlink, Received};
-use crate::tables::{Listing, Stale, Tables};
+use crate::stale::Stale;
+use crate::tables::{Listing, Tables};
 
 /// Bounds of a mirror. What exceeds them is counted in [`Counters::over_limit`] and left out; what is
 /// mirrored already stays. Routes left out are asked for again once an eighth of the room is free.
@@ -93,8 +95,8 @@ pub struct Counters {
 /// Follows the network namespace of the thread which opened it, for good.
 ///
 /// Output: [`Mirror::try_next`], [`Mirror::next`]; to wait for several things at once, poll
-/// [`AsFd::as_fd`] for reading after `try_next` returned `None`. The reader sees the present state as
-/// a first series of events which ends with [`Event::Resynchronised`].
+/// [`AsFd::as_fd`] for reading after `try_next` returned `None`, for [`Mirror::listing_due_in`] at most.
+/// The reader sees the present state as a first series of events which ends with [`Event::Resynchronised`].
 pub struct Mirror {
     notifications: Netlink,
     requests: Netlink,
@@ -141,10 +143,11 @@ impl Mirror {
                 Received::Overflow => self.recover()?,
                 Received::Empty => {
                     self.tables.caught_up();
-                    if self.tables.stale == Stale::NOTHING {
+                    let stale = self.tables.stale | self.tables.doubt.due(Instant::now());
+                    if stale == Stale::NOTHING {
                         return Ok(None);
                     }
-                    self.list(self.tables.stale)?;
+                    self.list(stale)?;
                 }
             }
         }
@@ -164,8 +167,14 @@ impl Mirror {
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(None);
             }
-            self.notifications.wait(left)?;
+            self.notifications.wait(left.into_iter().chain(self.listing_due_in()).min())?;
         }
+    }
+
+    /// How long until [`Mirror::try_next`] has something to do though nothing can be read: routes which a change left
+    /// in doubt are listed again, but for no more than a tenth of the time. `None` when none are in doubt.
+    pub fn listing_due_in(&self) -> Option<Duration> {
+        self.tables.doubt.due_in(Instant::now())
     }
 
     pub fn counters(&self) -> Counters {
@@ -215,8 +224,8 @@ impl Mirror {
     /// Lists what is stale, in an order in which each table only calls for those after it. On failure
     /// everything not yet listed stays stale.
     fn list(&mut self, what: Stale) -> Result<()> {
+        let started = Instant::now();
         self.tables.stale = what;
-        self.tables.catching_up = true;
         self.resynchronising = true;
         // The kernel announces that a link goes down, or an address goes, before it drops their routes, and
         // lists routes without waiting for either. All of it happens under one lock, which asking for a
@@ -255,6 +264,7 @@ impl Mirror {
             self.list_routes(AddressFamily::Inet6)?;
             self.tables.stale.ipv6_routes = false;
         }
+        self.tables.doubt.rest(started, Instant::now());
         Ok(())
     }
 
@@ -280,21 +290,27 @@ impl Mirror {
     }
 
     fn list_routes(&mut self, family: AddressFamily) -> Result<()> {
+        let ipv4 = family == AddressFamily::Inet;
+        self.tables.routes_are_listed(ipv4);
         for attempt in 1.. {
             self.tables.rib.begin_dump();
-            let count = self.ipv6_routes.read();
-            let (dump, listed) = self.dump_routes(family)?;
-            if family == AddressFamily::Inet6 {
-                // Where there are tables which are not mirrored, every listing passes for one that left some out.
-                let whole = count == Some(listed) && self.ipv6_routes.read() == count;
-                self.tables.rib.set_listing_whole(whole);
-            }
+            let dump = if ipv4 { self.dump_routes(family)?.0 } else { self.dump_ipv6_routes()? };
             if self.settled(dump, attempt, "routes") {
                 break;
             }
         }
-        self.tables.rib.end_dump(family == AddressFamily::Inet);
+        self.tables.rib.end_dump(ipv4);
         Ok(())
+    }
+
+    /// The kernel counts all tables. Where one that is not mirrored has routes (always, for a mirror without the local
+    /// table) every listing passes for one that left some out: that costs listings for doubt, never correctness.
+    fn dump_ipv6_routes(&mut self) -> Result<Dump> {
+        let count = self.ipv6_routes.read();
+        let (dump, listed) = self.dump_routes(AddressFamily::Inet6)?;
+        let whole = count == Some(listed) && self.ipv6_routes.read() == count;
+        self.tables.rib.set_listing_whole(whole);
+        Ok(dump)
     }
 
     /// How it ended, and how many routes the kernel counts what it listed for.
@@ -338,3 +354,6 @@ impl AsFd for Mirror {
 
 /// Room for the answers to one batch of requests.
 pub(crate) const REQUEST_BUFFER_BYTES: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests;

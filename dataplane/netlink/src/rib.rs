@@ -68,6 +68,10 @@ pub struct Rib {
     routes: usize,
     routes_max: usize,
     generation: u32,
+    /// Of the listing's last route.
+    dumped: Option<Key>,
+    /// The listing had that one's prefix before, and others since: the table changed and the kernel lists parts again.
+    repeats: bool,
     /// The kernel may have IPv6 routes which the last listing left out, see `siblings`.
     listing_hides: bool,
 }
@@ -82,6 +86,8 @@ impl Rib {
             routes: 0,
             routes_max,
             generation: 0,
+            dumped: None,
+            repeats: false,
             listing_hides: true,
         }
     }
@@ -131,22 +137,29 @@ impl Rib {
     /// A full listing of the routes of one family starts. What it does not name goes at `end_dump`.
     pub fn begin_dump(&mut self) {
         self.generation = self.generation.wrapping_add(1);
+        self.dumped = None;
     }
 
     /// One route of the listing, in the kernel's order.
     pub fn dumped(&mut self, table: u32, prefix: Prefix, route: Candidate) -> Inserted {
-        if let Some(slot) = self.slots.get_mut(&(table, prefix))
+        let key = (table, prefix);
+        let known = self.slots.get_mut(&key);
+        if self.dumped.replace(key) != Some(key) {
+            self.repeats = known.as_ref().is_some_and(|slot| slot.generation == self.generation);
+        }
+        if let Some(slot) = known
             && slot.generation != self.generation
         {
             slot.generation = self.generation;
             self.routes -= slot.kept.len();
             slot.kept.clear();
         }
-        self.change((table, prefix), |slot, shared| {
+        let repeats = self.repeats;
+        self.change(key, |slot, shared| {
             if prefix.is_ipv4() {
                 slot.place_ipv4(Kept::new(route, shared.paths), Placement::Append, shared.may_grow)
             } else {
-                slot.list_ipv6(route, shared)
+                slot.list_ipv6(route, repeats, shared)
             }
         })
     }

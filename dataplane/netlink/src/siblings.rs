@@ -12,9 +12,11 @@
 //!
 //! A message about a sibling names all of them, a removal one or all. A listing names all of them, says of the first alone
 //! what more a route has than a next hop, and goes on behind the last, so that it leaves out what lies between (seen on
-//! Linux 6.18). All of that shows, and is asked for, when a sibling that was listed with others is gone.
+//! Linux 6.18). All of that may show when siblings that were listed with others go, and is asked for then: of a listing that
+//! lacked nothing when some of them go, of any other also when all do.
 //!
 //! A replacing route takes the place of the first of its sort, sibling or not, even where the kernel has its like already.
+//! What the kernel says then it says also where a nexthop object was replaced and no route was.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -48,8 +50,8 @@ fn find_hop<'a>(hops: &'a [NextHop], wanted: &NextHop) -> Option<&'a NextHop> {
 impl Kept {
     /// A run of `hops` which otherwise is as `route`.
     fn run(route: &Candidate, hops: Vec<NextHop>, paths: &mut Paths) -> Self {
-        let path = with_hops(&route.path, hops);
-        Self { sibling: true, ..Self::new(Candidate { path, ..route.clone() }, paths) }
+        let &Candidate { metric, tos, protocol, ref path } = route;
+        Self { metric, tos, protocol, sibling: true, veils: false, path: paths.intern(with_hops(path, hops)) }
     }
 
     fn is_run_like(&self, route: &Candidate) -> bool {
@@ -69,8 +71,9 @@ impl Kept {
 
 /// Order among next hops means nothing: the kernel starts the list at whichever it is talking about.
 fn with_hops(path: &Path, mut hops: Vec<NextHop>) -> Path {
+    let Path { kind, next_hops: _, mtu_bytes, preferred_source, nexthop_id } = *path;
     hops.sort_unstable();
-    Path { next_hops: hops, ..path.clone() }
+    Path { kind, next_hops: hops, mtu_bytes, preferred_source, nexthop_id }
 }
 
 impl Slot {
@@ -85,13 +88,13 @@ impl Slot {
         }
     }
 
-    /// As [`Self::place_ipv6`] at the end, for a route of a listing.
-    pub(crate) fn list_ipv6(&mut self, route: Candidate, shared: &mut Shared<'_>) -> Inserted {
+    /// As [`Self::place_ipv6`] at the end, for a route of a listing, which may list this prefix for the second time.
+    pub(crate) fn list_ipv6(&mut self, route: Candidate, repeats: bool, shared: &mut Shared<'_>) -> Inserted {
         let (tos, metric, several) = (route.tos, route.metric, route.path.next_hops.len() > 1);
         let known = self.find_single(self.group(tos, metric), &route.path);
         if let Some(known) = known.and_then(|index| self.kept.get_mut(index)) {
-            // There are two after a replacement, or the table changed and the kernel lists parts of it again.
-            known.veils = true;
+            // There are two after a replacement.
+            known.veils |= !repeats;
             return Inserted::Placed;
         }
         let inserted = self.place_ipv6(route, Placement::Append, shared);
@@ -150,14 +153,20 @@ impl Slot {
     fn replace_single(&mut self, group: Range<usize>, kept: Kept, shared: &Shared<'_>) -> Inserted {
         let members = self.kept.get(group.clone()).unwrap_or_default();
         let hidden = shared.listing_hides && members.iter().any(|kept| kept.sibling && kept.veils);
+        let unclear = kept.protocol == PROTOCOL_RA && has_gateways(&kept.path) && members.len() > 1;
         let place = members.iter().position(|kept| !kept.sibling).map_or(group.start, |offset| group.start + offset);
+        let known = self.find_single(group.clone(), &kept.path);
+        if kept.path.nexthop_id.is_some() && known.is_some_and(|known| known != place) {
+            // More likely it was the object that was replaced.
+            return Inserted::Doubtful;
+        }
         let Some(place_of) = self.kept.get_mut(place) else { return Inserted::Placed };
         let replaced = std::mem::replace(place_of, kept);
         let same = !replaced.sibling && replaced.path.is_same_way(&place_of.path);
         if replaced.sibling {
             self.remove_runs(place + 1..group.end);
         }
-        match (hidden || !replaced.sibling && replaced.veils, same) {
+        match (hidden || unclear || !replaced.sibling && replaced.veils, same) {
             (true, _) => Inserted::Doubtful,
             (false, true) => Inserted::Placed,
             (false, false) => Inserted::Displaced,

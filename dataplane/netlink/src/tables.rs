@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use netlink_packet_core::DecodeError;
 
 use crate::address::{self, Address, AddressKey};
+use crate::doubt::Doubt;
 use crate::event::Event;
 use crate::link::{self, Link, LinkUpdate};
 use crate::mirror::{Counters, Limits};
@@ -17,30 +18,7 @@ use crate::request::{
 use crate::rib::{Inserted, LinkState, Removed, Rib, RouteChange};
 use crate::route_message::{self, RouteUpdate};
 use crate::socket::Message;
-
-/// Tables of the kernel which must be listed anew, because it changes them without saying so.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Stale {
-    pub(crate) links: bool,
-    pub(crate) addresses: bool,
-    pub(crate) neighbours: bool,
-    pub(crate) nexthops: bool,
-    pub(crate) ipv4_routes: bool,
-    pub(crate) ipv6_routes: bool,
-}
-
-impl Stale {
-    pub(crate) const NOTHING: Self = Self {
-        links: false,
-        addresses: false,
-        neighbours: false,
-        nexthops: false,
-        ipv4_routes: false,
-        ipv6_routes: false,
-    };
-    pub(crate) const EVERYTHING: Self =
-        Self { links: true, addresses: true, neighbours: true, nexthops: true, ipv4_routes: true, ipv6_routes: true };
-}
+use crate::stale::Stale;
 
 /// New contents of the small tables while they are listed.
 #[derive(Default)]
@@ -59,8 +37,9 @@ pub(crate) struct Tables {
     pub(crate) rib: Rib,
     pub(crate) events: VecDeque<Event>,
     pub(crate) stale: Stale,
-    /// Notifications may still tell of changes from before the last listing.
-    pub(crate) catching_up: bool,
+    pub(crate) doubt: Doubt,
+    /// Notifications may still tell of changes from before the last listing of these routes ended.
+    pub(crate) catching_up: Stale,
     /// The mirror lacks routes which the kernel has, since [`Limits::routes_max`] was reached.
     routes_refused: bool,
     pub(crate) counters: Counters,
@@ -76,7 +55,8 @@ impl Tables {
             neighbours: BTreeMap::new(),
             events: VecDeque::new(),
             stale: Stale::NOTHING,
-            catching_up: false,
+            doubt: Doubt::default(),
+            catching_up: Stale::NOTHING,
             routes_refused: false,
             counters: Counters::default(),
         }
@@ -144,17 +124,22 @@ impl Tables {
                     let inserted = self.rib.insert(table, prefix, candidate, placement);
                     self.count(inserted);
                     // A replacement from before the listing may hit a route it never was about.
-                    let misplaced = self.catching_up && inserted == Inserted::Displaced;
+                    let misplaced = self.catching_up.routes(ipv4) && inserted == Inserted::Displaced;
                     if misplaced || inserted == Inserted::Doubtful {
                         self.ambiguous(ipv4);
                     }
                 }
             }
             RTM_DELROUTE => {
-                if let Some(route) = self.wanted(route_message::decode(payload)?)
-                    && self.rib.remove(route.table, route.prefix, &route.candidate) == Removed::Doubtful
-                {
-                    self.ambiguous(route.prefix.is_ipv4());
+                if let Some(route) = self.wanted(route_message::decode(payload)?) {
+                    let ipv4 = route.prefix.is_ipv4();
+                    let removed = self.rib.remove(route.table, route.prefix, &route.candidate);
+                    // Where IPv6 routes went during a listing and others came, the kernel begins again and skips as many
+                    // nodes as it had listed, those that went among them: others go missing, and it does not say so.
+                    let skipped = self.catching_up.ipv6_routes && !ipv4;
+                    if skipped || removed == Removed::Doubtful {
+                        self.ambiguous(ipv4);
+                    }
                 }
             }
             RTM_NEWNEXTHOP => {
@@ -182,10 +167,16 @@ impl Tables {
         route
     }
 
+    /// A listing of all routes of a family starts.
+    pub(crate) fn routes_are_listed(&mut self, ipv4: bool) {
+        self.doubt.settle(ipv4);
+        self.catching_up.ipv4_routes |= ipv4;
+        self.catching_up.ipv6_routes |= !ipv4;
+    }
+
     fn ambiguous(&mut self, ipv4: bool) {
         self.counters.ambiguous += 1;
-        self.stale.ipv4_routes |= ipv4;
-        self.stale.ipv6_routes |= !ipv4;
+        self.doubt.cast(ipv4);
     }
 
     fn count(&mut self, inserted: Inserted) {
@@ -201,7 +192,7 @@ impl Tables {
     /// Called when all notifications have been read: routes refused for want of room are asked for
     /// again once an eighth of the room is free, so that this happens rarely.
     pub(crate) fn caught_up(&mut self) {
-        self.catching_up = false;
+        self.catching_up = Stale::NOTHING;
         let max = self.limits.routes_max;
         if self.routes_refused && self.rib.len() <= max - max / 8 {
             self.routes_refused = false;

@@ -91,12 +91,30 @@ fn ten_thousand_ipv6_routes_are_followed_while_they_change() {
     });
 }
 
+/// Additions and then other additions and removals by turns.
+fn ipv6_churn(count: u32) -> (String, String) {
+    let add = |i: u32| format!("route add fd01:{i:x}::/64 via fd00:a::{:x}\n", 2 + i % 200);
+    let before = (0..count).map(add).collect();
+    let by_turns = |i| format!("route del fd01:{i:x}::/64\n{}", add(count + i));
+    (before, (0..count).filter(|i| i % 3 > 0).map(by_turns).collect())
+}
+
 #[test]
 fn a_mirror_opened_in_the_middle_of_churn_ends_up_the_same() {
+    open_in_the_middle(&churn(3_000), &churn(3_000).replace("route add", "route prepend"), "-4");
+}
+
+#[test]
+fn a_mirror_opened_in_the_middle_of_ipv6_churn_ends_up_the_same() {
+    let (before, lines) = ipv6_churn(3_000);
+    open_in_the_middle(&before, &lines, "-6");
+}
+
+/// Opens mirrors one after the other while `lines` change what `before` made.
+fn open_in_the_middle(before: &str, lines: &str, family: &str) {
     in_namespace(|| {
         two_veths();
-        ip_batch(&churn(3_000), "-4", false);
-        let lines = churn(3_000).replace("route add", "route prepend");
+        ip_batch(before, family, false);
         let done = AtomicBool::new(false);
         let namespace = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
         let followers = std::thread::scope(|scope| {
@@ -106,7 +124,7 @@ fn a_mirror_opened_in_the_middle_of_churn_ends_up_the_same() {
                     Some(rustix::thread::LinkNameSpaceType::Network),
                 )
                 .unwrap();
-                ip_batch(&lines, "-4", true);
+                ip_batch(lines, family, true);
                 done.store(true, Ordering::Release);
             });
             let mut followers = Vec::new();
@@ -242,7 +260,13 @@ fn random_operations_leave_mirror_and_kernel_equal() {
 
 #[test]
 fn each_random_change_of_a_route_is_understood_without_listing_again() {
-    let changes = operation().prop_filter("routes only", |operation| operation.starts_with("route"));
+    // To put a nexthop object in place of an IPv6 route looks like a change of the object itself.
+    let unclear = |operation: &str| {
+        ["nhid 5", "nhid 6"].iter().any(|id| operation.contains(id))
+            && ["replace", "change"].iter().any(|verb| operation.contains(verb))
+    };
+    let changes = operation()
+        .prop_filter("clear changes of routes", move |operation| operation.starts_with("route") && !unclear(operation));
     let outcome = runner(6).run(&proptest::collection::vec(changes, 1..40), |operations| {
         in_namespace(|| {
             two_veths();

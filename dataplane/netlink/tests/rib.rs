@@ -255,6 +255,48 @@ fn what_a_listed_multipath_route_may_hide_is_in_doubt_once_it_loses_next_hops() 
 }
 
 #[test]
+fn an_ipv6_route_listed_twice_stands_for_two_only_where_no_other_prefix_was_listed_between() {
+    let mut rib = rib();
+    let (way, other_way) = (route(1024, &[hop(WEST, "")]), route(1024, &[hop(EAST, "")]));
+    let list = |rib: &mut Rib, prefixes: &[Prefix]| {
+        rib.begin_dump();
+        for listed in prefixes {
+            rib.dumped(MAIN, *listed, way.clone());
+            rib.dumped(MAIN, *listed, other_way.clone());
+        }
+        rib.end_dump(false);
+    };
+    list(&mut rib, &[v6(), prefix("fd02::/64"), v6()]);
+    assert_eq!(rib.remove(MAIN, v6(), &way), Removed::Done);
+    assert_eq!(rib.remove(MAIN, v6(), &other_way), Removed::Done);
+    list(&mut rib, &[v6(), v6()]);
+    assert_eq!(rib.remove(MAIN, v6(), &way), Removed::Doubtful);
+}
+
+#[test]
+fn a_replacing_message_about_a_known_nexthop_object_behind_another_route_moves_nothing_and_is_in_doubt() {
+    let mut rib = rib();
+    rib.set_nexthop(Nexthop { id: 5, target: NexthopTarget::Hop(hop(WEST, "fd00::2")) });
+    rib.insert(MAIN, v6(), route(1024, &[]), Placement::Prepend);
+    rib.insert(MAIN, v6(), via_object(1024, 5), Placement::Append);
+    assert_eq!(rib.insert(MAIN, v6(), via_object(1024, 5), Placement::Replace), Inserted::Doubtful);
+    assert_eq!(told(&mut rib), ["Blackhole"]);
+    rib.remove(MAIN, v6(), &route(1024, &[]));
+    assert_eq!(rib.insert(MAIN, v6(), via_object(1024, 5), Placement::Replace), Inserted::Placed);
+    assert_eq!(told(&mut rib), ["fd00::2"]);
+}
+
+#[test]
+fn which_route_a_lone_one_of_a_router_advertisement_replaces_is_in_doubt_where_there_are_several() {
+    let mut rib = rib();
+    let advertised = |gateway: &str| Candidate { protocol: 9, ..route(1024, &[hop(WEST, gateway)]) };
+    rib.insert(MAIN, v6(), advertised("fd00::2"), Placement::Prepend);
+    assert_eq!(rib.insert(MAIN, v6(), advertised("fd00::3"), Placement::Replace), Inserted::Displaced);
+    rib.insert(MAIN, v6(), route(1024, &[]), Placement::Append);
+    assert_eq!(rib.insert(MAIN, v6(), advertised("fd00::4"), Placement::Replace), Inserted::Doubtful);
+}
+
+#[test]
 fn siblings_of_a_daemon_which_passes_router_advertisements_on_are_one_route() {
     let mut rib = rib();
     let (a, b) = (hop(WEST, "fd00::2"), hop(EAST, "fd00::3"));

@@ -163,6 +163,19 @@ fn ipv6_routes_a_daemon_makes_of_router_advertisements_join_into_one() {
     ]);
 }
 
+#[test]
+fn an_ipv6_route_over_a_nexthop_object_stays_behind_others_when_the_object_is_replaced() {
+    follow(&[
+        "-6 route add unreachable fd01::/64",
+        "nexthop add id 5 via fd00:a::2 dev va",
+        "-6 route append fd01::/64 nhid 5",
+        "nexthop replace id 5 via fd00:a::3 dev va",
+        "-6 route replace fd01::/64 nhid 5",
+        "-6 route del fd01::/64 nhid 5",
+        "-6 route del fd01::/64",
+    ]);
+}
+
 /// Opens a mirror after `before`, when the kernel's listing lacks something, and expects it to be known after `then`.
 fn open_late_and_follow(before: &[&str], then: &[&str]) {
     in_namespace(|| {

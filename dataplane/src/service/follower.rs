@@ -142,6 +142,7 @@ impl Follower {
     }
 
     fn wait(&self, at_most: Duration) {
+        let at_most = self.mirror.listing_due_in().map_or(at_most, |due_in| due_in.min(at_most));
         let timeout = Timespec { tv_sec: at_most.as_secs() as i64, tv_nsec: at_most.subsec_nanos().into() };
         let mirror = self.mirror.as_fd();
         let questions = self.questions.as_fd();
