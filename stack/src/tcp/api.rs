@@ -168,7 +168,7 @@ impl<B: Buffer> Stack<B> {
 
     /// The next text, in the buffer that it arrived in, with what was in front of it as headroom; the
     /// buffer is the caller's to give back to the pool. `None`: nothing has arrived, or no buffer is free for what
-    /// [`tcp_read`](Self::tcp_read) has left of a text in several segments.
+    /// [`tcp_read`](Self::tcp_read) has left of a text in several segments (no event tells when one is: ask again).
     #[inline(always)]
     pub fn tcp_receive<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) -> Result<Option<B>, TcpError> {
         let tcb = self.tcp.table.get_mut(id).filter(|tcb| !tcb.orphan && tcb.listener.is_none());
