@@ -298,8 +298,7 @@ impl<B: Buffer> Tcb<B> {
         };
         self.congestion.on_ack(&ack);
         if round_start {
-            self.usage.on_round_start(in_flight);
-            self.pass_marks();
+            self.on_round_start(in_flight);
         }
         self.set_pace();
     }
@@ -310,8 +309,14 @@ impl<B: Buffer> Tcb<B> {
         self.pacer.set_rate(own.unwrap_or_else(|| self.window_rate()), own.is_some());
     }
 
+    #[inline]
+    pub(super) fn on_round_start(&mut self, in_flight: u32) {
+        self.usage.on_round_start(in_flight);
+        self.pass_marks();
+    }
+
     /// RFC 9293 §3.4: half a circle behind, a mark that nobody moves would lie ahead. Once a round trip is often enough.
-    pub(super) fn pass_marks(&mut self) {
+    fn pass_marks(&mut self) {
         self.small_end = self.small_end.later(self.snd_una);
         self.recovery.pass(self.snd_una);
         self.rack.pass(self.snd_una);

@@ -327,8 +327,7 @@ impl<B: Buffer> Tcb<B> {
             rate: None,
         });
         if round_start {
-            self.usage.on_round_start(in_flight);
-            self.pass_marks();
+            self.on_round_start(in_flight);
         }
     }
 

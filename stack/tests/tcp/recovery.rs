@@ -175,6 +175,14 @@ fn tail_probed() -> (Host, ConnectionId, u32) {
     (host, id, first)
 }
 
+/// Another segment goes out behind the ten, and is acknowledged after a round trip.
+fn one_more_acknowledged(host: &mut Host, id: ConnectionId, first: u32) {
+    host.send(id, &bytes(10_000, 1_000));
+    host.all();
+    host.wait_ms(100);
+    host.get(&acked(first, 11, &[]));
+}
+
 fn cwnd_of(host: &Host, id: ConnectionId) -> u32 {
     host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd
 }
@@ -198,10 +206,7 @@ fn a_probe_that_repairs_the_end_of_all_slows_down_what_comes_next_rfc8985_s7_4_2
     host.wait_ms(100);
     host.get(&acked(first, 10, &[]));
     let before = cwnd_of(&host, id);
-    host.send(id, &bytes(10_000, 1_000));
-    host.all();
-    host.wait_ms(100);
-    host.get(&acked(first, 11, &[]));
+    one_more_acknowledged(&mut host, id, first);
     assert!(cwnd_of(&host, id) < before, "{before} then {}", cwnd_of(&host, id));
     assert_eq!((host.stack.tcp_counters().timeouts, host.stack.tcp_counters().recoveries), (0, 0));
 }
@@ -214,10 +219,7 @@ fn a_probe_whose_segment_had_arrived_costs_nothing_rfc8985_s7_4_2() {
     host.wait_ms(100);
     host.get(&acked(first, 10, &[]));
     let before = cwnd_of(&host, id);
-    host.send(id, &bytes(10_000, 1_000));
-    host.all();
-    host.wait_ms(100);
-    host.get(&acked(first, 11, &[]));
+    one_more_acknowledged(&mut host, id, first);
     assert!(cwnd_of(&host, id) >= before);
 }
 
@@ -227,10 +229,7 @@ fn a_probe_that_was_needless_costs_nothing_rfc8985_s7_4_2() {
     let (mut host, id, first) = tail_probed();
     let before = cwnd_of(&host, id);
     host.get(&acked(first, 10, &[(9, 10)]));
-    host.send(id, &bytes(10_000, 1_000));
-    host.all();
-    host.wait_ms(100);
-    host.get(&acked(first, 11, &[]));
+    one_more_acknowledged(&mut host, id, first);
     assert!(cwnd_of(&host, id) >= before);
 }
 
