@@ -123,8 +123,8 @@ fn notes(session: &mut Session<'_>) {
         "Shares: no loss, no reordering; the senders are two sockets of one host, which begin at the same time, and the ratio is the \
          second row's to the first's in the same run. Five times the length of a run passes uncounted, then ten times counts.",
         "A kernel socket is paced where the queueing discipline is fq, or where it is asked for; the kernel here has \
-         no fq, and CUBIC and Reno do not ask, nor do ours unless told. A paced flow falls behind one that is not, \
-         whoever they are (Aggarwal, Savage, Anderson, INFOCOM 2000). Two flows of one kind may keep the shares that \
+         no fq, and CUBIC and Reno do not ask, nor do ours unless told. A paced flow often falls behind one that is not \
+         (Aggarwal, Savage, Anderson, INFOCOM 2000). Two flows of one kind may keep the shares that \
          slow start gave them for minutes: the table of two kernel flows has the spread.",
         "The kernel's BBR is version 1, as ours is. `bbr3` is version 3 against the kernel's version 1, which does not yield to \
          losses as version 3 is meant to.",
