@@ -124,7 +124,7 @@ drop_reasons! {
     UdpTruncated = "udp_truncated",
     /// Length field under eight, or beyond the packet.
     UdpLen = "udp_len",
-    /// Checksum wrong.
+    /// Checksum wrong. If all are that a veth brings, its other end leaves them undone: `ethtool -K PEER tx off`.
     UdpChecksum = "udp_checksum",
     /// No checksum over IPv6 (RFC 8200 §8.1).
     UdpChecksumMissing = "udp_checksum_missing",
@@ -135,7 +135,7 @@ drop_reasons! {
     TcpTruncated = "tcp_truncated",
     /// Data offset under twenty bytes, or beyond the segment.
     TcpHeaderLen = "tcp_header_len",
-    /// Checksum wrong.
+    /// Checksum wrong. If all are that a veth brings, its other end leaves them undone: `ethtool -K PEER tx off`.
     TcpChecksum = "tcp_checksum",
     /// To a group, or from no single host (RFC 9293 §3.9.2.3).
     TcpGroup = "tcp_group",
