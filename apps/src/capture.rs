@@ -9,7 +9,7 @@ use clap::Args as ClapArgs;
 use tailwater_dataplane::block::{Registry, Services, Value};
 use tailwater_dataplane::graph::{GraphError, GraphSpec};
 use tailwater_dataplane::runtime::RuntimeError;
-use tailwater_netlink::Control;
+use tailwater_netlink::{Control, Link};
 use tailwater_xdp::{Mode, Place};
 
 use crate::common::{Backend, Common};
@@ -56,9 +56,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let mut netlink = Control::open()?;
-    for name in &args.common.interfaces {
-        netlink.link_by_name(name)?;
-    }
+    let links: Result<Vec<_>, _> = args.common.interfaces.iter().map(|name| netlink.link_by_name(name)).collect();
+    let links = links?;
     writable(&args.file)?;
     check_privileges()?;
     let mut common = args.common.clone();
@@ -69,6 +68,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             notes.push("AF_XDP: captured packets do NOT reach the host; leave --backend out to only watch".into())
         }
         Backend::Packet => {}
+    }
+    if common.backend == Backend::Packet {
+        notes.extend(links.iter().filter_map(taken_before));
     }
     let to_stdout = args.file.as_os_str() == "-";
     if to_stdout && common.json {
@@ -85,6 +87,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         notes,
     };
     plan.run(|ports| graph(&args, ports), |_| Ok(Limit { packets: args.count, to_stdout })).map_err(sort_out)
+}
+
+/// Whether an XDP program has the interface's packets first, and what to do then.
+fn taken_before(link: &Link) -> Option<String> {
+    let (name, program) = (&link.name, link.xdp?.prog_id);
+    Some(format!(
+        "{name} has an XDP program (id {program}): what that takes is not seen here; \
+         if it is a tailwater's: `tailwater ctl insert cap capture rx:{name} file=FILE`"
+    ))
 }
 
 /// Stops after a number of packets.

@@ -118,3 +118,18 @@ fn malformed_filter_is_a_wrong_command_line() {
     let (code, _, stderr) = outcome(command(lab.dut(), "capture -i d0"));
     assert!(code == Some(2) && stderr.contains("--write"), "{stderr}");
 }
+
+#[test]
+fn what_an_xdp_program_takes_before_is_hinted_at() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let folder = Folder::new("taken");
+    let stderr_of = |capture: Process| capture.interrupt().unwrap().stderr;
+    let words = format!("capture -i d0 -w {}", folder.file());
+    let hint = "`tailwater ctl insert cap capture rx:d0 file=FILE`";
+    let alone = stderr_of(started(lab.dut(), &words));
+    assert!(!alone.contains(hint), "{alone}");
+    let forward = started(lab.dut(), "l3fwd -i d0 --place user");
+    let beside = stderr_of(started(lab.dut(), &words));
+    assert!(beside.contains(hint), "{beside}");
+    assert!(forward.interrupt().unwrap().status.success());
+}
