@@ -98,8 +98,9 @@ impl Pool {
         if frame.is_chained() {
             return self.release_chain(frame);
         }
-        self.put_chunk(self.region.chunk_of(frame.data_ptr()));
+        let chunk = self.region.chunk_of(frame.data_ptr());
         std::mem::forget(frame);
+        self.put_chunk(chunk);
     }
 
     #[inline(never)]
@@ -150,9 +151,18 @@ impl Pool {
         if !self.region.retire(chunk) {
             return;
         }
-        if self.cache.len() >= self.cache_max {
-            self.spill();
+        // There is memory for more than may stay; that none is asked for here spares this way the care for it.
+        if self.cache.len() >= self.cache_max || self.cache.len() == self.cache.capacity() {
+            return self.put_beside(chunk);
         }
+        self.cache.push(chunk);
+    }
+
+    /// As many are there as may stay.
+    #[cold]
+    #[inline(never)]
+    fn put_beside(&mut self, chunk: u32) {
+        self.spill();
         self.cache.push(chunk);
     }
 
@@ -163,7 +173,6 @@ impl Pool {
         self.cache.pop()
     }
 
-    #[cold]
     fn spill(&mut self) {
         let keep = self.cache.len() - MAGAZINE_MAX;
         self.region.deposit(&self.cache[keep..]);

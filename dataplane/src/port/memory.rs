@@ -48,6 +48,54 @@ impl MemoryPort {
     }
 }
 
+impl MemoryPort {
+    /// Takes the frame that is there.
+    #[inline(always)]
+    fn receive_one(&mut self, batch: &mut Batch) -> usize {
+        let Some(passed) = self.rx.pop() else { return 0 };
+        // SAFETY: as in `take_frames`.
+        #[allow(unsafe_code)]
+        let frame = unsafe { Frame::from_passed(&self.region, passed, self.number) };
+        self.rx.release();
+        self.counters.rx_packets += 1;
+        self.counters.rx_bytes += frame.total_len() as u64;
+        batch.push(frame);
+        1
+    }
+
+    #[inline(never)]
+    fn receive_burst(&mut self, batch: &mut Batch, ready: usize) -> usize {
+        let burst = take_frames(&mut self.rx, &self.region, self.number, batch, ready);
+        self.counters.rx_packets += burst.packets as u64;
+        self.counters.rx_bytes += burst.bytes;
+        burst.packets
+    }
+
+    /// Puts a frame into the ring, which has room for it.
+    #[inline(always)]
+    fn transmit_one(&mut self, batch: &mut Batch) -> usize {
+        let Some(frame) = batch.iter().next() else { return 0 };
+        let (passed, len) = (frame.passed(&self.region), frame.total_len());
+        if self.tx.push(passed).is_err() {
+            return 0;
+        }
+        // The other end may have it from now on.
+        batch.forget_front(1);
+        self.tx.publish();
+        self.counters.tx_packets += 1;
+        self.counters.tx_bytes += len as u64;
+        1
+    }
+
+    #[inline(never)]
+    fn transmit_burst(&mut self, batch: &mut Batch) -> usize {
+        let burst = put_frames(&mut self.tx, &self.region, batch);
+        self.counters.tx_packets += burst.packets as u64;
+        self.counters.tx_bytes += burst.bytes;
+        burst.packets
+    }
+}
+
 impl Port for MemoryPort {
     fn name(&self) -> &str {
         &self.name
@@ -63,18 +111,17 @@ impl Port for MemoryPort {
 
     #[inline]
     fn receive(&mut self, _pool: &mut Pool, _ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
-        let burst = take_frames(&mut self.rx, &self.region, self.number, batch, max);
-        self.counters.rx_packets += burst.packets as u64;
-        self.counters.rx_bytes += burst.bytes;
-        burst.packets
+        // A packet that is alone needs no look around the end of the ring's memory.
+        match max.min(self.rx.available(max as u32) as usize) {
+            0 => 0,
+            1 => self.receive_one(batch),
+            ready => self.receive_burst(batch, ready),
+        }
     }
 
     #[inline]
     fn transmit(&mut self, _pool: &mut Pool, batch: &mut Batch) -> usize {
-        let burst = put_frames(&mut self.tx, &self.region, batch);
-        self.counters.tx_packets += burst.packets as u64;
-        self.counters.tx_bytes += burst.bytes;
-        burst.packets
+        if batch.len() == 1 && self.tx.free(1) > 0 { self.transmit_one(batch) } else { self.transmit_burst(batch) }
     }
 
     #[inline]
@@ -127,14 +174,11 @@ fn put_frames(ring: &mut Producer<Passed>, region: &Region, batch: &mut Batch) -
     burst
 }
 
-/// Moves at most `max` frames from the ring to the end of `batch`, as received by port `number`.
+/// Moves the first `ready` frames, which are known to be there, from the ring to the end of `batch`, as received by port
+/// `number`.
 #[inline]
-fn take_frames(ring: &mut Consumer<Passed>, region: &Region, number: u16, batch: &mut Batch, max: usize) -> Burst {
+fn take_frames(ring: &mut Consumer<Passed>, region: &Region, number: u16, batch: &mut Batch, ready: usize) -> Burst {
     let mut burst = Burst::default();
-    let ready = max.min(ring.available(max as u32) as usize);
-    if ready == 0 {
-        return burst;
-    }
     // Twice where they lie around the end of the ring's memory.
     while burst.packets < ready {
         let taken = batch.extend_while(ring.ready((ready - burst.packets) as u32), |&passed| {
@@ -194,6 +238,30 @@ mod tests {
             batch.drain().for_each(|frame| pool.release(frame));
         }
         assert_eq!((near.counters().tx_bytes, far.counters().rx_bytes), (25_360, 25_360));
+        drop(pool);
+        assert_eq!((region.at_home(), region.strayed()), (region.chunks(), 0));
+    }
+
+    #[test]
+    fn a_packet_that_is_alone_waits_for_room_as_others_do_and_is_counted_like_them() {
+        let (region, mut pool, mut near, mut far) = pair();
+        let (mut waiting, mut arrived) = (Batch::default(), Batch::default());
+        for len in [60, 61, 5_000, 63] {
+            waiting.push(pool.allocate_copy(&text(len)).unwrap());
+            assert_eq!(near.transmit(&mut pool, &mut waiting), 1);
+        }
+        waiting.push(pool.allocate_copy(&text(64)).unwrap());
+        assert_eq!((near.transmit(&mut pool, &mut waiting), waiting.len()), (0, 1), "the ring is full");
+        assert_eq!(far.receive(&mut pool, &mut Ledger::default(), &mut arrived, 1), 1);
+        assert_eq!((near.transmit(&mut pool, &mut waiting), waiting.len()), (1, 0));
+        assert_eq!(far.receive(&mut pool, &mut Ledger::default(), &mut arrived, 0), 0);
+        assert_eq!(far.receive(&mut pool, &mut Ledger::default(), &mut arrived, 8), 4);
+        let lens: Vec<_> = arrived.iter().map(Frame::total_len).collect();
+        assert_eq!(lens, [60, 61, 5_000, 63, 64]);
+        let (sent, received) = (near.counters(), far.counters());
+        assert_eq!((sent.tx_packets, sent.tx_bytes), (5, 5_248));
+        assert_eq!((received.rx_packets, received.rx_bytes), (5, 5_248));
+        arrived.drain().for_each(|frame| pool.release(frame));
         drop(pool);
         assert_eq!((region.at_home(), region.strayed()), (region.chunks(), 0));
     }
