@@ -373,6 +373,12 @@ impl<B: Buffer> Stack<B> {
         self.tcp.is_quiet() && self.events.events.is_empty()
     }
 
+    /// Whether [`poll_event`](Self::poll_event) has something.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.events.is_empty()
+    }
+
     #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.events.pop_front()

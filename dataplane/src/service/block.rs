@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tailwater_stack::tcp::{Listen, TcpEvent};
+use tailwater_stack::tcp::{ConnectionId, Listen, TcpEvent};
 use tailwater_stack::wire::{arp, ethernet, icmpv6, ipv6, protocol};
 use tailwater_stack::{Event, Instant, InterfaceId, Route, Stack, Verdict};
 
@@ -162,10 +162,19 @@ impl<S: Service> StackBlock<S> {
 
     /// One received frame: through the stack, and to the service what is the service's.
     #[inline]
-    fn ingest(&mut self, interface: InterfaceId, frame: Frame, context: &mut Context<'_>) {
+    fn ingest(&mut self, frame: Frame, context: &mut Context<'_>) {
+        let interface = InterfaceId(frame.port().into());
+        match self.stack.ingest(interface, frame, &mut WorkerEnv { context, entropy: &mut self.entropy }) {
+            Verdict::Answered | Verdict::Held | Verdict::Consumed | Verdict::Discarded(_) => {}
+            verdict => self.hand_over(verdict, context),
+        }
+    }
+
+    /// What the stack has no use for.
+    #[inline(never)]
+    fn hand_over(&mut self, verdict: Verdict<Frame>, context: &mut Context<'_>) {
         let mut io = Io::new(&mut self.stack, context, &mut self.entropy, &self.around);
-        let (stack, env) = io.parts();
-        match stack.ingest(interface, frame, env) {
+        match verdict {
             Verdict::Datagram(mut datagram) => match self.service.on_datagram(&mut datagram, &mut io) {
                 After::Reply => {
                     let (stack, env) = io.parts();
@@ -195,6 +204,14 @@ impl<S: Service> StackBlock<S> {
     }
 
     /// Gives the other workers copies of what only this one received.
+    #[inline(never)]
+    fn share_answers(&mut self, batch: &Batch, context: &mut Context<'_>) {
+        batch
+            .iter()
+            .filter(|frame| is_neighbour_answer(frame.bytes()))
+            .for_each(|frame| self.share_answer(frame, context));
+    }
+
     #[cold]
     fn share_answer(&mut self, frame: &Frame, context: &mut Context<'_>) {
         for mailbox in self.mailboxes.iter().skip(1) {
@@ -221,6 +238,7 @@ impl<S: Service> StackBlock<S> {
     fn open_mail(&mut self, context: &mut Context<'_>) {
         let mailboxes = Arc::clone(&self.mailboxes);
         let Some(mailbox) = mailboxes.get(self.worker) else { return };
+        mailbox.opened();
         // No more than there were at first, so that a turn ends.
         for _ in 0..mailbox.updates.len() {
             let Some(update) = mailbox.updates.pop() else { break };
@@ -229,8 +247,50 @@ impl<S: Service> StackBlock<S> {
         for _ in 0..mailbox.answers.len() {
             let Some(frame) = mailbox.answers.pop() else { break };
             *context.originated += 1;
-            self.ingest(InterfaceId(frame.port().into()), frame, context);
+            self.ingest(frame, context);
         }
+    }
+
+    /// Whether nothing has become due, nor come from elsewhere, nor is left from before.
+    #[inline]
+    fn is_idle(&self, now_ns: u64) -> bool {
+        let has_mail = self.mailboxes.get(self.worker).is_some_and(|mailbox| !mailbox.is_empty());
+        let is_time = self.service.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= now_ns);
+        !has_mail
+            && !is_time
+            && self.started
+            && self.census.is_none()
+            && self.stack.is_quiet()
+            && !self.stack.may_be_due(Instant::from_nanos(now_ns))
+    }
+
+    /// What comes without a packet: mail, time, and those that had no room.
+    #[inline(never)]
+    fn go_on(&mut self, context: &mut Context<'_>) {
+        let had_mail = self.take_mail(context);
+        if had_mail || self.census.is_some() {
+            self.take_census(context.now_ns);
+        }
+        let begins = !self.started && self.begun.load(Ordering::Acquire);
+        if begins {
+            self.start(context);
+        }
+        let now = Instant::from_nanos(context.now_ns);
+        let is_time = self.service.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= context.now_ns);
+        if !(had_mail || begins || is_time || self.stack.may_be_due(now)) && self.stack.is_quiet() {
+            return;
+        }
+        // What had come before in this turn has used the room up, or none was left.
+        let is_blocked = !context.has_room();
+        self.blocked_until_ns = if is_blocked { context.now_ns + BLOCKED_NS } else { 0 };
+        self.stack.begin_burst();
+        if is_time {
+            self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around));
+        }
+        if self.stack.may_be_due(now) {
+            self.stack.on_timeout(&mut WorkerEnv { context, entropy: &mut self.entropy });
+        }
+        self.settle(if is_blocked { TOLD_BLOCKED_MAX } else { 0 }, context);
     }
 
     /// Goes on with the list that somebody waits for, or begins one.
@@ -239,7 +299,13 @@ impl<S: Service> StackBlock<S> {
         let Some(mailbox) = self.mailboxes.get(self.worker) else { return };
         let Some(mut page) = self.census.take().or_else(|| mailbox.census.take()) else { return };
         match page.fill(&self.stack, Instant::from_nanos(now_ns)) {
-            true => mailbox.census.give_back(page),
+            true => {
+                mailbox.census.give_back(page);
+                // Another may have been asked for meanwhile, by who gave this one up.
+                if !mailbox.census.is_empty() {
+                    mailbox.note_mail();
+                }
+            }
             false => self.census = Some(page),
         }
     }
@@ -276,9 +342,11 @@ impl<S: Service> StackBlock<S> {
         self.updates_refused += u64::from(!taken);
     }
 
-    /// What happened to a connection, to the service.
-    #[inline]
-    fn tell(&mut self, event: TcpEvent, context: &mut Context<'_>) {
+    /// What else happened to a connection than that there is something to read, to the service; which one it was.
+    #[inline(never)]
+    fn tell_other(&mut self, context: &mut Context<'_>) -> Option<ConnectionId> {
+        let event = self.stack.tcp_poll()?;
+        let connection = event.connection();
         let io = &mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around);
         let service = &mut self.service;
         match event {
@@ -288,6 +356,16 @@ impl<S: Service> StackBlock<S> {
             TcpEvent::Writable(connection) => service.on_writable(connection, io),
             TcpEvent::Closed(connection, reason) => service.on_closed(connection, reason, io),
         }
+        Some(connection)
+    }
+
+    /// The next news of a connection, to the service; of which.
+    #[inline(always)]
+    fn tell(&mut self, context: &mut Context<'_>) -> Option<ConnectionId> {
+        let Some(connection) = self.stack.tcp_poll_readable() else { return self.tell_other(context) };
+        let io = &mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around);
+        self.service.on_readable(connection, io);
+        Some(connection)
     }
 
     /// Each event is of something that happened since; what a callback does brings none by itself. An answer leaves at once,
@@ -296,14 +374,12 @@ impl<S: Service> StackBlock<S> {
     #[inline(always)]
     fn tell_all(&mut self, mut beyond: usize, context: &mut Context<'_>) {
         // Bounded by the connections, each of which has its news once.
-        loop {
+        while self.stack.tcp_has_news() {
             if !context.has_room() {
                 let Some(left) = beyond.checked_sub(1) else { return };
                 beyond = left;
             }
-            let Some(event) = self.stack.tcp_poll() else { return };
-            let connection = event.connection();
-            self.tell(event, context);
+            let Some(connection) = self.tell(context) else { return };
             self.stack.tcp_answered(connection, &mut WorkerEnv { context, entropy: &mut self.entropy });
         }
     }
@@ -314,10 +390,9 @@ impl<S: Service> StackBlock<S> {
         self.tell_all(0, context);
     }
 
-    /// After the packets: events out, then what answers them, and the stack's books into the worker's. So many are told
-    /// `beyond` what room there is.
-    #[inline]
-    fn settle(&mut self, beyond: usize, context: &mut Context<'_>) {
+    /// What else there is to tell than of connections.
+    #[inline(never)]
+    fn tell_events(&mut self, context: &mut Context<'_>) {
         // Bounded by `Config::events_max`.
         while let Some(event) = self.stack.poll_event() {
             match (event, &self.questions) {
@@ -327,6 +402,15 @@ impl<S: Service> StackBlock<S> {
                     self.service.on_event(&event, &mut io);
                 }
             }
+        }
+    }
+
+    /// After the packets: events out, then what answers them, and the stack's books into the worker's. So many are told
+    /// `beyond` what room there is.
+    #[inline(always)]
+    fn settle(&mut self, beyond: usize, context: &mut Context<'_>) {
+        if self.stack.has_events() {
+            self.tell_events(context);
         }
         self.stack.tcp_go_on(&mut WorkerEnv { context, entropy: &mut self.entropy });
         self.tell_all(beyond, context);
@@ -348,42 +432,20 @@ impl<S: Service + 'static> Block for StackBlock<S> {
         if !self.started {
             self.start(context);
         }
-        self.stack.begin_burst();
-        for frame in batch.drain() {
-            if self.shares_answers && is_neighbour_answer(frame.bytes()) {
-                self.share_answer(&frame, context);
-            }
-            self.ingest(InterfaceId(frame.port().into()), frame, context);
+        if self.shares_answers {
+            self.share_answers(batch, context);
         }
+        self.stack.begin_burst();
+        batch.take_each(|frame| self.ingest(frame, context));
         self.settle(0, context);
     }
 
+    #[inline]
     fn poll(&mut self, context: &mut Context<'_>) {
-        let had_mail = self.take_mail(context);
-        if had_mail || self.census.is_some() {
-            self.take_census(context.now_ns);
-        }
-        let begins = !self.started && self.begun.load(Ordering::Acquire);
-        if begins {
-            self.start(context);
-        }
-        let now = Instant::from_nanos(context.now_ns);
-        let is_time = self.service.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= context.now_ns);
         // Mostly there is nothing, in each turn.
-        if !(had_mail || begins || is_time || self.stack.may_be_due(now)) && self.stack.is_quiet() {
-            return;
+        if !self.is_idle(context.now_ns) {
+            self.go_on(context);
         }
-        // What had come before in this turn has used the room up, or none was left.
-        let is_blocked = !context.has_room();
-        self.blocked_until_ns = if is_blocked { context.now_ns + BLOCKED_NS } else { 0 };
-        self.stack.begin_burst();
-        if is_time {
-            self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around));
-        }
-        if self.stack.may_be_due(now) {
-            self.stack.on_timeout(&mut WorkerEnv { context, entropy: &mut self.entropy });
-        }
-        self.settle(if is_blocked { TOLD_BLOCKED_MAX } else { 0 }, context);
     }
 
     fn deadline_ns(&self) -> Option<u64> {

@@ -150,6 +150,7 @@ impl Census {
         let Pages { blank, full } = &mailbox.census;
         // One that the worker has not taken up belongs to an asker who has gone.
         drop(blank.force_push(Box::new(CensusPage::new(*number, query, self.listeners_max))));
+        mailbox.note_mail();
         control.wake();
         let end = Instant::now() + PATIENCE;
         loop {

@@ -221,6 +221,7 @@ impl<S: Service + 'static> Host<S> {
         }
         let count = updates.len();
         let fits = mailboxes.iter().all(|mailbox| updates.iter().all(|&update| mailbox.updates.push(update).is_ok()));
+        mailboxes.iter().for_each(Mailbox::note_mail);
         if fits { Ok(()) } else { Err(HostError::TooMany(count)) }
     }
 }

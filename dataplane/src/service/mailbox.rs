@@ -9,7 +9,7 @@
 //!   worker 0  ----- copies of ARP and ND answers, which only it gets from the XDP program ---->  the other workers
 //! ```
 //!
-//! Whoever has put something into a mailbox wakes its worker.
+//! Whoever has put something into a mailbox notes that, and wakes its worker.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -67,6 +67,8 @@ pub(super) struct Mailbox {
     pub(super) answers: ArrayQueue<Frame>,
     /// Lists of connections to be filled.
     pub(super) census: Pages,
+    /// Something was put in that the worker has not looked for yet: one word for it to read in each turn.
+    has_mail: AtomicBool,
     waker: OnceLock<Arc<Waker>>,
 }
 
@@ -76,6 +78,7 @@ impl Mailbox {
             updates: ArrayQueue::new(UPDATES_MAX),
             answers: ArrayQueue::new(ANSWERS_MAX),
             census: Pages::new(),
+            has_mail: AtomicBool::new(false),
             waker: OnceLock::new(),
         }
     }
@@ -88,13 +91,25 @@ impl Mailbox {
         }
     }
 
+    /// Whether the worker has nothing to look for.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.updates.is_empty() && self.answers.is_empty() && self.census.is_empty()
+        !self.has_mail.load(Ordering::Acquire)
     }
 
-    /// Has the worker look here.
+    /// Something was put in.
+    pub(super) fn note_mail(&self) {
+        self.has_mail.store(true, Ordering::Release);
+    }
+
+    /// The worker looks now: what is put in later is noted again.
+    pub(super) fn opened(&self) {
+        self.has_mail.swap(false, Ordering::AcqRel);
+    }
+
+    /// Something was put in: has the worker look here.
     pub(super) fn wake(&self) {
+        self.note_mail();
         if let Some(waker) = self.waker.get() {
             waker.wake();
         }
@@ -193,5 +208,24 @@ impl PortListener for Questions {
 impl AsFd for Questions {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_in_behind_the_worker_that_looks_is_looked_for_again() {
+        let mailbox = Mailbox::new();
+        assert!(mailbox.is_empty());
+        mailbox.updates.push(Update::Mtu(InterfaceId(0), 1_500)).unwrap();
+        mailbox.wake();
+        assert!(!mailbox.is_empty());
+        mailbox.opened();
+        assert!(mailbox.is_empty());
+        mailbox.updates.push(Update::Mtu(InterfaceId(0), 9_000)).unwrap();
+        mailbox.wake();
+        assert!(!mailbox.is_empty());
     }
 }

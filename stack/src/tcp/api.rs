@@ -250,15 +250,26 @@ impl<B: Buffer> Stack<B> {
     /// What else there is to tell; ask until there is none.
     #[inline]
     pub fn tcp_poll(&mut self) -> Option<TcpEvent> {
-        let &id = self.tcp.news.front()?;
-        // Most connections have no other news.
+        match self.tcp_poll_readable() {
+            Some(id) => Some(TcpEvent::Readable(id)),
+            None => self.first_event(),
+        }
+    }
+
+    /// The next to tell of, if all there is to tell is that it has something to read ([`TcpEvent::Readable`]), as mostly. `None`:
+    /// [`tcp_poll`](Self::tcp_poll) may have something else.
+    #[inline]
+    pub fn tcp_poll_readable(&mut self) -> Option<ConnectionId> {
+        let id = self.tcp.news.pop_front()?;
         match self.tcp.table.get_mut(id) {
             Some(tcb) if tcb.news.is_readable_only() => {
                 tcb.news = News::default();
-                self.tcp.news.pop_front();
-                Some(TcpEvent::Readable(id))
+                Some(id)
             }
-            _ => self.first_event(),
+            _ => {
+                self.tcp.news.push_front(id);
+                None
+            }
         }
     }
 

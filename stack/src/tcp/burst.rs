@@ -21,6 +21,8 @@ pub(super) struct Burst {
     pub(super) is_on: bool,
     /// Connections that were worked on in it, each once; no more than there are.
     pub(super) unfinished: Vec<u32>,
+    /// How many of them have had their turn already: mostly all, when they answered.
+    answered: usize,
 }
 
 impl Burst {
@@ -45,6 +47,9 @@ impl<B: Buffer> Stack<B> {
     /// take the room with what they answer.
     #[inline]
     pub fn tcp_go_on<E: Env<Buffer = B>>(&mut self, env: &mut E) {
+        if self.tcp.line.is_empty() {
+            return;
+        }
         let is_on = core::mem::replace(&mut self.tcp.burst.is_on, false);
         self.serve_line(env);
         self.tcp.burst.is_on = is_on;
@@ -56,7 +61,16 @@ impl<B: Buffer> Stack<B> {
     pub fn end_burst<E: Env<Buffer = B>>(&mut self, env: &mut E) {
         self.tcp.burst.is_on = false;
         self.serve_line(env);
-        // Nothing is added to the list outside of a burst, and most have had their turns when they answered.
+        if self.tcp.burst.answered < self.tcp.burst.unfinished.len() {
+            self.finish_all(env);
+        }
+        self.tcp.burst.unfinished.clear();
+        self.tcp.burst.answered = 0;
+    }
+
+    #[inline(never)]
+    fn finish_all<E: Env<Buffer = B>>(&mut self, env: &mut E) {
+        // Nothing is added to the list outside of a burst.
         for at in 0..self.tcp.burst.unfinished.len() {
             if let Some(&index) = self.tcp.burst.unfinished.get(at)
                 // Another may have its place by now.
@@ -66,7 +80,6 @@ impl<B: Buffer> Stack<B> {
                 self.finish(index, tcb, env);
             }
         }
-        self.tcp.burst.unfinished.clear();
         self.serve_line(env);
     }
 
@@ -74,7 +87,9 @@ impl<B: Buffer> Stack<B> {
     #[inline]
     pub fn tcp_answered<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) {
         if let Some(tcb) = self.tcp.table.take_if(id, |tcb| tcb.unfinished && !tcb.news.any()) {
-            let is_on = core::mem::replace(&mut self.tcp.burst.is_on, false);
+            let burst = &mut self.tcp.burst;
+            burst.answered += 1;
+            let is_on = core::mem::replace(&mut burst.is_on, false);
             self.finish(id.index, tcb, env);
             self.tcp.burst.is_on = is_on;
         }

@@ -40,6 +40,27 @@ fn an_answer_in_a_burst_carries_its_acknowledgement_and_the_window_after_reading
 }
 
 #[test]
+fn who_has_had_a_turn_in_a_burst_and_receives_more_has_another_at_its_end() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    host.stack.begin_burst();
+    for (answers, ack) in [(true, 3_001), (false, 5_001)] {
+        for n in 0..2 {
+            host.get(&seg(ACK, ack - 2_000 + n * 1_000, first).text(&[0; 1_000]));
+        }
+        assert_eq!((host.read(id).len(), host.all()), (2_000, vec![]));
+        if answers {
+            host.stack.tcp_answered(id, &mut host.env);
+        } else {
+            host.stack.end_burst(&mut host.env);
+        }
+        assert_eq!(host.expect().ack, ack);
+    }
+    assert!(host.stack.is_quiet());
+    host.assert_books();
+}
+
+#[test]
 fn each_segment_behind_a_gap_is_acknowledged_at_once_in_a_burst_too_rfc5681_s4_2() {
     let mut host = Host::new();
     let (_, first) = host.accept();
