@@ -266,21 +266,22 @@ impl Graph {
             return;
         }
         let mut onward = Onward { nodes, first: at + 1, sinks };
-        let mut rest = works.then_some(input);
-        for ((&target, emitted), sent) in targets.iter().zip(outputs).zip(sent) {
-            // What was emitted to output 0 goes before what was left in the batch.
-            if !emitted.is_empty() {
-                *sent += emitted.len() as u64;
-                onward.deliver(target, emitted, turn);
-            }
-            if let Some(input) = rest.take().filter(|input| !input.is_empty()) {
-                *sent += input.len() as u64;
-                onward.deliver(target, input, turn);
-            }
+        let ([target, targets @ ..], [emitted, outputs @ ..], [sent, sents @ ..]) =
+            (targets.as_slice(), outputs, sent.as_mut_slice())
+        else {
+            // A block without outputs keeps what it wants and must have emptied the batch.
+            return discard_unbound(input, turn);
+        };
+        // What was emitted goes before what was left in the batch.
+        if works && !input.is_empty() {
+            emitted.append(input);
         }
-        // A block without outputs keeps what it wants and must have emptied the batch.
-        if let Some(input) = rest.filter(|input| !input.is_empty()) {
-            discard_unbound(input, turn);
+        if !emitted.is_empty() {
+            *sent += emitted.len() as u64;
+            onward.deliver(*target, emitted, turn);
+        }
+        if !targets.is_empty() {
+            onward.deliver_others(targets, outputs, sents, turn);
         }
     }
 
@@ -364,13 +365,24 @@ struct Onward<'a> {
 
 impl Onward<'_> {
     /// Takes all frames out of `batch`.
-    #[inline]
+    #[inline(always)]
     fn deliver(&mut self, target: Target, batch: &mut Batch, turn: &mut Turn<'_>) {
         match target {
             Target::Node(to) => self.nodes[to - self.first].input.append(batch),
             Target::Port(port) => self.sinks[port].append(batch),
             Target::Egress => self.deliver_by_frame(batch, turn),
             Target::Unbound => discard_unbound(batch, turn),
+        }
+    }
+
+    /// The same of the outputs behind the first.
+    #[inline(never)]
+    fn deliver_others(&mut self, targets: &[Target], outputs: &mut [Batch], sent: &mut [u64], turn: &mut Turn<'_>) {
+        for ((&target, emitted), sent) in targets.iter().zip(outputs).zip(sent) {
+            if !emitted.is_empty() {
+                *sent += emitted.len() as u64;
+                self.deliver(target, emitted, turn);
+            }
         }
     }
 

@@ -219,17 +219,24 @@ impl Worker {
 
     /// One turn; returns whether any packet moved.
     pub fn turn(&mut self, now_ns: u64) -> bool {
+        // Many workers have one place: that there are no others need not be found out in each loop over them.
+        if self.ports.len() == 1 { self.turn_over(1, now_ns) } else { self.turn_over(self.ports.len(), now_ns) }
+    }
+
+    /// One turn of a worker with so many places.
+    #[inline(always)]
+    fn turn_over(&mut self, places: usize, now_ns: u64) -> bool {
         self.tally.turns += 1;
-        self.look_for_room();
+        self.look_for_room(places);
         let mut received = 0;
-        for at in 0..self.occupied {
+        for at in 0..self.occupied.min(places) {
             received += self.receive(at, now_ns);
         }
         match &self.probe {
             None => self.graph.run(&mut turn(now_ns, &mut self.pool, &mut self.tally)),
             Some(_) => self.run_traced(now_ns),
         }
-        let worked = received + self.send(now_ns) > 0;
+        let worked = received + self.send(places, now_ns) > 0;
         self.tally.empty_turns += u64::from(!worked);
         if self.probe.as_ref().is_some_and(|probe| probe.is_done()) {
             self.end_trace();
@@ -238,7 +245,7 @@ impl Worker {
     }
 
     /// Hands a burst from one port to the graph; returns its size.
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, at: usize, now_ns: u64) -> usize {
         let Self { ports, bounds, graph, pool, batch, tally, probe, .. } = self;
         // Where nobody follows packets, straight to their block.

@@ -23,7 +23,7 @@ impl Worker {
                 break;
             }
             self.graph.run(&mut turn(now_ns, &mut self.pool, &mut self.tally));
-            self.send(clock::now_ns());
+            self.send(self.ports.len(), clock::now_ns());
         }
         let place = &mut self.ports[seat.at];
         self.waiting.exchange(place.as_ref(), seat.port.as_ref());

@@ -25,24 +25,24 @@ const KEPT_MAX: usize = 2 * ROOM_MAX;
 
 impl Worker {
     /// Says how much may leave by each port in the turn that begins.
-    #[inline]
-    pub(super) fn look_for_room(&mut self) {
+    #[inline(always)]
+    pub(super) fn look_for_room(&mut self, places: usize) {
         let Self { ports, graph, .. } = self;
         if !graph.asks_for_room() {
             return;
         }
-        for (at, port) in ports.iter_mut().enumerate() {
+        for (at, port) in ports[..places].iter_mut().enumerate() {
             let waiting = graph.sink(at).map_or(0, |sink| sink.len());
             graph.set_room(at, room(port.as_mut(), waiting));
         }
     }
 
     /// Sends what waits for the ports; returns how many packets left, in one way or another.
-    #[inline]
-    pub(super) fn send(&mut self, now_ns: u64) -> usize {
+    #[inline(always)]
+    pub(super) fn send(&mut self, places: usize, now_ns: u64) -> usize {
         let Self { ports, graph, pool, tally, releasing, probe, .. } = self;
         let mut left = 0;
-        for (at, port) in ports.iter_mut().enumerate() {
+        for (at, port) in ports[..places].iter_mut().enumerate() {
             let port = port.as_mut();
             if let Some(waiting) = graph.sink(at).filter(|waiting| !waiting.is_empty()) {
                 left += waiting.len();
