@@ -96,16 +96,26 @@ impl Frame {
         if !self.is_lent() && !self.is_shared() {
             return self.layout.len();
         }
-        let from = usize::from(self.sharing().read_only_from.load(Ordering::Relaxed));
-        from.saturating_sub(self.layout.head()).min(self.layout.len())
+        self.read_only_from().saturating_sub(self.layout.head()).min(self.layout.len())
     }
 
     /// Bytes in front of the packet that this handle may claim: none for the one that is kept.
     #[inline]
     pub(super) fn claimable(&self) -> usize {
-        let headroom = self.layout.head() - region::HEADER_LEN;
-        let is_kept = self.layout.flags() & (SHARED | LENT) == SHARED && self.has_further_handle();
-        if is_kept { 0 } else { headroom }
+        let is_kept = !self.is_lent() && self.is_shared();
+        if is_kept { 0 } else { self.layout.head() - region::HEADER_LEN }
+    }
+
+    /// Whether what is [`claimable`](Self::claimable) may be written: where a lent packet was cut off, its other handle's bytes
+    /// lie there.
+    #[inline]
+    pub(super) fn is_own_in_front(&self) -> bool {
+        !self.is_lent() || self.layout.head() <= self.read_only_from()
+    }
+
+    #[inline]
+    fn read_only_from(&self) -> usize {
+        self.sharing().read_only_from.load(Ordering::Relaxed).into()
     }
 
     /// Whether this is the handle that is sent, while another is kept by who made the packet.
@@ -118,45 +128,46 @@ impl Frame {
     /// where the packet is in several.
     #[inline(always)]
     pub(super) fn lend(&mut self, pool: &mut Pool) -> Option<Self> {
-        let may_lend = if self.is_lent() { self.may_lend_on() } else { !self.is_shared() };
-        if !may_lend {
+        if self.is_chained() {
+            return self.lend_chain(pool);
+        }
+        if !self.may_lend_chunk() {
             return None;
         }
-        let front = if self.is_chained() { Some(pool.allocate()?) } else { None };
+        pool.region().note_sharing();
+        let head = self.layout.head();
+        let sharing = self.sharing();
+        sharing.read_only_from.store(head as u16, Ordering::Relaxed);
+        sharing.add_handle();
+        self.layout = self.layout.with(SHARED).without(LENT);
+        Some(Self { data: self.data, layout: self.layout.with(LENT) })
+    }
+
+    /// Whether nobody else would write headers in front of it. A handle that was lent itself may be kept and another one sent,
+    /// unless it was cut off: then its headers would meet the other handle's bytes.
+    #[inline(always)]
+    fn may_lend_chunk(&self) -> bool {
+        match self.layout.flags() & (SHARED | LENT) {
+            0 => true,
+            flags if flags & LENT != 0 && self.read_only_from() == self.layout.head() => true,
+            _ => !self.has_further_handle(),
+        }
+    }
+
+    #[inline(never)]
+    fn lend_chain(&mut self, pool: &mut Pool) -> Option<Self> {
+        // Its links say where a lent one ends, if it was not cut off.
+        let may_lend = if self.is_lent() { self.is_as_long_as_chunks() } else { !self.is_shared() };
+        let front = if may_lend { pool.allocate()? } else { return None };
         pool.region().note_sharing();
         let flags = self.layout.flags() & !LENT;
-        let lent = match front {
-            Some(front) => self.lend_chain(front),
-            None => self.lend_chunk(flags)?,
-        };
+        let lent = self.lend_chain_behind(front);
         self.layout.set_flags(flags | SHARED);
         Some(lent)
     }
 
-    /// Whether this handle, which was lent itself, may be kept and another one sent: headers in front of it meet nobody's
-    /// bytes, and the links say where it ends.
-    #[inline(never)]
-    fn may_lend_on(&self) -> bool {
-        if self.is_chained() {
-            return self.is_as_long_as_chunks();
-        }
-        let from = || usize::from(self.sharing().read_only_from.load(Ordering::Relaxed));
-        !self.is_shared() || from() == self.layout.head()
-    }
-
-    #[inline]
-    fn lend_chunk(&self, flags: u8) -> Option<Self> {
-        let head = u16::try_from(self.layout.head()).ok()?;
-        self.sharing().read_only_from.store(head, Ordering::Relaxed);
-        self.sharing().add_handle();
-        let mut lent = Self { data: self.data, layout: self.layout };
-        lent.layout.set_flags(flags | SHARED | LENT);
-        Some(lent)
-    }
-
     /// `front` with this packet's chunks behind it.
-    #[inline(never)]
-    fn lend_chain(&mut self, mut front: Frame) -> Self {
+    fn lend_chain_behind(&mut self, mut front: Frame) -> Self {
         let first = self.chunk_start().cast::<ChunkHeader>();
         let (head, len, total) = (self.layout.head(), self.len(), self.total_len());
         // SAFETY: this frame's first chunk; its head and length lie in the layout, and here for the other handle.

@@ -59,18 +59,21 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
     /// and its kind allows, else in a copy.
     #[inline(always)]
     pub(super) fn lend(&mut self, kept: &mut B) -> Option<B> {
-        let shared = if kept.headroom() >= HEADROOM { self.env.share(kept) } else { None };
-        match shared {
-            Some(shared) => {
+        match self.env.share(kept) {
+            Some(shared) if shared.headroom() >= HEADROOM => {
                 self.stack.ledger.originated += 1;
                 Some(shared)
             }
-            None => self.copy_all(kept),
+            shared => self.copy_instead(kept, shared),
         }
     }
 
+    /// It is not shared, or in vain.
     #[inline(never)]
-    fn copy_all(&mut self, kept: &B) -> Option<B> {
+    fn copy_instead(&mut self, kept: &B, shared: Option<B>) -> Option<B> {
+        if let Some(shared) = shared {
+            self.env.release(shared);
+        }
         self.copy(kept, 0, kept.len())
     }
 
