@@ -255,7 +255,7 @@ impl Env for TestEnv {
     }
 
     fn share(&mut self, kept: &mut VecBuffer) -> Option<VecBuffer> {
-        if kept.is_shared() {
+        if kept.is_shared() || kept.headroom() < HEADROOM {
             return None;
         }
         self.allocated += kept.frames();

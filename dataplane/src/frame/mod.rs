@@ -204,6 +204,13 @@ impl Frame {
         if n > self.headroom() {
             return Err(NoRoom { wanted: n, available: self.headroom() });
         }
+        self.grow_front(n);
+        Ok(())
+    }
+
+    /// There are `n` bytes of headroom.
+    #[inline(always)]
+    fn grow_front(&mut self, n: usize) {
         // SAFETY: `head >= HEADER_LEN + n`, so the new start lies in the same chunk.
         #[allow(unsafe_code)]
         {
@@ -211,15 +218,15 @@ impl Frame {
         }
         self.layout = self.layout.grown_in_front(n);
         self.grow_total(n as isize);
-        Ok(())
     }
 
     /// As [`prepend`](Self::prepend), where all of these bytes are to be written: they are given.
     #[inline]
     fn claim(&mut self, n: usize) -> Option<&mut [u8]> {
-        if !self.is_own_in_front() || self.prepend(n).is_err() {
+        if n > self.writable_in_front() {
             return None;
         }
+        self.grow_front(n);
         // SAFETY: as in `bytes_mut`; what lies in front of the packet nobody else reaches, as was asked.
         #[allow(unsafe_code)]
         Some(unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), n) })

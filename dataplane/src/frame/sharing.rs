@@ -24,6 +24,8 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use tailwater_stack::HEADROOM;
+
 use super::layout::{CHAINED, LENT, SHARED};
 use super::{ChunkHeader, Frame, Pool, Region, region};
 
@@ -106,11 +108,12 @@ impl Frame {
         if is_kept { 0 } else { self.layout.head() - region::HEADER_LEN }
     }
 
-    /// Whether what is [`claimable`](Self::claimable) may be written: where a lent packet was cut off, its other handle's bytes
-    /// lie there.
-    #[inline]
-    pub(super) fn is_own_in_front(&self) -> bool {
-        !self.is_lent() || self.layout.head() <= self.read_only_from()
+    /// Of the bytes in front of the packet, those that may be written: none where a lent packet was cut off, for its other
+    /// handle's lie there, and none for the one that is kept.
+    #[inline(always)]
+    pub(super) fn writable_in_front(&self) -> usize {
+        let is_own = if self.is_lent() { self.layout.head() <= self.read_only_from() } else { !self.is_shared() };
+        if is_own { self.layout.head() - region::HEADER_LEN } else { 0 }
     }
 
     #[inline]
@@ -124,18 +127,18 @@ impl Frame {
         self.layout.flags() & LENT != 0
     }
 
-    /// A further handle, to be sent while this one stays. `None` if one is out already, or there is no chunk for its headers
-    /// where the packet is in several.
+    /// A further handle, to be sent while this one stays, with room in front for all headers. `None` if one is out already, or
+    /// there is no such room: for a packet in several chunks, no chunk.
     #[inline(always)]
     pub(super) fn lend(&mut self, pool: &mut Pool) -> Option<Self> {
         if self.is_chained() {
             return self.lend_chain(pool);
         }
-        if !self.may_lend_chunk() {
+        let head = self.layout.head();
+        if head < region::HEADER_LEN + HEADROOM || !self.may_lend_chunk() {
             return None;
         }
         pool.region().note_sharing();
-        let head = self.layout.head();
         let sharing = self.sharing();
         sharing.read_only_from.store(head as u16, Ordering::Relaxed);
         sharing.add_handle();

@@ -2,7 +2,7 @@
 
 use super::Tcp;
 use super::tcb::Cx;
-use crate::buffer::{Buffer, HEADROOM};
+use crate::buffer::Buffer;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 
@@ -60,20 +60,16 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
     #[inline(always)]
     pub(super) fn lend(&mut self, kept: &mut B) -> Option<B> {
         match self.env.share(kept) {
-            Some(shared) if shared.headroom() >= HEADROOM => {
+            Some(shared) => {
                 self.stack.ledger.originated += 1;
                 Some(shared)
             }
-            shared => self.copy_instead(kept, shared),
+            None => self.copy_all(kept),
         }
     }
 
-    /// It is not shared, or in vain.
     #[inline(never)]
-    fn copy_instead(&mut self, kept: &B, shared: Option<B>) -> Option<B> {
-        if let Some(shared) = shared {
-            self.env.release(shared);
-        }
+    fn copy_all(&mut self, kept: &B) -> Option<B> {
         self.copy(kept, 0, kept.len())
     }
 

@@ -88,43 +88,14 @@ impl Common {
         way: &Way,
         cx: &mut Cx<'_, B, E>,
     ) {
-        match (flow.local, flow.remote) {
-            (IpAddr::V4(local), IpAddr::V4(remote)) => self.send_ipv4(segment, local, remote, flow, way, cx),
-            (IpAddr::V6(local), IpAddr::V6(remote)) => self.send_ipv6(segment, local, remote, flow, way, cx),
-            _ => cx.stack.ledger.discard(cx.env, segment.buffer, DropReason::NoHeadroom),
+        let headers = self.headers(&segment, way, cx);
+        let mut buffer = segment.buffer;
+        let written = headers.write(flow, &way.link, &mut buffer);
+        match written {
+            Some(()) if headers.sum.is_none() => cx.stack.ledger.transmit_unsummed(cx.env, way.interface(), buffer),
+            Some(()) => cx.stack.ledger.transmit(cx.env, way.interface(), buffer),
+            None => cx.stack.ledger.discard(cx.env, buffer, DropReason::NoHeadroom),
         }
-    }
-
-    #[inline(always)]
-    fn send_ipv4<B: Buffer, E: Env<Buffer = B>>(
-        &self,
-        segment: Plain<B>,
-        local: Ipv4Addr,
-        remote: Ipv4Addr,
-        flow: &Flow,
-        way: &Way,
-        cx: &mut Cx<'_, B, E>,
-    ) {
-        let headers = self.headers(&segment, way, cx);
-        let mut buffer = segment.buffer;
-        let written = headers.write_ipv4(local, remote, flow, &way.link, &mut buffer);
-        headers.leave(written, buffer, way, cx);
-    }
-
-    #[inline(never)]
-    fn send_ipv6<B: Buffer, E: Env<Buffer = B>>(
-        &self,
-        segment: Plain<B>,
-        local: Ipv6Addr,
-        remote: Ipv6Addr,
-        flow: &Flow,
-        way: &Way,
-        cx: &mut Cx<'_, B, E>,
-    ) {
-        let headers = self.headers(&segment, way, cx);
-        let mut buffer = segment.buffer;
-        let written = headers.write_ipv6(local, remote, flow, &way.link, &mut buffer);
-        headers.leave(written, buffer, way, cx);
     }
 
     #[inline(always)]
@@ -182,41 +153,24 @@ const IPV6_WORDS: usize = ipv6::HEADER_LEN / 4;
 const TCP_WORDS: usize = HEADER_LEN / 4;
 
 impl Headers {
-    /// They are written, or there was no room for them.
-    #[inline(always)]
-    fn leave<B: Buffer, E: Env<Buffer = B>>(&self, written: Option<()>, buffer: B, way: &Way, cx: &mut Cx<'_, B, E>) {
-        match written {
-            Some(()) if self.sum.is_none() => cx.stack.ledger.transmit_unsummed(cx.env, way.interface(), buffer),
-            Some(()) => cx.stack.ledger.transmit(cx.env, way.interface(), buffer),
-            None => cx.stack.ledger.discard(cx.env, buffer, DropReason::NoHeadroom),
-        }
-    }
-
     /// Puts them in front of the text, for which there must be room.
     #[inline(always)]
-    fn write_ipv4<B: Buffer>(
-        &self,
-        local: Ipv4Addr,
-        remote: Ipv4Addr,
-        flow: &Flow,
-        link: &[u8; ethernet::HEADER_LEN],
-        buffer: &mut B,
-    ) -> Option<()> {
-        let ip = |tcp_len| (self.ipv4(local, remote, tcp_len), Sum::pseudo_v4(local, remote, protocol::TCP, tcp_len));
-        self.write_behind(ip, flow, link, buffer)
-    }
-
-    #[inline(always)]
-    fn write_ipv6<B: Buffer>(
-        &self,
-        local: Ipv6Addr,
-        remote: Ipv6Addr,
-        flow: &Flow,
-        link: &[u8; ethernet::HEADER_LEN],
-        buffer: &mut B,
-    ) -> Option<()> {
-        let ip = |tcp_len| (self.ipv6(local, remote, tcp_len), Sum::pseudo_v6(local, remote, protocol::TCP, tcp_len));
-        self.write_behind(ip, flow, link, buffer)
+    fn write<B: Buffer>(&self, flow: &Flow, link: &[u8; ethernet::HEADER_LEN], buffer: &mut B) -> Option<()> {
+        match (flow.local, flow.remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                let ip = |tcp_len| {
+                    (self.ipv4(local, remote, tcp_len), Sum::pseudo_v4(local, remote, protocol::TCP, tcp_len))
+                };
+                self.write_behind(ip, flow, link, buffer)
+            }
+            (IpAddr::V6(local), IpAddr::V6(remote)) => {
+                let ip = |tcp_len| {
+                    (self.ipv6(local, remote, tcp_len), Sum::pseudo_v6(local, remote, protocol::TCP, tcp_len))
+                };
+                self.write_behind(ip, flow, link, buffer)
+            }
+            _ => None,
+        }
     }
 
     /// `ip` makes the IP header of the TCP segment's length, and the sum of the pseudo header.
@@ -359,13 +313,8 @@ mod tests {
     }
 
     fn written(headers: &Headers, flow: &Flow, text: &[u8]) -> VecBuffer {
-        let (mut buffer, link) = (holding(text), [7; ethernet::HEADER_LEN]);
-        let written = match (flow.local, flow.remote) {
-            (IpAddr::V4(local), IpAddr::V4(remote)) => headers.write_ipv4(local, remote, flow, &link, &mut buffer),
-            (IpAddr::V6(local), IpAddr::V6(remote)) => headers.write_ipv6(local, remote, flow, &link, &mut buffer),
-            _ => unreachable!("addresses of two families"),
-        };
-        written.unwrap();
+        let mut buffer = holding(text);
+        headers.write(flow, &[7; ethernet::HEADER_LEN], &mut buffer).unwrap();
         buffer
     }
 

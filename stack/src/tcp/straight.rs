@@ -71,14 +71,13 @@ impl<B: Buffer> Tcb<B> {
         let mut sent = 0;
         let mut common: Option<Common> = None;
         while sent < room
-            && let Some(mut segment) = self.take_whole(cwnd, cx)
+            && let Some(segment) = self.take_whole(cwnd, cx)
         {
             // Only what leaves acknowledges what has arrived.
             let common = match &common {
                 Some(common) => common,
                 None => common.insert(self.common(cx)),
             };
-            segment.flags |= self.ecn.flags_out(true);
             common.send(segment, &self.flow, &self.way, cx);
             sent += 1;
         }
@@ -114,7 +113,7 @@ impl<B: Buffer> Tcb<B> {
         let next = self.queue.next_unsent_mut()?;
         let buffer = cx.lend(next.payload.as_mut()?)?;
         let (seq, len, sum) = (next.seq, next.len, next.sum);
-        let flags = flag::ACK | if next.push { flag::PSH } else { 0 };
+        let flags = flag::ACK | self.ecn.flags_out(true) | if next.push { flag::PSH } else { 0 };
         // As in `transmit`: what leaves together has different times.
         let sent_at = cx.now.max(self.last_sent_at.plus_nanos(1));
         next.note_first_sent(self.sampler.on_send(sent_at, seq.since(self.snd_una), len));
