@@ -112,7 +112,12 @@ impl Frame {
     /// handle's lie there, and none for the one that is kept.
     #[inline(always)]
     pub(super) fn writable_in_front(&self) -> usize {
-        let is_own = if self.is_lent() { self.layout.head() <= self.read_only_from() } else { !self.is_shared() };
+        let is_own = match self.layout.flags() & (SHARED | LENT) {
+            SHARED => !self.has_further_handle(),
+            // The first chunk of a lent chain is its own.
+            0 | LENT => true,
+            _ => self.layout.head() <= self.read_only_from(),
+        };
         if is_own { self.layout.head() - region::HEADER_LEN } else { 0 }
     }
 
@@ -262,6 +267,30 @@ mod tests {
         // Alone again, it may do as it likes.
         kept.prepend(1).unwrap();
         assert_eq!(kept.bytes_mut().len(), 8);
+        pool.release(kept);
+        home(&region, pool);
+    }
+
+    #[test]
+    fn room_in_front_is_given_where_headers_meet_nobodys_bytes() {
+        use tailwater_stack::Buffer;
+        let (region, mut pool) = pool();
+        for text in [&[7; 100][..], &[7; 5_000]] {
+            let mut kept = pool.allocate_copy(text).unwrap();
+            assert_eq!(Buffer::prepend(&mut kept, 3).map(|room| room.len()), Ok(3));
+            // A first chunk of a chain must not be told by what an earlier use has left in it.
+            let mut lent = pool.share(&mut kept).unwrap();
+            assert_eq!(Buffer::prepend(&mut lent, 54).map(|room| room.len()), Ok(54));
+            assert!(Buffer::prepend(&mut kept, 1).is_err(), "{} bytes: the kept one has none", text.len());
+            pool.release(lent);
+            assert!(Buffer::prepend(&mut kept, 1).is_ok());
+            pool.release(kept);
+        }
+        let mut kept = pool.allocate_copy(b"payload").unwrap();
+        let mut lent = pool.share(&mut kept).unwrap();
+        lent.trim_front(2).unwrap();
+        assert!(Buffer::prepend(&mut lent, 1).is_err(), "text that the kept one has lies there");
+        pool.release(lent);
         pool.release(kept);
         home(&region, pool);
     }
