@@ -48,8 +48,8 @@ pub trait Buffer: Sized {
     /// Bytes that [`append`](Buffer::append) can give; 0 if there are several segments.
     fn tailroom(&self) -> usize;
 
-    /// Grows the front by `n` bytes of any content.
-    fn prepend(&mut self, n: usize) -> Result<(), NoRoom>;
+    /// Grows the front by `n` bytes of any content and returns these.
+    fn prepend(&mut self, n: usize) -> Result<&mut [u8], NoRoom>;
 
     /// Grows the end by `n` bytes of any content and returns these.
     fn append(&mut self, n: usize) -> Result<&mut [u8], NoRoom>;

@@ -41,12 +41,12 @@ impl Sum {
         Self { words: self.words + sum, odd: false }
     }
 
-    /// With header words, behind an even number of bytes, as numbers.
+    /// With header words, behind an even number of bytes, as numbers in memory order.
     #[must_use]
     #[inline]
-    pub fn with_numbers<const N: usize>(self, words: [u32; N]) -> Self {
+    pub fn with_native<const N: usize>(self, words: [u32; N]) -> Self {
         debug_assert!(!self.odd);
-        let sum: u64 = words.iter().map(|word| u64::from(word.to_be())).sum();
+        let sum: u64 = words.into_iter().map(u64::from).sum();
         Self { words: self.words + sum, odd: false }
     }
 

@@ -25,8 +25,8 @@ pub trait Env {
     fn allocate(&mut self) -> Option<Self::Buffer>;
 
     /// A further handle on the bytes of `kept`, to be sent while `kept` stays for a retransmission.
-    /// `None` if this kind of buffer cannot, the pool does not allow, or one that was sent before is
-    /// still out; then they are copied. Only what lies in front of the bytes is written while both
+    /// `None` if this kind of buffer cannot, has less than [`HEADROOM`](crate::HEADROOM) in front of them, the pool does not
+    /// allow, or one that was sent before is still out; then they are copied. Only what lies in front of the bytes is written while both
     /// live.
     fn share(&mut self, kept: &mut Self::Buffer) -> Option<Self::Buffer> {
         let _ = kept;

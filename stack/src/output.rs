@@ -368,8 +368,7 @@ impl Station {
 
 /// Writes `header` in front of the buffer's bytes.
 pub(crate) fn prepend<B: Buffer>(buffer: &mut B, header: &[u8]) -> Result<(), DropReason> {
-    buffer.prepend(header.len()).map_err(|_| DropReason::NoHeadroom)?;
-    let room = buffer.bytes_mut().get_mut(..header.len()).ok_or(DropReason::NoHeadroom)?;
+    let room = buffer.prepend(header.len()).map_err(|_| DropReason::NoHeadroom)?;
     room.copy_from_slice(header);
     Ok(())
 }

@@ -130,9 +130,9 @@ impl Buffer for VecBuffer {
         }
     }
 
-    fn prepend(&mut self, n: usize) -> Result<(), NoRoom> {
+    fn prepend(&mut self, n: usize) -> Result<&mut [u8], NoRoom> {
         self.start = self.start.checked_sub(n).ok_or(NoRoom)?;
-        Ok(())
+        self.bytes_mut().get_mut(..n).ok_or(NoRoom)
     }
 
     fn append(&mut self, n: usize) -> Result<&mut [u8], NoRoom> {
@@ -255,7 +255,7 @@ impl Env for TestEnv {
     }
 
     fn share(&mut self, kept: &mut VecBuffer) -> Option<VecBuffer> {
-        if kept.is_shared() {
+        if kept.is_shared() || kept.headroom() < HEADROOM {
             return None;
         }
         self.allocated += kept.frames();

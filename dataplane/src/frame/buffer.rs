@@ -41,18 +41,13 @@ impl Buffer for Frame {
     }
 
     #[inline]
-    fn prepend(&mut self, n: usize) -> Result<(), NoRoom> {
-        Frame::prepend(self, n).map_err(|_| NoRoom)
+    fn prepend(&mut self, n: usize) -> Result<&mut [u8], NoRoom> {
+        self.claim(n).ok_or(NoRoom)
     }
 
     #[inline]
     fn append(&mut self, n: usize) -> Result<&mut [u8], NoRoom> {
-        let len = Frame::len(self);
-        if self.is_chained() {
-            return Err(NoRoom);
-        }
-        self.set_len(len + n).map_err(|_| NoRoom)?;
-        self.bytes_mut().get_mut(len..).ok_or(NoRoom)
+        self.extend(n).ok_or(NoRoom)
     }
 
     #[inline]

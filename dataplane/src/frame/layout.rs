@@ -106,9 +106,18 @@ impl Layout {
         self.0 = self.0 & !0xffff | (len as u64 & 0xffff);
     }
 
+    /// With `n` bytes more in front of the packet, for which there must be room.
     #[inline]
-    pub(super) fn set_head(&mut self, head: usize) {
-        self.0 = self.0 & !(HEAD_MASK << HEAD_SHIFT) | (head as u64 & HEAD_MASK) << HEAD_SHIFT;
+    pub(super) fn grown_in_front(self, n: usize) -> Self {
+        debug_assert!(n <= self.head() && self.len() + n <= 4096);
+        Self(self.0 + n as u64 - ((n as u64) << HEAD_SHIFT))
+    }
+
+    /// With `n` bytes less at the front, which the packet must have.
+    #[inline]
+    pub(super) fn cut_in_front(self, n: usize) -> Self {
+        debug_assert!(n <= self.len() && self.head() + n <= 4096);
+        Self(self.0 - n as u64 + ((n as u64) << HEAD_SHIFT))
     }
 
     #[inline]
@@ -119,6 +128,16 @@ impl Layout {
     #[inline]
     pub(super) fn set_l3(&mut self, offset: u8) {
         self.0 = self.0 & !(0xff << L3_SHIFT) | u64::from(offset) << L3_SHIFT;
+    }
+
+    #[inline]
+    pub(super) fn with(self, flags: u8) -> Self {
+        Self(self.0 | u64::from(flags) << FLAGS_SHIFT)
+    }
+
+    #[inline]
+    pub(super) fn without(self, flags: u8) -> Self {
+        Self(self.0 & !(u64::from(flags) << FLAGS_SHIFT))
     }
 
     #[inline]
@@ -136,9 +155,9 @@ mod tests {
         let mut layout = Layout::new(320, 60, LARGE_CHUNK);
         layout.set_port(0xfffe);
         layout.set_l3(255);
-        layout.set_len(4096);
+        layout.set_len(3840);
         layout.set_unsummed(true);
-        layout.set_head(64);
+        layout = layout.cut_in_front(44).grown_in_front(300);
         layout.set_flags(CHAINED);
         assert_eq!((layout.len(), layout.head(), layout.port()), (4096, 64, 0xfffe));
         assert_eq!((layout.l3(), layout.flags()), (255, CHAINED));

@@ -204,15 +204,45 @@ impl Frame {
         if n > self.headroom() {
             return Err(NoRoom { wanted: n, available: self.headroom() });
         }
+        self.grow_front(n);
+        Ok(())
+    }
+
+    /// There are `n` bytes of headroom.
+    #[inline(always)]
+    fn grow_front(&mut self, n: usize) {
         // SAFETY: `head >= HEADER_LEN + n`, so the new start lies in the same chunk.
         #[allow(unsafe_code)]
         {
             self.data = unsafe { self.data.sub(n) };
         }
-        self.layout.set_head(self.layout.head() - n);
-        self.layout.set_len(self.layout.len() + n);
+        self.layout = self.layout.grown_in_front(n);
         self.grow_total(n as isize);
-        Ok(())
+    }
+
+    /// As [`prepend`](Self::prepend), where all of these bytes are to be written: they are given.
+    #[inline]
+    fn claim(&mut self, n: usize) -> Option<&mut [u8]> {
+        if n > self.writable_in_front() {
+            return None;
+        }
+        self.grow_front(n);
+        // SAFETY: as in `bytes_mut`; what lies in front of the packet nobody else reaches, as was asked.
+        #[allow(unsafe_code)]
+        Some(unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), n) })
+    }
+
+    /// Makes the packet, in one chunk that nobody shares, longer by `n` bytes, and gives these.
+    #[inline]
+    fn extend(&mut self, n: usize) -> Option<&mut [u8]> {
+        if self.is_chained() || n > self.tailroom() {
+            return None;
+        }
+        let len = self.layout.len();
+        self.layout.set_len(len + n);
+        // SAFETY: the bytes lie in the chunk, behind the packet, and nobody has a handle on it but this frame.
+        #[allow(unsafe_code)]
+        Some(unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr().add(len), n) })
     }
 
     /// Cuts `n` bytes off the front of the first segment. Fails without effect where it holds fewer.
@@ -226,8 +256,7 @@ impl Frame {
         {
             self.data = unsafe { self.data.add(n) };
         }
-        self.layout.set_head(self.layout.head() + n);
-        self.layout.set_len(self.layout.len() - n);
+        self.layout = self.layout.cut_in_front(n);
         self.grow_total(-(n as isize));
         Ok(())
     }

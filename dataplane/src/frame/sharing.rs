@@ -24,6 +24,8 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use tailwater_stack::HEADROOM;
+
 use super::layout::{CHAINED, LENT, SHARED};
 use super::{ChunkHeader, Frame, Pool, Region, region};
 
@@ -96,16 +98,32 @@ impl Frame {
         if !self.is_lent() && !self.is_shared() {
             return self.layout.len();
         }
-        let from = usize::from(self.sharing().read_only_from.load(Ordering::Relaxed));
-        from.saturating_sub(self.layout.head()).min(self.layout.len())
+        self.read_only_from().saturating_sub(self.layout.head()).min(self.layout.len())
     }
 
     /// Bytes in front of the packet that this handle may claim: none for the one that is kept.
     #[inline]
     pub(super) fn claimable(&self) -> usize {
-        let headroom = self.layout.head() - region::HEADER_LEN;
-        let is_kept = self.layout.flags() & (SHARED | LENT) == SHARED && self.has_further_handle();
-        if is_kept { 0 } else { headroom }
+        let is_kept = !self.is_lent() && self.is_shared();
+        if is_kept { 0 } else { self.layout.head() - region::HEADER_LEN }
+    }
+
+    /// Of the bytes in front of the packet, those that may be written: none where a lent packet was cut off, for its other
+    /// handle's lie there, and none for the one that is kept.
+    #[inline(always)]
+    pub(super) fn writable_in_front(&self) -> usize {
+        let is_own = match self.layout.flags() & (SHARED | LENT) {
+            SHARED => !self.has_further_handle(),
+            // The first chunk of a lent chain is its own.
+            0 | LENT => true,
+            _ => self.layout.head() <= self.read_only_from(),
+        };
+        if is_own { self.layout.head() - region::HEADER_LEN } else { 0 }
+    }
+
+    #[inline]
+    fn read_only_from(&self) -> usize {
+        self.sharing().read_only_from.load(Ordering::Relaxed).into()
     }
 
     /// Whether this is the handle that is sent, while another is kept by who made the packet.
@@ -114,49 +132,50 @@ impl Frame {
         self.layout.flags() & LENT != 0
     }
 
-    /// A further handle, to be sent while this one stays. `None` if one is out already, or there is no chunk for its headers
-    /// where the packet is in several.
+    /// A further handle, to be sent while this one stays, with room in front for all headers. `None` if one is out already, or
+    /// there is no such room: for a packet in several chunks, no chunk.
     #[inline(always)]
     pub(super) fn lend(&mut self, pool: &mut Pool) -> Option<Self> {
-        let may_lend = if self.is_lent() { self.may_lend_on() } else { !self.is_shared() };
-        if !may_lend {
+        if self.is_chained() {
+            return self.lend_chain(pool);
+        }
+        let head = self.layout.head();
+        if head < region::HEADER_LEN + HEADROOM || !self.may_lend_chunk() {
             return None;
         }
-        let front = if self.is_chained() { Some(pool.allocate()?) } else { None };
+        pool.region().note_sharing();
+        let sharing = self.sharing();
+        sharing.read_only_from.store(head as u16, Ordering::Relaxed);
+        sharing.add_handle();
+        self.layout = self.layout.with(SHARED).without(LENT);
+        Some(Self { data: self.data, layout: self.layout.with(LENT) })
+    }
+
+    /// Whether nobody else would write headers in front of it. A handle that was lent itself may be kept and another one sent,
+    /// unless it was cut off: then its headers would meet the other handle's bytes.
+    #[inline(always)]
+    fn may_lend_chunk(&self) -> bool {
+        match self.layout.flags() & (SHARED | LENT) {
+            0 => true,
+            flags if flags & LENT != 0 && self.read_only_from() == self.layout.head() => true,
+            _ => !self.has_further_handle(),
+        }
+    }
+
+    #[inline(never)]
+    fn lend_chain(&mut self, pool: &mut Pool) -> Option<Self> {
+        // Its links say where a lent one ends, if it was not cut off.
+        let may_lend = if self.is_lent() { self.is_as_long_as_chunks() } else { !self.is_shared() };
+        let front = if may_lend { pool.allocate()? } else { return None };
         pool.region().note_sharing();
         let flags = self.layout.flags() & !LENT;
-        let lent = match front {
-            Some(front) => self.lend_chain(front),
-            None => self.lend_chunk(flags)?,
-        };
+        let lent = self.lend_chain_behind(front);
         self.layout.set_flags(flags | SHARED);
         Some(lent)
     }
 
-    /// Whether this handle, which was lent itself, may be kept and another one sent: headers in front of it meet nobody's
-    /// bytes, and the links say where it ends.
-    #[inline(never)]
-    fn may_lend_on(&self) -> bool {
-        if self.is_chained() {
-            return self.is_as_long_as_chunks();
-        }
-        let from = || usize::from(self.sharing().read_only_from.load(Ordering::Relaxed));
-        !self.is_shared() || from() == self.layout.head()
-    }
-
-    #[inline]
-    fn lend_chunk(&self, flags: u8) -> Option<Self> {
-        let head = u16::try_from(self.layout.head()).ok()?;
-        self.sharing().read_only_from.store(head, Ordering::Relaxed);
-        self.sharing().add_handle();
-        let mut lent = Self { data: self.data, layout: self.layout };
-        lent.layout.set_flags(flags | SHARED | LENT);
-        Some(lent)
-    }
-
     /// `front` with this packet's chunks behind it.
-    #[inline(never)]
-    fn lend_chain(&mut self, mut front: Frame) -> Self {
+    fn lend_chain_behind(&mut self, mut front: Frame) -> Self {
         let first = self.chunk_start().cast::<ChunkHeader>();
         let (head, len, total) = (self.layout.head(), self.len(), self.total_len());
         // SAFETY: this frame's first chunk; its head and length lie in the layout, and here for the other handle.
@@ -248,6 +267,30 @@ mod tests {
         // Alone again, it may do as it likes.
         kept.prepend(1).unwrap();
         assert_eq!(kept.bytes_mut().len(), 8);
+        pool.release(kept);
+        home(&region, pool);
+    }
+
+    #[test]
+    fn room_in_front_is_given_where_headers_meet_nobodys_bytes() {
+        use tailwater_stack::Buffer;
+        let (region, mut pool) = pool();
+        for text in [&[7; 100][..], &[7; 5_000]] {
+            let mut kept = pool.allocate_copy(text).unwrap();
+            assert_eq!(Buffer::prepend(&mut kept, 3).map(|room| room.len()), Ok(3));
+            // A first chunk of a chain must not be told by what an earlier use has left in it.
+            let mut lent = pool.share(&mut kept).unwrap();
+            assert_eq!(Buffer::prepend(&mut lent, 54).map(|room| room.len()), Ok(54));
+            assert!(Buffer::prepend(&mut kept, 1).is_err(), "{} bytes: the kept one has none", text.len());
+            pool.release(lent);
+            assert!(Buffer::prepend(&mut kept, 1).is_ok());
+            pool.release(kept);
+        }
+        let mut kept = pool.allocate_copy(b"payload").unwrap();
+        let mut lent = pool.share(&mut kept).unwrap();
+        lent.trim_front(2).unwrap();
+        assert!(Buffer::prepend(&mut lent, 1).is_err(), "text that the kept one has lies there");
+        pool.release(lent);
         pool.release(kept);
         home(&region, pool);
     }

@@ -53,17 +53,9 @@ impl Env for WorkerEnv<'_, '_> {
         self.context.spare_room(interface.0 as usize)
     }
 
-    #[inline]
+    #[inline(always)]
     fn transmit(&mut self, interface: InterfaceId, frame: Frame) {
-        let fitting = if frame.is_chained() { fit_for_port(frame, self.context.pool) } else { Ok(frame) };
-        match fitting {
-            Ok(mut frame) => {
-                frame.set_port(interface.0 as u16);
-                self.context.take_room(interface.0 as usize);
-                self.context.emit(0, frame);
-            }
-            Err(frame) => self.context.discard(frame, ledger::DropReason::NoFrame),
-        }
+        if frame.is_chained() { self.transmit_chained(interface, frame) } else { self.emit(interface, frame) }
     }
 
     #[inline]
@@ -90,6 +82,23 @@ impl Env for WorkerEnv<'_, '_> {
     #[inline]
     fn release(&mut self, frame: Frame) {
         self.context.pool.release(frame);
+    }
+}
+
+impl WorkerEnv<'_, '_> {
+    #[inline(always)]
+    fn emit(&mut self, interface: InterfaceId, mut frame: Frame) {
+        frame.set_port(interface.0 as u16);
+        self.context.take_room(interface.0 as usize);
+        self.context.emit(0, frame);
+    }
+
+    #[inline(never)]
+    fn transmit_chained(&mut self, interface: InterfaceId, frame: Frame) {
+        match fit_for_port(frame, self.context.pool) {
+            Ok(frame) => self.emit(interface, frame),
+            Err(frame) => self.context.discard(frame, ledger::DropReason::NoFrame),
+        }
     }
 }
 

@@ -59,9 +59,9 @@ impl Buffer for SimBuffer {
     }
 
     #[inline]
-    fn prepend(&mut self, n: usize) -> Result<(), NoRoom> {
+    fn prepend(&mut self, n: usize) -> Result<&mut [u8], NoRoom> {
         self.start = self.start.checked_sub(n).ok_or(NoRoom)?;
-        Ok(())
+        self.bytes_mut().get_mut(..n).ok_or(NoRoom)
     }
 
     #[inline]

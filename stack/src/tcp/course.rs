@@ -15,6 +15,7 @@ impl Course {
     const SMOOTH: u8 = 1;
     const EXPECTS: u8 = 2;
     const PACED: u8 = 4;
+    const SENDS: u8 = 8;
 
     /// All that is queued was sent once or never, nothing is missing in either direction, and nobody above has a say in it.
     #[inline]
@@ -22,10 +23,11 @@ impl Course {
         self.0 & Self::SMOOTH != 0
     }
 
-    /// The same, and nothing has segments leave at a rate, nor wants to know one.
+    /// The same, and what is queued may leave as far as the windows go: nothing has segments leave at a rate, nor wants to know
+    /// one.
     #[inline]
     pub(super) fn is_straight(self) -> bool {
-        self.0 & (Self::SMOOTH | Self::PACED) == Self::SMOOTH
+        self.0 & (Self::SMOOTH | Self::PACED | Self::SENDS) == Self::SMOOTH | Self::SENDS
     }
 
     /// It is a smooth one of an established connection with an application: what comes next is known ([`prediction`]).
@@ -61,6 +63,11 @@ impl<B: Buffer> Tcb<B> {
         let expects = smooth && quiet && !self.probe.is_out();
         let paced = self.options.pacing || self.congestion.wants_rate();
         let bit = |is: bool, bit: u8| if is { bit } else { 0 };
-        Course(bit(smooth, Course::SMOOTH) | bit(expects, Course::EXPECTS) | bit(paced, Course::PACED))
+        Course(
+            bit(smooth, Course::SMOOTH)
+                | bit(expects, Course::EXPECTS)
+                | bit(paced, Course::PACED)
+                | bit(smooth && self.state.transmits(), Course::SENDS),
+        )
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Tcp;
 use super::tcb::Cx;
-use crate::buffer::{Buffer, HEADROOM};
+use crate::buffer::Buffer;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 
@@ -59,8 +59,7 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
     /// and its kind allows, else in a copy.
     #[inline(always)]
     pub(super) fn lend(&mut self, kept: &mut B) -> Option<B> {
-        let shared = if kept.headroom() >= HEADROOM { self.env.share(kept) } else { None };
-        match shared {
+        match self.env.share(kept) {
             Some(shared) => {
                 self.stack.ledger.originated += 1;
                 Some(shared)

@@ -165,8 +165,11 @@ impl<B: Buffer> Stack<B> {
     fn settle(&mut self, index: u32, mut tcb: Box<Tcb<B>>, now: Instant) {
         let tcp = &mut self.tcp;
         tcp.queue_news(&mut tcb);
-        // Not at once again, so that a burst of timeouts ends whatever the pauses are configured to.
-        tcp.wheel.schedule(index, tcb.timers.next().map(|at| at.max(now + PAUSE_MIN)));
+        let next = tcb.timers.next();
+        if !next.is_some_and(|at| tcp.wheel.fires_by(index, at)) {
+            // Not at once again, so that a burst of timeouts ends whatever the pauses are configured to.
+            tcp.wheel.schedule(index, next.map(|at| at.max(now + PAUSE_MIN)));
+        }
         tcp.table.put(index, tcb);
     }
 

@@ -72,6 +72,8 @@ impl<B: Buffer> Tcb<B> {
         let text_len = text.as_ref().map_or(0, |text| text.len() as u32);
         let Some(mut buffer) = text.or_else(|| cx.allocate()) else { return false };
         let options = self.options_out(seq, flags, text_len, cx);
+        // A layer above may grant another window at any time.
+        self.wnd_stale |= self.extension.is_some();
         let acks = flags & flag::ACK != 0;
         let header = TcpSend {
             source_port: self.flow.local_port,

@@ -28,12 +28,17 @@ pub(super) enum Hold {
 impl<B: Buffer> Tcb<B> {
     /// Sends whatever may leave.
     pub(super) fn output<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
-        let has_read = self.read_new > 0;
+        let has_read = core::mem::take(&mut self.has_read);
         if has_read {
             self.tune(cx.now);
         }
-        let sends = !self.queue.is_empty() && self.state.transmits();
-        let sent = sends && if self.goes_straight(cx) { self.send_straight(cx) } else { self.send_text(cx) };
+        let sent = if self.queue.is_empty() {
+            false
+        } else if self.goes_straight(cx) {
+            self.send_straight(cx)
+        } else {
+            self.state.transmits() && self.send_text(cx)
+        };
         // Text that leaves tells the window.
         if has_read && !sent {
             self.consider_window();

@@ -8,7 +8,6 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use zerocopy::network_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::emit::Leaving;
@@ -35,13 +34,7 @@ impl<B: Buffer> Tcb<B> {
             && self.extension.is_none()
             && self.sack_report.is_none()
             && self.knows_way(cx)
-            && headers_len(&self.flow) + TIMESTAMPS_LEN as u32 + text_len <= self.way.mtu
-    }
-
-    /// Bytes of text that such a segment may have on the way that is known.
-    #[inline]
-    pub(super) fn plain_len_max(&self) -> u32 {
-        self.way.mtu.saturating_sub(headers_len(&self.flow) + TIMESTAMPS_LEN as u32)
+            && headers_len(&self.flow) + TIMESTAMPS_LEN as u32 + text_len <= self.way.mtu.into()
     }
 
     /// Sends such a segment; whether a buffer for it could be had.
@@ -51,7 +44,7 @@ impl<B: Buffer> Tcb<B> {
         let Some(buffer) = text.or_else(|| cx.allocate()) else { return false };
         let common = self.common_as(fresh && !buffer.is_empty(), cx);
         cx.stack.tcp.counters.segments_out += 1;
-        common.send(seq, flags, sum, buffer, &self.flow, &self.way, cx);
+        common.send(Plain { seq, flags, len: buffer.len(), sum, buffer }, &self.flow, &self.way, cx);
         true
     }
 
@@ -86,33 +79,48 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// Puts headers in front of `buffer`, which has text alone or nothing, and sends it. `sum`: of the text, if it is known.
+    /// Puts headers in front of a segment, and sends it.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments, reason = "what a segment has of its own, and of its connection")]
     pub(super) fn send<B: Buffer, E: Env<Buffer = B>>(
         &self,
-        seq: SeqNum,
-        flags: u8,
-        sum: Option<u16>,
-        mut buffer: B,
+        segment: Plain<B>,
         flow: &Flow,
         way: &Way,
         cx: &mut Cx<'_, B, E>,
     ) {
-        let text_len = buffer.len();
-        let sum = match sum {
-            None if text_len > 0 && cx.env.completes_sums(way.interface()) => None,
-            None => Some(sum_pieces(Sum::new(), &buffer, 0, text_len).folded()),
-            known => known,
-        };
-        let &Self { ack, window, stamps, hop_limit, traffic_class } = self;
-        let headers = Headers { text_len, sum, seq: seq.0, ack, flags, window, stamps, hop_limit, traffic_class };
-        match headers.write(flow, &way.link, &mut buffer) {
-            Some(()) if sum.is_none() => cx.stack.ledger.transmit_unsummed(cx.env, way.interface(), buffer),
+        let headers = self.headers(&segment, way, cx);
+        let mut buffer = segment.buffer;
+        let written = headers.write(flow, &way.link, &mut buffer);
+        match written {
+            Some(()) if headers.sum.is_none() => cx.stack.ledger.transmit_unsummed(cx.env, way.interface(), buffer),
             Some(()) => cx.stack.ledger.transmit(cx.env, way.interface(), buffer),
             None => cx.stack.ledger.discard(cx.env, buffer, DropReason::NoHeadroom),
         }
     }
+
+    #[inline(always)]
+    fn headers<B: Buffer, E: Env<Buffer = B>>(&self, segment: &Plain<B>, way: &Way, cx: &Cx<'_, B, E>) -> Headers {
+        let &Plain { seq, flags, len, sum, ref buffer } = segment;
+        let sum = match sum {
+            None if len > 0 && cx.env.completes_sums(way.interface()) => None,
+            None => Some(sum_pieces(Sum::new(), buffer, 0, len).folded()),
+            known => known,
+        };
+        let &Self { ack, window, stamps, hop_limit, traffic_class } = self;
+        Headers { text_len: len, sum, seq: seq.0, ack, flags, window, stamps, hop_limit, traffic_class }
+    }
+}
+
+/// A segment to be sent behind plain headers.
+pub(super) struct Plain<B> {
+    pub(super) seq: SeqNum,
+    pub(super) flags: u8,
+    /// Bytes of text.
+    pub(super) len: usize,
+    /// Of the text, if it is known.
+    pub(super) sum: Option<u16>,
+    /// Text alone, or nothing.
+    pub(super) buffer: B,
 }
 
 /// What the headers of a segment tell besides its flow.
@@ -129,19 +137,20 @@ struct Headers {
     traffic_class: u8,
 }
 
-/// All that is in front of the text: IP and TCP header in so many words.
+/// All that is in front of the text, in so many words.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct Front<const IP: usize, const TCP: usize> {
+struct Front<const IP: usize, const OPTIONS: usize> {
     link: [u8; ethernet::HEADER_LEN],
-    ip: [U32; IP],
-    tcp: [U32; TCP],
+    ip: [[u8; 4]; IP],
+    tcp: [[u8; 4]; TCP_WORDS - 1],
+    last: [u8; 4],
+    options: [[u8; 4]; OPTIONS],
 }
 
 const IPV4_WORDS: usize = ipv4::HEADER_LEN / 4;
 const IPV6_WORDS: usize = ipv6::HEADER_LEN / 4;
 const TCP_WORDS: usize = HEADER_LEN / 4;
-const STAMPED_WORDS: usize = TCP_WORDS + TIMESTAMPS_LEN / 4;
 
 impl Headers {
     /// Puts them in front of the text, for which there must be room.
@@ -149,77 +158,77 @@ impl Headers {
     fn write<B: Buffer>(&self, flow: &Flow, link: &[u8; ethernet::HEADER_LEN], buffer: &mut B) -> Option<()> {
         match (flow.local, flow.remote) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {
-                let tcp_len = self.tcp_len();
-                let pseudo = Sum::pseudo_v4(local, remote, protocol::TCP, tcp_len);
-                self.write_behind(self.ipv4(local, remote, tcp_len), pseudo, flow, link, buffer)
+                let ip = |tcp_len| {
+                    (self.ipv4(local, remote, tcp_len), Sum::pseudo_v4(local, remote, protocol::TCP, tcp_len))
+                };
+                self.write_behind(ip, flow, link, buffer)
             }
-            (IpAddr::V6(local), IpAddr::V6(remote)) => self.write_ipv6(local, remote, flow, link, buffer),
+            (IpAddr::V6(local), IpAddr::V6(remote)) => {
+                let ip = |tcp_len| {
+                    (self.ipv6(local, remote, tcp_len), Sum::pseudo_v6(local, remote, protocol::TCP, tcp_len))
+                };
+                self.write_behind(ip, flow, link, buffer)
+            }
             _ => None,
         }
     }
 
-    #[inline(never)]
-    fn write_ipv6<B: Buffer>(
-        &self,
-        local: Ipv6Addr,
-        remote: Ipv6Addr,
-        flow: &Flow,
-        link: &[u8; ethernet::HEADER_LEN],
-        buffer: &mut B,
-    ) -> Option<()> {
-        let tcp_len = self.tcp_len();
-        let pseudo = Sum::pseudo_v6(local, remote, protocol::TCP, tcp_len);
-        self.write_behind(self.ipv6(local, remote, tcp_len), pseudo, flow, link, buffer)
-    }
-
-    /// Bytes of the TCP segment.
-    #[inline(always)]
-    fn tcp_len(&self) -> usize {
-        self.text_len + HEADER_LEN + self.stamps.map_or(0, |_| TIMESTAMPS_LEN)
-    }
-
+    /// `ip` makes the IP header of the TCP segment's length, and the sum of the pseudo header.
     #[inline(always)]
     fn write_behind<B: Buffer, const IP: usize>(
         &self,
-        ip: [u32; IP],
-        pseudo: Sum,
+        ip: impl FnOnce(usize) -> ([u32; IP], Sum),
         flow: &Flow,
         link: &[u8; ethernet::HEADER_LEN],
         buffer: &mut B,
     ) -> Option<()> {
-        let [a, b, c, d] = [
+        match self.stamps {
+            Some(Timestamps { value, echo }) => {
+                self.write_all([Timestamps::PADDED_HEAD, value, echo], ip, flow, link, buffer)
+            }
+            None => self.write_all([], ip, flow, link, buffer),
+        }
+    }
+
+    /// Each word is stored where it is worked out: all of them at once are more than the CPU has registers for.
+    #[inline(always)]
+    fn write_all<B: Buffer, const IP: usize, const OPTIONS: usize>(
+        &self,
+        options: [u32; OPTIONS],
+        ip: impl FnOnce(usize) -> ([u32; IP], Sum),
+        flow: &Flow,
+        link: &[u8; ethernet::HEADER_LEN],
+        buffer: &mut B,
+    ) -> Option<()> {
+        let room = buffer.prepend(size_of::<Front<IP, OPTIONS>>()).ok()?;
+        let front = Front::<IP, OPTIONS>::mut_from_bytes(room).ok()?;
+        front.link = *link;
+        let tcp_words = TCP_WORDS + OPTIONS;
+        let (ip, pseudo) = ip(self.text_len + tcp_words * 4);
+        front.ip = ip.map(u32::to_ne_bytes);
+        let tcp = [
             u32::from(flow.local_port) << 16 | u32::from(flow.remote_port),
             self.seq,
             self.ack,
-            u32::from(self.flags) << 16 | u32::from(self.window),
+            // The data offset counts words.
+            (tcp_words as u32) << 28 | u32::from(self.flags) << 16 | u32::from(self.window),
         ];
-        // The data offset counts words.
-        let offset = |words: usize| (words as u32) << 28;
-        match self.stamps {
-            Some(Timestamps { value, echo }) => {
-                let (d, [e, f, g]) = (d | offset(STAMPED_WORDS), [Timestamps::PADDED_HEAD, value, echo]);
-                let sum = pseudo.with_numbers([a, b, c, d, e, f, g]);
-                put(buffer, link, ip, [a, b, c, d, self.last_word(pseudo, sum), e, f, g])
-            }
-            None => {
-                let d = d | offset(TCP_WORDS);
-                let sum = pseudo.with_numbers([a, b, c, d]);
-                put(buffer, link, ip, [a, b, c, d, self.last_word(pseudo, sum)])
-            }
-        }
+        let sum = put(&mut front.options, options, put(&mut front.tcp, tcp, pseudo));
+        front.last = self.last_word(pseudo, sum);
+        Some(())
     }
 
     /// Checksum and urgent pointer; `headers` is the sum of all in front of the text.
     #[inline]
-    fn last_word(&self, pseudo: Sum, headers: Sum) -> u32 {
-        let checksum = match self.sum {
+    fn last_word(&self, pseudo: Sum, headers: Sum) -> [u8; 4] {
+        let [a, b] = match self.sum {
             Some(text) => headers.with_folded(text).checksum(),
             None => pseudo.folded().to_ne_bytes(),
         };
-        u32::from(u16::from_be_bytes(checksum)) << 16
+        [a, b, 0, 0]
     }
 
-    /// RFC 791 §3.1. RFC 6864 §4.1: the identification of a packet that cannot be fragmented means nothing.
+    /// RFC 791 §3.1, in memory order. RFC 6864 §4.1: the identification of a packet that cannot be fragmented means nothing.
     #[inline]
     fn ipv4(&self, source: Ipv4Addr, destination: Ipv4Addr, payload_len: usize) -> [u32; IPV4_WORDS] {
         let len = (ipv4::HEADER_LEN + payload_len) as u32;
@@ -229,12 +238,13 @@ impl Headers {
             u32::from(self.hop_limit) << 24 | u32::from(protocol::TCP) << 16,
             source.to_bits(),
             destination.to_bits(),
-        ];
-        let checksum = Sum::new().with_numbers([a, b, c, d, e]).checksum();
-        [a, b, c | u32::from(u16::from_be_bytes(checksum)), d, e]
+        ]
+        .map(u32::to_be);
+        let [f, g] = Sum::new().with_native([a, b, c, d, e]).checksum();
+        [a, b, c | u32::from_ne_bytes([0, 0, f, g]), d, e]
     }
 
-    /// RFC 8200 §3.
+    /// RFC 8200 §3, in memory order.
     #[inline]
     fn ipv6(&self, source: Ipv6Addr, destination: Ipv6Addr, payload_len: usize) -> [u32; IPV6_WORDS] {
         let words = |address: Ipv6Addr| {
@@ -244,23 +254,16 @@ impl Headers {
         let ([a, b, c, d], [e, f, g, h]) = (words(source), words(destination));
         let class = 6 << 28 | u32::from(self.traffic_class) << 20;
         let lengths = (payload_len as u32) << 16 | u32::from(protocol::TCP) << 8 | u32::from(self.hop_limit);
-        [class, lengths, a, b, c, d, e, f, g, h]
+        [class, lengths, a, b, c, d, e, f, g, h].map(u32::to_be)
     }
 }
 
+/// Stores words of a header; the sum with them.
 #[inline(always)]
-fn put<B: Buffer, const IP: usize, const TCP: usize>(
-    buffer: &mut B,
-    link: &[u8; ethernet::HEADER_LEN],
-    ip: [u32; IP],
-    tcp: [u32; TCP],
-) -> Option<()> {
-    buffer.prepend(size_of::<Front<IP, TCP>>()).ok()?;
-    let (front, _) = Front::<IP, TCP>::mut_from_prefix(buffer.bytes_mut()).ok()?;
-    front.link = *link;
-    front.ip = ip.map(U32::new);
-    front.tcp = tcp.map(U32::new);
-    Some(())
+fn put<const N: usize>(place: &mut [[u8; 4]; N], words: [u32; N], sum: Sum) -> Sum {
+    let words = words.map(u32::to_be);
+    *place = words.map(u32::to_ne_bytes);
+    sum.with_native(words)
 }
 
 #[cfg(test)]
@@ -309,10 +312,15 @@ mod tests {
         [&[7; ethernet::HEADER_LEN], &ip[..], buffer.bytes()].concat()
     }
 
-    /// The segment as somebody makes it who sums up what was left undone.
-    fn completed(headers: Headers, flow: &Flow, text: &[u8]) -> Vec<u8> {
+    fn written(headers: &Headers, flow: &Flow, text: &[u8]) -> VecBuffer {
         let mut buffer = holding(text);
         headers.write(flow, &[7; ethernet::HEADER_LEN], &mut buffer).unwrap();
+        buffer
+    }
+
+    /// The segment as somebody makes it who sums up what was left undone.
+    fn completed(headers: Headers, flow: &Flow, text: &[u8]) -> Vec<u8> {
+        let mut buffer = written(&headers, flow, text);
         let ip_len = if flow.local.is_ipv4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
         let segment = &mut buffer.bytes_mut()[ethernet::HEADER_LEN + ip_len..];
         let checksum = Sum::new().with(segment).checksum();
@@ -340,8 +348,7 @@ mod tests {
                         hop_limit: 64,
                         traffic_class: 0xba,
                     };
-                    let mut buffer = holding(&text);
-                    headers.write(&flow, &[7; ethernet::HEADER_LEN], &mut buffer).unwrap();
+                    let buffer = written(&headers, &flow, &text);
                     assert_eq!(buffer.bytes(), expected(&headers, &flow, &text), "{flow:?} {stamps:?} {len}");
                     assert_eq!(completed(Headers { sum: None, ..headers }, &flow, &text), buffer.bytes());
                 }

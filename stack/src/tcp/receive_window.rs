@@ -42,6 +42,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// By how much the right edge could move on, if that is worth telling.
+    #[inline]
     fn window_gain(&self) -> u32 {
         let edge = self.rcv_nxt + self.room();
         let gain = edge.distance(self.rcv_adv).max(0) as u32;
@@ -53,13 +54,14 @@ impl<B: Buffer> Tcb<B> {
     #[inline]
     pub(super) fn window_out(&mut self) -> u16 {
         // Whoever only sends tells the same again and again.
-        if self.rcv_nxt != self.last_ack_sent || self.wnd_stale || self.extension.is_some() {
+        if self.rcv_nxt != self.last_ack_sent || self.wnd_stale {
             self.wnd_told = self.window_anew();
             self.wnd_stale = false;
         }
         self.wnd_told
     }
 
+    #[inline]
     fn window_anew(&mut self) -> u16 {
         self.rcv_adv += self.window_gain();
         // RFC 7323 §2.3: rounded up, for the edge must not move back.
@@ -79,7 +81,8 @@ impl<B: Buffer> Tcb<B> {
     /// The application has read `n` bytes: what that means is considered later.
     #[inline]
     pub(super) fn note_read(&mut self, n: u32) {
-        self.read_new = self.read_new.saturating_add(n);
+        self.tuning.read = self.tuning.read.saturating_add(n);
+        self.has_read |= n > 0;
         self.wnd_stale = true;
     }
 
@@ -101,21 +104,28 @@ impl<B: Buffer> Tcb<B> {
 
     /// Lets the buffer grow with the pace at which the application has read: to twice of what it reads in a round trip, so
     /// that the peer can double its rate in the next.
+    #[inline]
     pub(super) fn tune(&mut self, now: Instant) {
-        let n = core::mem::take(&mut self.read_new);
-        if self.tuning.began_at == Instant::ZERO {
-            self.tuning.began_at = now;
+        let read_for_ns = now.nanos_since(self.tuning.began_at);
+        if read_for_ns >= ROUND_TRIP_MIN_NS && read_for_ns >= self.round_trip_ns() {
+            self.tune_anew(now);
         }
-        self.tuning.read = self.tuning.read.saturating_add(n);
-        let round_trip_ns = match self.rtt.srtt_ns() {
+    }
+
+    fn round_trip_ns(&self) -> u64 {
+        match self.rtt.srtt_ns() {
             0 => ROUND_TRIP_DEFAULT_NS,
-            srtt_ns => srtt_ns.max(ROUND_TRIP_MIN_NS),
-        };
-        if now.nanos_since(self.tuning.began_at) < round_trip_ns {
+            srtt_ns => srtt_ns,
+        }
+    }
+
+    /// A round trip is over, or the first has begun.
+    #[inline(never)]
+    fn tune_anew(&mut self, now: Instant) {
+        if core::mem::replace(&mut self.tuning.began_at, now) == Instant::ZERO {
             return;
         }
         let read = core::mem::take(&mut self.tuning.read);
-        self.tuning.began_at = now;
         if read > self.tuning.read_max {
             self.tuning.read_max = read;
             let wanted = read.saturating_mul(2).saturating_add(16 * self.rcv_mss);

@@ -109,10 +109,8 @@ impl<B: Buffer> Tcb<B> {
             // Nobody waits where there is always room; what has no way is discarded, and named.
             None | Some((usize::MAX, _)) => u32::MAX,
             Some((0, _)) => 0,
-            Some((room, interface)) => {
-                let room = room.saturating_add(cx.env.spare_room(interface));
-                u32::try_from(room).unwrap_or(u32::MAX).min(TURN_MAX)
-            }
+            Some((room, _)) if room >= TURN_MAX as usize => TURN_MAX,
+            Some((room, interface)) => room.saturating_add(cx.env.spare_room(interface)).min(TURN_MAX as usize) as u32,
         }
     }
 

@@ -83,6 +83,13 @@ impl<B> Segment<B> {
         self.seq + self.seq_len()
     }
 
+    /// It is about to leave, for the first time.
+    #[inline]
+    pub(super) fn note_first_sent(&mut self, stamp: SendStamp) {
+        self.transmits = 1;
+        self.stamp = Some(stamp);
+    }
+
     pub(super) fn ever_resent(&self) -> bool {
         self.transmits > 1
     }
@@ -311,8 +318,14 @@ impl<B: Buffer> SendQueue<B> {
 
     // ---- sending ----------------------------------------------------------------------------
 
+    #[inline]
     pub(super) fn next_unsent(&self) -> Option<&Segment<B>> {
         self.segments.get(self.sent)
+    }
+
+    #[inline]
+    pub(super) fn next_unsent_mut(&mut self) -> Option<&mut Segment<B>> {
+        self.segments.get_mut(self.sent)
     }
 
     /// Whether nothing is queued behind the segment.
@@ -343,16 +356,6 @@ impl<B: Buffer> SendQueue<B> {
             segment.resent = true;
             self.resent += segment.seq_len();
         }
-    }
-
-    /// Notes that the next unsent segment left, for the first time.
-    #[inline]
-    pub(super) fn note_first_sent(&mut self, at: usize, stamp: SendStamp) {
-        if let Some(segment) = self.segments.get_mut(at) {
-            segment.transmits = 1;
-            segment.stamp = Some(stamp);
-        }
-        self.sent += 1;
     }
 
     /// The first segment that is judged lost and not in flight again.

@@ -4,11 +4,16 @@
 //! What holds for all segments that leave together is found out once: the way, the windows, what their headers have in common.
 //! A segment that is to be cut, that ends the stream or finds no room is left to `output`, which looks at everything.
 
-use super::plain::Common;
+use super::plain::{Common, Plain};
+use super::rto;
+use super::send_queue::Segment;
 use super::tcb::{Cx, Tcb};
 use crate::buffer::Buffer;
 use crate::env::Env;
 use crate::wire::tcp::flag;
+
+/// No RTO is shorter.
+const IDLE_MIN_NS: u64 = rto::MIN.as_nanos() as u64;
 
 impl<B: Buffer> Tcb<B> {
     /// Whether all that is queued was sent once or never, and nothing but the windows holds back the rest.
@@ -18,9 +23,14 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Sends new text; whether any has left.
+    #[inline]
     pub(super) fn send_straight<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) -> bool {
         let room = self.room_below(cx);
-        let (sent, cwnd) = self.send_run(room, cx);
+        if cx.now.nanos_since(self.last_sent_at) > IDLE_MIN_NS && room > 0 {
+            self.restart_if_idle(cx);
+        }
+        let cwnd = self.congestion.cwnd();
+        let sent = self.send_run(room, cwnd, cx);
         if sent > 0 {
             self.on_new_sent(cx.now);
         }
@@ -36,6 +46,15 @@ impl<B: Buffer> Tcb<B> {
         sent > 0
     }
 
+    /// RFC 5681 §4.1: a control that wants no rate has no use for it before the RTO has gone by.
+    #[inline(never)]
+    fn restart_if_idle<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) {
+        let next = self.queue.next_unsent();
+        if self.flight_size() == 0 && next.is_some_and(|next| self.leaves_whole(next)) {
+            self.restart_after_idle(cx);
+        }
+    }
+
     /// There is room for more than the application has written.
     #[inline]
     fn on_all_sent(&mut self, cwnd: u32) {
@@ -45,74 +64,65 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
-    /// Sends at most `room` segments as they are queued; how many, and the congestion window.
+    /// Sends at most `room` segments as they are queued; how many.
     #[inline]
-    fn send_run<E: Env<Buffer = B>>(&mut self, room: u32, cx: &mut Cx<'_, B, E>) -> (u32, u32) {
-        let mut in_flight = self.flight_size();
-        let len_max = self.smss.min(self.plain_len_max());
-        let (mut sent, mut bytes, mut last_len) = (0, 0, 0);
+    fn send_run<E: Env<Buffer = B>>(&mut self, room: u32, cwnd: u32, cx: &mut Cx<'_, B, E>) -> u32 {
+        let start = self.snd_nxt;
+        let mut sent = 0;
         let mut common: Option<Common> = None;
-        let mut next = self.next_whole(len_max).filter(|_| room > 0);
-        if in_flight == 0 && next.is_some() {
-            self.restart_after_idle(cx);
-        }
-        let cwnd = self.congestion.cwnd();
-        while let Some(len) = next
-            && (in_flight == 0 || in_flight + len <= cwnd)
-            && self.send_whole(len, in_flight, &mut common, cx)
+        while sent < room
+            && let Some(segment) = self.take_whole(cwnd, cx)
         {
-            (sent, bytes, last_len, in_flight) = (sent + 1, bytes + u64::from(len), len, in_flight + len);
-            next = if sent < room { self.next_whole(len_max) } else { None };
+            // Only what leaves acknowledges what has arrived.
+            let common = match &common {
+                Some(common) => common,
+                None => common.insert(self.common(cx)),
+            };
+            common.send(segment, &self.flow, &self.way, cx);
+            sent += 1;
         }
-        self.usage.on_send(in_flight, false);
-        if sent > 0 {
-            cx.stack.tcp.counters.bytes_out += bytes;
-            cx.stack.tcp.counters.segments_out += u64::from(sent);
-            if last_len < self.smss && !self.has_unsent() {
-                self.small_end = self.snd_nxt;
-            }
-        }
-        (sent, cwnd)
+        self.usage.on_send(self.flight_size(), false);
+        cx.stack.tcp.counters.bytes_out += u64::from(self.snd_nxt.since(start));
+        cx.stack.tcp.counters.segments_out += u64::from(sent);
+        sent
     }
 
-    /// Length of the next segment, if all of it may leave as it is, no longer than `len_max`: RFC 9293 §3.8.6.2.1 (silly windows), §3.7.4 (Nagle).
-    #[inline]
-    fn next_whole(&self, len_max: u32) -> Option<u32> {
-        let next = self.queue.next_unsent()?;
-        let len = next.len;
+    /// Whether all of the segment may leave as it is: RFC 9293 §3.8.6.2.1 (silly windows), §3.7.4 (Nagle).
+    #[inline(always)]
+    fn leaves_whole(&self, next: &Segment<B>) -> bool {
         let usable = (self.snd_una + self.snd_wnd).distance(next.seq).max(0) as u32;
-        if len > len_max || len > usable || next.fin || next.probe {
+        let fits = next.len <= self.smss && next.len <= self.way.text_max.into() && next.len <= usable;
+        let waits = self.options.nagle && self.waits_for_small(next);
+        fits && !next.fin && !next.probe && !waits
+    }
+
+    /// Whether it is a small one, and so is one in flight.
+    #[inline(always)]
+    fn waits_for_small(&self, next: &Segment<B>) -> bool {
+        next.len < self.smss && self.small_end.after(self.snd_una) && self.queue.is_last(next)
+    }
+
+    /// Takes the next segment to be sent, if all of it may leave and a buffer can be had.
+    #[inline(always)]
+    fn take_whole<E: Env<Buffer = B>>(&mut self, cwnd: u32, cx: &mut Cx<'_, B, E>) -> Option<Plain<B>> {
+        let next = self.queue.next_unsent().filter(|next| self.leaves_whole(next))?;
+        let in_flight = self.flight_size();
+        if in_flight > 0 && in_flight + next.len > cwnd {
             return None;
         }
-        let waits =
-            len < self.smss && self.options.nagle && self.small_end.after(self.snd_una) && self.queue.is_last(next);
-        (!waits).then_some(len)
-    }
-
-    /// Sends it; whether a buffer could be had. Only then it acknowledges what has arrived, with what is put into `common`.
-    #[inline(always)]
-    fn send_whole<E: Env<Buffer = B>>(
-        &mut self,
-        len: u32,
-        in_flight: u32,
-        common: &mut Option<Common>,
-        cx: &mut Cx<'_, B, E>,
-    ) -> bool {
+        let next = self.queue.next_unsent_mut()?;
+        let buffer = cx.lend(next.payload.as_mut()?)?;
+        let (seq, len, sum) = (next.seq, next.len, next.sum);
+        let flags = flag::ACK | self.ecn.flags_out(true) | if next.push { flag::PSH } else { 0 };
         // As in `transmit`: what leaves together has different times.
         let sent_at = cx.now.max(self.last_sent_at.plus_nanos(1));
-        let at = self.queue.sent_count();
-        let Some(segment) = self.queue.get_mut(at) else { return false };
-        let (sum, push) = (segment.sum, segment.push);
-        let Some(text) = segment.payload.as_mut().and_then(|payload| cx.lend(payload)) else { return false };
-        let common = match common {
-            Some(common) => common,
-            None => common.insert(self.common(cx)),
-        };
-        let flags = flag::ACK | self.ecn.flags_out(true) | if push { flag::PSH } else { 0 };
-        common.send(self.snd_nxt, flags, sum, text, &self.flow, &self.way, cx);
-        self.queue.note_first_sent(at, self.sampler.on_send(sent_at, in_flight, len));
+        next.note_first_sent(self.sampler.on_send(sent_at, seq.since(self.snd_una), len));
+        self.queue.take_unsent();
         self.last_sent_at = sent_at;
-        self.snd_nxt += len;
-        true
+        self.snd_nxt = seq + len;
+        if len < self.smss && !self.has_unsent() {
+            self.small_end = self.snd_nxt;
+        }
+        Some(Plain { seq, flags, len: len as usize, sum, buffer })
     }
 }

@@ -165,6 +165,7 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
+    #[inline(always)]
     fn enqueue<E: Env<Buffer = B>>(&mut self, text: B, cx: &mut Cx<'_, B, E>) {
         cx.stack.ledger.originated += 1;
         if text.is_empty() || self.join_last(&text, cx) {

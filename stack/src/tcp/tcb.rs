@@ -93,8 +93,8 @@ pub(super) struct Tcb<B> {
     /// Bytes that may wait for the application.
     pub(super) receive_buffer: u32,
     pub(super) tuning: super::receive_window::Tuning,
-    /// Bytes that the application has read since it was last considered what that means for the window.
-    pub(super) read_new: u32,
+    /// The application has read something since it was last considered what that means for the window.
+    pub(super) has_read: bool,
     /// Window field of the last segment, unless something was read since.
     pub(super) wnd_told: u16,
     pub(super) wnd_stale: bool,
@@ -218,7 +218,7 @@ impl<B: Buffer> Tcb<B> {
             heard: Heard::default(),
             receive_buffer,
             tuning: super::receive_window::Tuning::default(),
-            read_new: 0,
+            has_read: false,
             wnd_told: 0,
             wnd_stale: true,
             peer_finished: false,

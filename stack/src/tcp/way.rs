@@ -8,6 +8,7 @@ use core::time::Duration;
 use zerocopy::IntoBytes;
 use zerocopy::network_endian::U16;
 
+use super::path_mtu::headers_len;
 use super::tcb::{Cx, Tcb};
 use crate::buffer::Buffer;
 use crate::env::Env;
@@ -16,6 +17,7 @@ use crate::route::Hop;
 use crate::stack::Stack;
 use crate::time::Instant;
 use crate::wire::ethernet::{EthernetHeader, HEADER_LEN, ethertype};
+use crate::wire::tcp_option::TIMESTAMPS_LEN;
 
 const LIFETIME: Duration = Duration::from_secs(1);
 
@@ -25,14 +27,16 @@ pub(super) struct Way {
     until: Instant,
     version: u32,
     /// Bytes that an IP packet may have; 0: there is no plain way.
-    pub(super) mtu: u32,
+    pub(super) mtu: u16,
+    /// Bytes of text that a segment of fixed headers and timestamps may have.
+    pub(super) text_max: u16,
     interface: u16,
     pub(super) link: [u8; HEADER_LEN],
 }
 
 impl Way {
     pub(super) const NONE: Self =
-        Self { until: Instant::ZERO, version: 0, mtu: 0, interface: 0, link: [0; HEADER_LEN] };
+        Self { until: Instant::ZERO, version: 0, mtu: 0, text_max: 0, interface: 0, link: [0; HEADER_LEN] };
 
     pub(super) fn interface(&self) -> InterfaceId {
         InterfaceId(self.interface.into())
@@ -74,11 +78,14 @@ impl<B: Buffer> Tcb<B> {
         let to = interface.neighbours.mac_of(hop.next).filter(|_| config.vlan.is_none())?;
         let kind = if self.flow.remote.is_ipv4() { ethertype::IPV4 } else { ethertype::IPV6 };
         let header = EthernetHeader { destination: to, source: config.mac, ethertype: U16::new(kind) };
-        let mtu = cx.stack.path_mtu(self.flow.remote, config.mtu, cx.now);
+        // No plain packet is longer, whatever the interface takes.
+        let mtu = cx.stack.path_mtu(self.flow.remote, config.mtu, cx.now).min(u16::MAX.into()) as u16;
+        let fixed_len = headers_len(&self.flow) as u16 + TIMESTAMPS_LEN as u16;
         Some(Way {
             until: cx.now + LIFETIME,
             version: cx.stack.ways_version(hop.interface)?,
-            mtu: u32::try_from(mtu).ok()?,
+            mtu,
+            text_max: mtu.saturating_sub(fixed_len),
             interface: u16::try_from(hop.interface.0).ok()?,
             link: header.as_bytes().try_into().ok()?,
         })

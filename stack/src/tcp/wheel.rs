@@ -38,7 +38,8 @@ struct Node {
 pub(super) const NODE_LEN: usize = size_of::<Node>();
 
 const NOWHERE: u16 = u16::MAX;
-const UNARMED: Node = Node { due: 0, next: None, previous: None, slot: NOWHERE };
+/// Its deadline never comes.
+const UNARMED: Node = Node { due: u64::MAX, next: None, previous: None, slot: NOWHERE };
 
 #[derive(Debug)]
 pub(super) struct Wheel {
@@ -57,9 +58,15 @@ impl Wheel {
         Self { tick: 0, heads: [None; SLOTS * LEVELS], occupied: [0; LEVELS], nodes: Vec::new(), first: u64::MAX }
     }
 
+    /// Whether the deadline of `key` is armed, and comes no later than `at`: then it may stay as it is.
+    #[inline]
+    pub(super) fn fires_by(&self, key: u32, at: Instant) -> bool {
+        self.nodes.get(key as usize).is_some_and(|node| node.due <= at.as_nanos() >> TICK_SHIFT)
+    }
+
     /// Arms, moves or (with `None`) disarms the deadline of `key`. One that is later than the armed
     /// one is left to be found out when that fires: most deadlines move on with every segment.
-    #[inline]
+    #[inline(never)]
     pub(super) fn schedule(&mut self, key: u32, at: Option<Instant>) {
         let armed = self.nodes.get(key as usize).filter(|node| node.slot != NOWHERE).map(|node| node.due);
         match (at, armed) {
@@ -69,7 +76,6 @@ impl Wheel {
         }
     }
 
-    #[inline(never)]
     fn reschedule(&mut self, key: u32, at: Option<Instant>) {
         self.unlink(key);
         if let Some(at) = at {

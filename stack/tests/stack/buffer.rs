@@ -6,8 +6,8 @@ use tailwater_stack::{Buffer, HEADROOM, NoRoom};
 fn a_fresh_buffer_has_the_headroom_that_env_promises() {
     let mut buffer = VecBuffer::new();
     assert_eq!(buffer.headroom(), HEADROOM);
-    assert_eq!(buffer.prepend(HEADROOM), Ok(()));
-    assert_eq!(buffer.prepend(1), Err(NoRoom));
+    assert_eq!(buffer.prepend(HEADROOM).map(|room| room.len()), Ok(HEADROOM));
+    assert_eq!(buffer.prepend(1).err(), Some(NoRoom));
 }
 
 proptest! {
