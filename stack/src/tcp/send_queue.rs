@@ -103,6 +103,8 @@ pub(super) struct Run {
     pub(super) first_sent_at: Instant,
     pub(super) last_end: SeqNum,
     pub(super) last_sent_at: Instant,
+    /// [`SendStamp::delivered`] of the last.
+    pub(super) last_delivered: u64,
 }
 
 #[derive(Debug)]
@@ -438,13 +440,56 @@ impl<B: Buffer> SendQueue<B> {
         {
             (count, last) = (count + 1, segment);
         }
+        let (first_stamp, last_stamp) = (first.stamp.as_ref()?, last.stamp.as_ref()?);
         Some(Run {
             count,
             len: last.end().since(first.seq),
             first_end: first.end(),
-            first_sent_at: first.stamp.as_ref()?.sent_at,
+            first_sent_at: first_stamp.sent_at,
             last_end: last.end(),
-            last_sent_at: last.stamp.as_ref()?.sent_at,
+            last_sent_at: last_stamp.sent_at,
+            last_delivered: last_stamp.delivered,
+        })
+    }
+
+    /// Takes out what [`plain_run`](Self::plain_run) names, of a queue that [`is_plain`](Self::is_plain), in one go: each segment
+    /// says what it has to as it leaves.
+    #[inline(always)]
+    pub(super) fn pop_run(&mut self, una: SeqNum, mut release: impl FnMut(B)) -> Option<Run> {
+        let mut run = self.pop_of_run(una, &mut release)?;
+        while let Some(next) = self.pop_of_run(una, &mut release) {
+            run.count += 1;
+            run.len += next.len;
+            (run.last_end, run.last_sent_at) = (next.last_end, next.last_sent_at);
+            run.last_delivered = next.last_delivered;
+        }
+        Some(run)
+    }
+
+    /// The first segment, as a run of one.
+    #[inline(always)]
+    fn pop_of_run(&mut self, una: SeqNum, release: &mut impl FnMut(B)) -> Option<Run> {
+        debug_assert!(self.is_plain());
+        let first = self.sent_at(0)?;
+        if first.probe || first.end().after(una) {
+            return None;
+        }
+        let first = self.segments.pop_front()?;
+        self.sent -= 1;
+        self.bytes -= first.len;
+        let (len, end) = (first.seq_len(), first.end());
+        if let Some(payload) = first.payload {
+            release(payload);
+        }
+        let SendStamp { sent_at, delivered, .. } = first.stamp?;
+        Some(Run {
+            count: 1,
+            len,
+            first_end: end,
+            first_sent_at: sent_at,
+            last_end: end,
+            last_sent_at: sent_at,
+            last_delivered: delivered,
         })
     }
 

@@ -50,9 +50,10 @@ impl Pair {
     fn jump(&mut self, n: u32) {
         let sender = self.sender();
         assert_eq!(sender.flight_size(), 0);
-        for mark in [&mut sender.snd_una, &mut sender.snd_nxt, &mut sender.snd_wl2] {
+        for mark in [&mut sender.snd_nxt, &mut sender.snd_wl2] {
             *mark += n;
         }
+        sender.advance_una(sender.snd_nxt);
         sender.queue = SendQueue::new(sender.snd_nxt);
         let receiver = self.stacks[1].tcp.table.peek_mut(0).unwrap();
         for mark in [&mut receiver.rcv_nxt, &mut receiver.rcv_adv, &mut receiver.last_ack_sent] {
