@@ -40,7 +40,7 @@ use crate::wire::ipv4;
 const PLACES: usize = 1_024;
 
 /// What was in front of a connection's last segment that came the long way, untagged and to us alone.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Heard {
     /// 0: there is none.
     epoch: u16,

@@ -94,7 +94,7 @@ impl<B> Segment<B> {
 }
 
 /// Segments in a row that were sent once: only the first and the last of them say something about time.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(super) struct Run {
     pub(super) count: usize,
     /// Sequence numbers that they take.
@@ -589,8 +589,49 @@ impl<B: Buffer> SendQueue<B> {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
+    use crate::tcp::congestion::RateSampler;
     use crate::testing::VecBuffer;
+
+    /// Five segments of ten bytes, sent at different times.
+    fn sent() -> SendQueue<VecBuffer> {
+        let (mut queue, mut sampler) = (SendQueue::new(SeqNum(u32::MAX - 25)), RateSampler::default());
+        for n in 1..=5 {
+            let now = Instant::ZERO + Duration::from_millis(n);
+            queue.push(VecBuffer::from_bytes(&[0; 10]), None);
+            let stamp = sampler.on_send(now, 10 * n as u32, 10);
+            let at = queue.take_unsent();
+            queue.note_sent(at, stamp);
+            sampler.pass_run(now, stamp.sent_at, stamp.delivered, 10);
+        }
+        queue
+    }
+
+    #[test]
+    fn what_is_taken_out_in_one_go_is_the_run_that_was_named() {
+        for acknowledged in 0..=50 {
+            let mut queue = sent();
+            let una = SeqNum(u32::MAX - 25) + acknowledged;
+            let (named, mut released) = (queue.plain_run(una), 0);
+            let run = queue.pop_run(una, |payload| released += payload.len() as u32);
+            assert_eq!(run, named, "of {acknowledged} bytes");
+            let whole = acknowledged / 10;
+            assert_eq!((released, queue.bytes()), (whole * 10, 50 - whole * 10));
+            assert_eq!((queue.sent_count(), queue.len()), (5 - whole as usize, 5 - whole as usize));
+        }
+    }
+
+    #[test]
+    fn a_probe_ends_what_is_taken_out_in_one_go() {
+        let mut queue = sent();
+        queue.get_mut(2).unwrap().probe = true;
+        let named = queue.plain_run(SeqNum(u32::MAX - 25) + 50);
+        let run = queue.pop_run(SeqNum(u32::MAX - 25) + 50, |_| ());
+        assert_eq!(run, named);
+        assert_eq!((run.unwrap().count, queue.sent_count()), (2, 3));
+    }
 
     #[test]
     fn a_segment_that_grows_is_pushed_only_when_what_was_added_is() {

@@ -3,6 +3,7 @@
 use core::net::Ipv4Addr;
 
 use super::*;
+use crate::tcp::prediction::Heard;
 use crate::tcp::send_queue::SendQueue;
 use crate::tcp::{Connect, ConnectionId, Listen};
 use crate::testing::{Cable, VecBuffer, mac};
@@ -106,4 +107,17 @@ fn a_mark_slows_down_however_long_ago_the_last_one_was_rfc3168_s6_1_2() {
         pair.sender().on_ecn_echo(now);
         assert!(pair.sender().congestion.cwnd() < before, "after {gibibytes} GiB");
     }
+}
+
+#[test]
+fn what_was_heard_is_forgotten_before_its_epoch_comes_again() {
+    let mut pair = Pair::new();
+    let full = pair.sender().smss as usize;
+    pair.send(full);
+    pair.deliver();
+    assert_ne!(pair.sender().heard, Heard::default());
+    for _ in 0..u16::MAX {
+        pair.stacks[0].tcp.forget_recognized();
+    }
+    assert_eq!(pair.sender().heard, Heard::default());
 }

@@ -85,6 +85,7 @@ impl Addresses<'_> {
 }
 
 impl<'a> Front<'a> {
+    #[inline(always)]
     pub(super) fn flow(&self, id: InterfaceId) -> Flow {
         let (remote, local) = self.addresses.as_ip();
         let (remote_port, local_port) = (self.tcp.source_port.get(), self.tcp.destination_port.get());
