@@ -54,9 +54,9 @@ impl Sum {
     #[must_use]
     #[inline]
     pub fn and(self, later: Self) -> Self {
-        let sum = fold(later.words);
-        let sum = if self.odd { sum.swap_bytes() } else { sum };
-        Self { words: self.words + u64::from(sum), odd: self.odd != later.odd }
+        // Headers come before nearly all that is added: nothing is swapped, and need not be folded.
+        let sum = if self.odd { u64::from(fold(later.words).swap_bytes()) } else { later.words };
+        Self { words: self.words + sum, odd: self.odd != later.odd }
     }
 
     /// Of `len` bytes, of which those at even offsets add up to `even`, the others to `odd`.
@@ -124,7 +124,7 @@ impl Sum {
 }
 
 /// The sum of `bytes`: as [`Sum::with`] of a new one, and less to do.
-#[inline]
+#[inline(always)]
 pub fn sum(bytes: &[u8]) -> Sum {
     Sum { words: sum_native(bytes), odd: bytes.len() % 2 == 1 }
 }
@@ -194,7 +194,7 @@ const LANES_MIN: usize = 192;
 
 /// Sum of the native 32-bit words, the last one filled up with zeros. Headers of known length
 /// become a few additions where this is called.
-#[inline]
+#[inline(always)]
 fn sum_native(bytes: &[u8]) -> u64 {
     let (blocks, rest) = if bytes.len() < LANES_MIN { (&[][..], bytes) } else { bytes.as_chunks::<32>() };
     let sum = if blocks.is_empty() { 0 } else { sum_blocks(blocks) };
@@ -202,17 +202,24 @@ fn sum_native(bytes: &[u8]) -> u64 {
 }
 
 /// The same, of a few words, two at a time. What they carry counts: 2^64 is 1 in one's complement.
-#[inline]
+#[inline(always)]
 fn sum_words(bytes: &[u8]) -> u64 {
     let (blocks, rest) = bytes.as_chunks::<32>();
     let (words, rest) = rest.as_chunks::<8>();
-    let mut sum = 0_u128;
-    let mut add = |word: &[u8; 8]| sum += u128::from(u64::from_ne_bytes(*word));
-    // A loop costs as much as the word that it adds.
-    blocks.iter().for_each(|block| block.as_chunks().0.iter().for_each(&mut add));
-    words.iter().for_each(add);
-    let (low, carries) = (sum as u64, (sum >> 64) as u64);
-    (low & 0xffff_ffff) + (low >> 32) + carries + last_words(rest)
+    let (mut sum, mut carries) = (0_u64, 0);
+    // A loop costs as much as the word that it adds, and a carry that goes on with the next word nothing.
+    for block in blocks {
+        let mut carry = false;
+        for word in block.as_chunks::<8>().0 {
+            (sum, carry) = sum.carrying_add(u64::from_ne_bytes(*word), carry);
+        }
+        carries += u64::from(carry);
+    }
+    for word in words {
+        let (added, carry) = sum.overflowing_add(u64::from_ne_bytes(*word));
+        (sum, carries) = (added, carries + u64::from(carry));
+    }
+    (sum & 0xffff_ffff) + (sum >> 32) + carries + last_words(rest)
 }
 
 /// Of less than eight bytes.

@@ -18,13 +18,11 @@ impl<B: Buffer> Stack<B> {
     /// Takes in a frame received on `id`, from its Ethernet header on, and says what became of it.
     pub fn ingest<E: Env<Buffer = B>>(&mut self, id: InterfaceId, buffer: B, env: &mut E) -> Verdict<B> {
         self.ledger.ingested += 1;
-        match self.on_expected(id, buffer, env) {
-            Ok(taken) => taken.into(),
-            Err(buffer) => self.on_frame(id, buffer, env),
-        }
+        self.on_expected(id, buffer, env)
     }
 
     /// A received frame, or one that reassembly made whole.
+    #[inline(never)]
     pub(crate) fn on_frame<E: Env<Buffer = B>>(&mut self, id: InterfaceId, buffer: B, env: &mut E) -> Verdict<B> {
         match self.admit(id, &buffer) {
             Ok(link) => match link.ethertype {

@@ -55,7 +55,7 @@ impl Buffer for Frame {
         Frame::trim_front(self, n).map_err(|_| NoRoom)
     }
 
-    #[inline]
+    #[inline(always)]
     fn sum(bytes: &[u8]) -> Sum {
         super::sum::sum(bytes)
     }

@@ -9,10 +9,16 @@ use tailwater_stack::checksum::{self, Sum};
 const WIDE_MIN: usize = 192;
 
 /// As [`Sum::with`] of a new sum.
-#[inline]
+#[inline(always)]
 pub(super) fn sum(bytes: &[u8]) -> Sum {
+    if bytes.len() >= WIDE_MIN { sum_long(bytes) } else { checksum::sum(bytes) }
+}
+
+/// Not where it is called, so that short pieces can be summed up there.
+#[inline(never)]
+fn sum_long(bytes: &[u8]) -> Sum {
     #[cfg(target_arch = "x86_64")]
-    if bytes.len() >= WIDE_MIN && wide::is_there() {
+    if wide::is_there() {
         return wide::sum(bytes);
     }
     checksum::sum(bytes)

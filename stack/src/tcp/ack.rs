@@ -8,7 +8,6 @@ use super::event::Piece;
 use super::isn::timestamp;
 use super::recovery::Phase;
 use super::seg::Seg;
-use super::send_queue::Run;
 use super::seq::SeqNum;
 use super::tcb::{Cx, Tcb};
 use super::timers::Timer;
@@ -17,6 +16,10 @@ use crate::env::Env;
 use crate::time::Instant;
 use crate::wire::tcp::flag;
 use crate::wire::tcp_option::SackBlock;
+
+/// Marks are taken along whenever `snd_una` comes into another sixteenth of the circle. An acknowledgement passes a quarter of it
+/// at most (RFC 7323 §2.3), so that no mark lies half of it behind.
+const SECTOR_BITS: u32 = 28;
 
 /// What one acknowledgement brought.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,7 +75,7 @@ impl<B: Buffer> Tcb<B> {
             return;
         }
         delivery.acked = seg.ack.since(self.snd_una);
-        self.snd_una = seg.ack;
+        self.advance_una(seg.ack);
         self.note_lateness(seg, cx);
         self.take_run(seg.ack, delivery, cx);
         // What was sent again, or SACKed.
@@ -92,20 +95,19 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
-    /// Of the segments acknowledged those at the front that were sent once and are nothing special.
-    #[inline(always)]
-    fn take_run<E: Env<Buffer = B>>(&mut self, ack: SeqNum, delivery: &mut Delivery, cx: &mut Cx<'_, B, E>) {
-        let Some(run) = self.queue.plain_run(ack) else { return };
+    /// Of the segments acknowledged those at the front that were sent once and are nothing special; whether there are any.
+    #[inline(never)]
+    pub(super) fn take_run<E: Env<Buffer = B>>(
+        &mut self,
+        ack: SeqNum,
+        delivery: &mut Delivery,
+        cx: &mut Cx<'_, B, E>,
+    ) -> bool {
+        let Some(run) = self.queue.plain_run(ack) else { return false };
         // Of the stamps, which are large, only the last is copied, and from where it lies.
         if let Some(last) = self.queue.stamp(run.count - 1) {
             self.sampler.on_delivered(cx.now, last, run.len);
         }
-        self.take_out(&run, delivery, cx);
-    }
-
-    /// What a run says but for the rate of delivery, and its end.
-    #[inline(always)]
-    pub(super) fn take_out<E: Env<Buffer = B>>(&mut self, run: &Run, delivery: &mut Delivery, cx: &mut Cx<'_, B, E>) {
         for _ in 0..run.count {
             if let Some(payload) = self.queue.pop_plain() {
                 cx.release(payload);
@@ -113,10 +115,11 @@ impl<B: Buffer> Tcb<B> {
         }
         delivery.delivered += run.len;
         delivery.original |= self.recovery_covers(run.first_end);
-        self.rack.on_run_delivered(run, cx.now);
+        self.rack.on_run_delivered(&run, cx.now);
         let (oldest, newest) = (cx.now.nanos_since(run.first_sent_at), cx.now.nanos_since(run.last_sent_at));
         delivery.oldest = Some(delivery.oldest.map_or(oldest, |other| other.max(oldest)));
         delivery.newest = Some(delivery.newest.map_or(newest, |other| other.min(newest)));
+        true
     }
 
     /// The first segment was sent again, and the echo is from before that: it was late, and not lost.
@@ -281,7 +284,7 @@ impl<B: Buffer> Tcb<B> {
             return;
         }
         let in_flight = self.in_flight();
-        let ack = Ack {
+        let mut ack = Ack {
             now: cx.now,
             acked: delivery.acked,
             delivered: delivery.delivered,
@@ -290,15 +293,15 @@ impl<B: Buffer> Tcb<B> {
             srtt_ns: self.rtt.srtt_ns(),
             in_flight_before,
             in_flight,
-            cwnd_limited: self.usage.limited(self.congestion.cwnd(), self.congestion.ssthresh()),
+            cwnd_limited: false,
             ecn_echo,
             in_recovery: self.recovery.phase == Phase::Recovery,
             round_start,
             rate,
         };
-        self.congestion.on_ack(&ack);
+        self.congestion.on_ack_within(&mut ack, &self.usage);
         if round_start {
-            self.on_round_start(in_flight);
+            self.usage.on_round_start(in_flight);
         }
         self.set_pace();
     }
@@ -309,13 +312,18 @@ impl<B: Buffer> Tcb<B> {
         self.pacer.set_rate(own.unwrap_or_else(|| self.window_rate()), own.is_some());
     }
 
-    #[inline]
-    pub(super) fn on_round_start(&mut self, in_flight: u32) {
-        self.usage.on_round_start(in_flight);
-        self.pass_marks();
+    /// All before `una` is acknowledged.
+    #[inline(always)]
+    pub(super) fn advance_una(&mut self, una: SeqNum) {
+        let in_other_sector = (una.0 ^ self.snd_una.0) >> SECTOR_BITS != 0;
+        self.snd_una = una;
+        if in_other_sector {
+            self.pass_marks();
+        }
     }
 
-    /// RFC 9293 §3.4: half a circle behind, a mark that nobody moves would lie ahead. Once a round trip is often enough.
+    /// RFC 9293 §3.4: half a circle behind, a mark that nobody moves would lie ahead.
+    #[inline(never)]
     fn pass_marks(&mut self) {
         self.small_end = self.small_end.later(self.snd_una);
         self.recovery.pass(self.snd_una);
@@ -361,10 +369,8 @@ impl<B: Buffer> Tcb<B> {
     #[inline]
     pub(super) fn rearm_after_ack(&mut self, delivery: &Delivery, now: Instant) {
         if self.queue.sent_count() == 0 {
-            self.timers.disarm(Timer::Retransmit);
-            self.timers.disarm(Timer::LossProbe);
             self.timers.disarm(Timer::Reorder);
-            return;
+            return self.rearm_after_progress(now);
         }
         if delivery.acked > 0 || !self.timers.is_armed(Timer::Retransmit) {
             self.timers.arm(Timer::Retransmit, now.plus_nanos(self.rtt.rto_ns()));
@@ -372,6 +378,18 @@ impl<B: Buffer> Tcb<B> {
         if delivery.delivered > 0 {
             self.schedule_probe(now);
         }
+    }
+
+    /// The same where new data is acknowledged, and all of it known to have arrived.
+    #[inline]
+    pub(super) fn rearm_after_progress(&mut self, now: Instant) {
+        if self.queue.sent_count() == 0 {
+            self.timers.disarm(Timer::Retransmit);
+            self.timers.disarm(Timer::LossProbe);
+            return;
+        }
+        self.timers.arm(Timer::Retransmit, now.plus_nanos(self.rtt.rto_ns()));
+        self.schedule_probe(now);
     }
 }
 

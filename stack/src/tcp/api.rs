@@ -143,7 +143,7 @@ impl<B: Buffer> Stack<B> {
     /// The connection's own address and the peer's.
     pub fn tcp_addresses(&self, id: ConnectionId) -> Option<(SocketAddr, SocketAddr)> {
         let flow = self.tcp.table.get(id)?.flow;
-        let scope = flow.zone.map_or(0, |zone| self.scope_of(zone));
+        let scope = flow.zone().map_or(0, |zone| self.scope_of(zone));
         Some((flow.local_addr(scope), flow.remote_addr(scope)))
     }
 
@@ -297,7 +297,7 @@ impl<B: Buffer> Stack<B> {
         if tcb.news.take(Piece::Accepted) {
             let (listener, flow) = (tcb.listener.take()?, tcb.flow);
             self.tcp.listeners.on_accepted(listener);
-            let remote = flow.remote_addr(flow.zone.map_or(0, |zone| self.scope_of(zone)));
+            let remote = flow.remote_addr(flow.zone().map_or(0, |zone| self.scope_of(zone)));
             return Some(TcpEvent::Accepted { listener, connection: id, remote });
         }
         let news = &mut tcb.news;
@@ -328,7 +328,7 @@ impl<B: Buffer> Stack<B> {
     /// Everything about a connection.
     pub fn tcp_snapshot(&self, id: ConnectionId, now: crate::Instant) -> Option<TcpSnapshot> {
         let tcb = self.tcp.table.get(id)?;
-        Some(tcb.snapshot(tcb.flow.zone.map_or(0, |zone| self.scope_of(zone)), now))
+        Some(tcb.snapshot(tcb.flow.zone().map_or(0, |zone| self.scope_of(zone)), now))
     }
 
     /// Forgets every connection without a word to its peer, and gives their buffers back.
@@ -343,7 +343,7 @@ impl<B: Buffer> Stack<B> {
 
     /// Every connection, in no order.
     pub fn tcp_connections(&self, now: crate::Instant) -> impl Iterator<Item = TcpSnapshot> {
-        self.tcp.table.iter().map(move |tcb| tcb.snapshot(tcb.flow.zone.map_or(0, |zone| self.scope_of(zone)), now))
+        self.tcp.table.iter().map(move |tcb| tcb.snapshot(tcb.flow.zone().map_or(0, |zone| self.scope_of(zone)), now))
     }
 
     /// Places for connections that there have been so far; see [`ConnectionId::place`].
@@ -361,7 +361,7 @@ impl<B: Buffer> Stack<B> {
     ) -> impl Iterator<Item = TcpSnapshot> {
         let tcbs = places.filter_map(|place| self.tcp.table.peek(u32::try_from(place).ok()?));
         let wanted = tcbs.filter(move |tcb| wanted(tcb.state, tcb.flow.local_addr(0), tcb.flow.remote_addr(0)));
-        wanted.map(move |tcb| tcb.snapshot(tcb.flow.zone.map_or(0, |zone| self.scope_of(zone)), now))
+        wanted.map(move |tcb| tcb.snapshot(tcb.flow.zone().map_or(0, |zone| self.scope_of(zone)), now))
     }
 
     /// Every listener: where, and how many connections are half open and wait.

@@ -16,7 +16,6 @@ use super::receive_window::scale_for;
 use super::seq::SeqNum;
 use super::state::State;
 use super::tcb::{Opening, Tcb};
-use crate::address::is_unicast_link_local;
 use crate::buffer::Buffer;
 use crate::env::Env;
 use crate::stack::Stack;
@@ -112,9 +111,7 @@ impl<B: Buffer> Stack<B> {
         }
         let (hop, local) = self.source_and_hop(own, remote, None).map_err(|_| ConnectError::NoRoute)?;
         let link_mtu = self.interface(hop.interface).map_or(0, |i| i.station.config.mtu);
-        let zone = (remote.is_ipv6() && is_unicast_link_local(remote.ip())).then_some(hop.interface);
-        let mut flow =
-            Flow { local, remote: remote.ip(), local_port: connect.local_port, remote_port: remote.port(), zone };
+        let mut flow = Flow::on(hop.interface, local, remote.ip(), connect.local_port, remote.port());
         let (tcp, now) = (&mut self.tcp, env.now());
         if flow.local_port == 0 {
             let (table, listeners, asked) = (&tcp.table, &tcp.listeners, flow);

@@ -1,6 +1,7 @@
 //! Buffers of a connection: where they come from and go to, and how one is sent and kept at once.
 
 use super::Tcp;
+use super::config::TcpConfig;
 use super::tcb::Cx;
 use crate::buffer::Buffer;
 use crate::drop_reason::DropReason;
@@ -9,12 +10,20 @@ use crate::env::Env;
 /// Buffers that a queue may have as long as there are any.
 const SHARE_MIN: usize = 4;
 
+impl TcpConfig {
+    /// Whether a connection that keeps `own` buffers in its queue may keep another while all keep `held`.
+    #[inline]
+    pub(super) fn may_hold(&self, own: usize, held: usize) -> bool {
+        let max = self.buffers_max;
+        (own < SHARE_MIN && held < max) || own < (max - max / 4).saturating_sub(held)
+    }
+}
+
 impl<B> Tcp<B> {
     /// Whether a connection that keeps `own` buffers in its queue may keep another.
     #[inline]
     pub(super) fn may_hold(&self, own: usize) -> bool {
-        let max = self.config.buffers_max;
-        own < (max - max / 4).saturating_sub(self.held) || (own < SHARE_MIN && self.held < max)
+        self.config.may_hold(own, self.held)
     }
 }
 
@@ -44,6 +53,7 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
     }
 
     /// A kept buffer has served its purpose.
+    #[inline]
     pub(super) fn release(&mut self, buffer: B) {
         self.let_go();
         self.stack.ledger.release(self.env, buffer);

@@ -56,7 +56,7 @@ impl<B: Buffer> Stack<B> {
         if self.tcp.table.peek(index).is_some_and(|tcb| tcb.yields_to(&seg)) {
             return self.reopen(index, &seg, buffer, env);
         }
-        self.note_heard(index, &packet);
+        self.note_heard(index, &packet, &buffer);
         let mut given = Some(buffer);
         let verdict = self.with(index, env, |tcb, cx| given.take().map(|buffer| tcb.on_segment(&seg, buffer, cx)));
         match (verdict.flatten(), given) {

@@ -179,7 +179,7 @@ impl<B: Buffer> Tcb<B> {
 
     /// The first hop to the peer.
     pub(super) fn next_hop<E: Env<Buffer = B>>(&self, cx: &Cx<'_, B, E>) -> Result<Hop, DropReason> {
-        cx.stack.routes.lookup(self.flow.remote, self.flow.zone).ok_or(DropReason::NoRoute)
+        cx.stack.routes.lookup(self.flow.remote, self.flow.zone()).ok_or(DropReason::NoRoute)
     }
 
     /// MTU of the interface towards the peer.
@@ -190,10 +190,16 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// RFC 4861 §7.3.1: progress shows that the neighbour hears us.
+    #[inline]
     pub(super) fn confirm_neighbour<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
-        if !self.neighbour_confirmed
-            && let Ok(hop) = self.next_hop(cx)
-        {
+        if !self.neighbour_confirmed {
+            self.confirm_next_hop(cx);
+        }
+    }
+
+    #[inline(never)]
+    fn confirm_next_hop<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
+        if let Ok(hop) = self.next_hop(cx) {
             self.neighbour_confirmed = true;
             cx.stack.confirm_neighbour(hop.interface, hop.next, cx.env);
         }

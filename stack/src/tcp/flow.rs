@@ -1,6 +1,7 @@
 //! What tells one connection from another: the two sockets (RFC 9293 §3.3.1).
 
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
+use core::num::NonZeroU32;
 
 use crate::address::is_unicast_link_local;
 use crate::interface::InterfaceId;
@@ -12,15 +13,21 @@ pub(super) struct Flow {
     pub(super) remote: IpAddr,
     pub(super) local_port: u16,
     pub(super) remote_port: u16,
-    /// The interface, where addresses are only unique there (RFC 4007 §6).
-    pub(super) zone: Option<InterfaceId>,
+    /// Number of the interface plus one, where addresses are only unique there (RFC 4007 §6).
+    pub(super) zone: Option<NonZeroU32>,
 }
 
 impl Flow {
     /// Of a segment that came in by an interface.
     pub(super) fn on(interface: InterfaceId, local: IpAddr, remote: IpAddr, local_port: u16, remote_port: u16) -> Self {
-        let zone = Some(interface).filter(|_| remote.is_ipv6() && is_unicast_link_local(remote));
+        let zoned = remote.is_ipv6() && is_unicast_link_local(remote);
+        let zone = if zoned { NonZeroU32::MIN.checked_add(interface.0) } else { None };
         Self { local, remote, local_port, remote_port, zone }
+    }
+
+    /// The interface, where addresses are only unique there.
+    pub(super) fn zone(&self) -> Option<InterfaceId> {
+        self.zone.map(|zone| InterfaceId(zone.get() - 1))
     }
 
     /// `scope_id`: what the zone is called in socket addresses.

@@ -12,11 +12,15 @@
 
 mod front;
 
+use alloc::boxed::Box;
+
+use zerocopy::IntoBytes;
+
 use self::front::{Candidate, Front};
 use super::ack::Delivery;
 use super::congestion::Ack;
 use super::event::Piece;
-use super::send_queue::Run;
+use super::flow::Flow;
 use super::seq::SeqNum;
 use super::state::State;
 use super::tcb::{Cx, Tcb};
@@ -26,22 +30,36 @@ use crate::buffer::Buffer;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 use crate::interface::InterfaceId;
-use crate::packet::{Packet, sum_pieces};
+use crate::packet::Packet;
 use crate::stack::Stack;
-use crate::time::Instant;
 use crate::verdict::Verdict;
-use crate::wire::ethernet::{EthernetHeader, HEADER_LEN as LINK_LEN};
+use crate::wire::ethernet::HEADER_LEN as LINK_LEN;
+use crate::wire::ipv4;
 
 /// Numbers of connections at hand; others take their places, and are then found by their flows.
 const PLACES: usize = 1_024;
 
-/// Whose link header was in front of a connection's last segment that came the long way, untagged and to us alone.
-#[derive(Clone, Copy, Debug, Default)]
+/// What was in front of a connection's last segment that came the long way, untagged and to us alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Heard {
     /// 0: there is none.
-    epoch: u32,
+    epoch: u16,
     interface: u16,
-    source: [u8; 6],
+    /// Destination and source of the link header.
+    stations: [u8; STATIONS_LEN],
+}
+
+const STATIONS_LEN: usize = 12;
+
+impl Heard {
+    /// Whether the frame is from the same station to the same, and holds what is admitted still.
+    #[inline(always)]
+    fn is(&self, front: &Front<'_>, id: InterfaceId, epoch: u16) -> bool {
+        self.epoch == epoch
+            && u32::from(self.interface) == id.0
+            && front.link.as_bytes().starts_with(&self.stations)
+            && front.link.ethertype == front.addresses.ethertype()
+    }
 }
 
 /// Connections by a few bits of their flows.
@@ -51,7 +69,7 @@ pub(super) struct Recognized {
     places: [u32; PLACES],
     /// The configuration of the interfaces admits what is in front of the segments that were heard in it: a change begins
     /// another. Never 0.
-    epoch: u32,
+    epoch: u16,
 }
 
 impl Default for Recognized {
@@ -73,7 +91,14 @@ impl Recognized {
 impl<B> Tcp<B> {
     /// What frames are admitted for another reason from now on.
     pub(crate) fn forget_recognized(&mut self) {
-        self.recognized.epoch = self.recognized.epoch.wrapping_add(1).max(1);
+        self.recognized.epoch = match self.recognized.epoch.checked_add(1) {
+            Some(epoch) => epoch,
+            // The first epochs come again: what was heard in them is not to be taken for heard now.
+            None => {
+                self.table.iter_mut().for_each(|tcb| tcb.heard = Heard::default());
+                1
+            }
+        };
     }
 }
 
@@ -97,24 +122,19 @@ impl<B> From<Taken> for Verdict<B> {
 }
 
 impl<B: Buffer> Stack<B> {
-    /// Takes in a frame that brings a connection the segment it expects; others come back.
-    #[inline]
-    pub(crate) fn on_expected<E: Env<Buffer = B>>(
-        &mut self,
-        id: InterfaceId,
-        buffer: B,
-        env: &mut E,
-    ) -> Result<Taken, B> {
+    /// Takes in a frame that brings a connection the segment it expects; others go the long way.
+    #[inline(always)]
+    pub(crate) fn on_expected<E: Env<Buffer = B>>(&mut self, id: InterfaceId, buffer: B, env: &mut E) -> Verdict<B> {
         // Each kind of addresses has a way of its own, where they are compared as they lie.
-        match buffer.bytes().get(LINK_LEN).map(|first| first >> 4) {
-            Some(4) => self.on_expected_behind(|buffer| Front::of_ipv4(buffer), id, buffer, env),
-            Some(6) => self.on_expected_ipv6(id, buffer, env),
-            _ => Err(buffer),
+        match buffer.bytes().get(LINK_LEN) {
+            Some(&ipv4::VERSION_IHL) => self.on_expected_behind(|buffer| Front::of_ipv4(buffer), id, buffer, env),
+            Some(first) if first >> 4 == 6 => self.on_expected_ipv6(id, buffer, env),
+            _ => self.on_frame(id, buffer, env),
         }
     }
 
     #[inline(never)]
-    fn on_expected_ipv6<E: Env<Buffer = B>>(&mut self, id: InterfaceId, buffer: B, env: &mut E) -> Result<Taken, B> {
+    fn on_expected_ipv6<E: Env<Buffer = B>>(&mut self, id: InterfaceId, buffer: B, env: &mut E) -> Verdict<B> {
         self.on_expected_behind(|buffer| Front::of_ipv6(buffer), id, buffer, env)
     }
 
@@ -125,62 +145,55 @@ impl<B: Buffer> Stack<B> {
         id: InterfaceId,
         mut buffer: B,
         env: &mut E,
-    ) -> Result<Taken, B> {
-        let recognized = read(&buffer).and_then(|front| self.recognize(front, id, &buffer));
-        let Some((index, segment, end)) = recognized else { return Err(buffer) };
-        if end < buffer.len() {
-            buffer.truncate(end);
+    ) -> Verdict<B> {
+        let recognized = match read(&buffer) {
+            Some(front) => self.recognize(&front, id, &buffer),
+            None => None,
+        };
+        let Some((index, mut tcb, segment)) = recognized else { return self.on_frame(id, buffer, env) };
+        if segment.end < buffer.len() {
+            buffer.truncate(segment.end);
         }
-        let Some(mut tcb) = self.tcp.table.take(index) else { return Err(buffer) };
         self.tcp.counters.segments_in += 1;
         let now = env.now();
         let taken = tcb.take_expected(&segment, buffer, &mut Cx { stack: self, env, now });
         self.put_down(index, tcb, State::Established, env);
-        Ok(taken)
+        taken.into()
     }
 
-    /// The connection that expects the segment behind these headers, and where its packet ends.
+    /// Takes out the connection that expects the segment behind these headers.
     #[inline(always)]
-    fn recognize(&mut self, front: Front<'_>, id: InterfaceId, buffer: &B) -> Option<(u32, Candidate, usize)> {
-        let segment = Candidate::read(&front, buffer.bytes())?;
-        let index = self.whose(&front, id)?;
-        let tcb = self.tcp.table.peek(index)?;
-        if !self.is_heard(&tcb.heard, &front, id)
-            || !tcb.expects(&segment)
-            || !self.tcp.may_hold(tcb.received.buffers())
-        {
+    fn recognize(&mut self, front: &Front<'_>, id: InterfaceId, buffer: &B) -> Option<(u32, Box<Tcb<B>>, Candidate)> {
+        let segment = Candidate::read(front, buffer.bytes())?;
+        let index = self.whose(front, id)?;
+        let Tcp { table, recognized, config, held, .. } = &mut self.tcp;
+        let place = table.place_mut(index)?;
+        let tcb = place.as_deref()?;
+        let is_next = tcb.heard.is(front, id, recognized.epoch)
+            && tcb.expects(&segment)
+            && config.may_hold(tcb.received.buffers(), *held)
+            && front.is_summed_right(buffer);
+        if !is_next {
             return None;
         }
-        let len = front.end - front.tcp_at;
-        let valid = sum_pieces(front.addresses.pseudo_header(len), buffer, front.tcp_at, len).is_valid();
-        valid.then_some((index, segment, front.end))
-    }
-
-    /// Whether the frame has the same link header.
-    #[inline(always)]
-    fn is_heard(&self, heard: &Heard, front: &Front<'_>, id: InterfaceId) -> bool {
-        let Some(interface) = self.interface(id) else { return false };
-        let known = heard.epoch == self.tcp.recognized.epoch && u32::from(heard.interface) == id.0;
-        let EthernetHeader { destination, source, ethertype } = front.link;
-        known
-            && *destination == interface.station.config.mac
-            && source.0 == heard.source
-            && ethertype.get() == front.addresses.ethertype()
+        place.take().map(|tcb| (index, tcb, segment))
     }
 
     /// The connection that a frame is of.
     #[inline(always)]
     fn whose(&mut self, front: &Front<'_>, id: InterfaceId) -> Option<u32> {
         let place = Recognized::place_of(front);
-        let index = self.tcp.recognized.places.get(place)?.checked_sub(1);
-        let is_it = |&index: &u32| self.tcp.table.peek(index).is_some_and(|tcb| tcb.is_from(front));
-        index.filter(is_it).or_else(|| self.look_up(front, id, place))
+        let index = self.tcp.recognized.places.get(place)?.wrapping_sub(1);
+        match self.tcp.table.peek(index) {
+            Some(tcb) if tcb.is_from(front) => Some(index),
+            _ => self.look_up(&front.flow(id), place),
+        }
     }
 
     /// It is not in its place, and put there.
     #[inline(never)]
-    fn look_up(&mut self, front: &Front<'_>, id: InterfaceId, place: usize) -> Option<u32> {
-        let index = self.tcp.table.find(&front.flow(id))?;
+    fn look_up(&mut self, flow: &Flow, place: usize) -> Option<u32> {
+        let index = self.tcp.table.find(flow)?;
         if let Some(place) = self.tcp.recognized.places.get_mut(place) {
             *place = index + 1;
         }
@@ -188,12 +201,13 @@ impl<B: Buffer> Stack<B> {
     }
 
     /// A segment for an established connection has come the long way: the next is recognized.
-    pub(super) fn note_heard(&mut self, index: u32, packet: &Packet) {
+    pub(super) fn note_heard(&mut self, index: u32, packet: &Packet, buffer: &B) {
         let Ok(interface) = u16::try_from(packet.interface.0) else { return };
-        let (epoch, source) = (self.tcp.recognized.epoch, packet.link_source.0);
+        let Some(&stations) = buffer.bytes().first_chunk() else { return };
         let as_usual = packet.plain && packet.ip_offset == LINK_LEN && !packet.link_group;
+        let epoch = self.tcp.recognized.epoch;
         if let Some(tcb) = self.tcp.table.peek_mut(index).filter(|tcb| as_usual && tcb.state == State::Established) {
-            tcb.heard = Heard { epoch, interface, source };
+            tcb.heard = Heard { epoch, interface, stations };
         }
     }
 }
@@ -240,7 +254,7 @@ impl<B: Buffer> Tcb<B> {
 
     /// RFC 9293 §3.10.7.4, of which [`expects`](Self::expects) has done the first (sequence number), second (RST), fourth (SYN)
     /// and sixth (URG).
-    #[inline]
+    #[inline(always)]
     fn take_expected<E: Env<Buffer = B>>(&mut self, segment: &Candidate, buffer: B, cx: &mut Cx<'_, B, E>) -> Taken {
         self.last_heard_at = cx.now;
         self.probes_out = 0;
@@ -273,62 +287,65 @@ impl<B: Buffer> Tcb<B> {
     /// Of segments that were sent once, whole ones.
     #[inline(always)]
     fn take_expected_ack<E: Env<Buffer = B>>(&mut self, ack: SeqNum, cx: &mut Cx<'_, B, E>) {
-        let Some(run) = self.queue.plain_run(ack) else { return };
-        let in_flight_before = self.flight_size();
-        let mut delivery = Delivery { acked: ack.since(self.snd_una), ..Delivery::default() };
-        self.snd_una = ack;
-        let round_start = self.note_delivered(&run, cx.now);
-        self.take_out(&run, &mut delivery, cx);
-        if self.queue.sent_count() > 0 {
-            delivery.delivered += self.take_part(ack, cx);
-        }
-        self.sample_delivered(&delivery);
-        self.timers.disarm(Timer::Reorder);
-        if self.course.is_straight() {
-            self.tell_unpaced(&delivery, in_flight_before, round_start, cx.now);
-        } else {
-            self.tell_congestion_control(&delivery, in_flight_before, false, cx);
+        let taken =
+            if self.course.is_straight() { self.take_ack_unpaced(ack, cx) } else { self.take_ack_paced(ack, cx) };
+        if !taken {
+            return;
         }
         self.on_progress(cx);
-        self.rearm_after_ack(&delivery, cx.now);
+        self.timers.disarm(Timer::Reorder);
+        self.rearm_after_progress(cx.now);
     }
 
-    /// Whether a round trip has gone by, unless a control wants to know more, which is told later.
-    #[inline]
-    fn note_delivered(&mut self, run: &Run, now: Instant) -> bool {
-        match self.queue.stamp(run.count - 1) {
-            Some(last) if self.course.is_straight() => self.sampler.pass_run(now, last, run.len),
-            Some(last) => {
-                self.sampler.on_delivered(now, last, run.len);
-                false
-            }
-            None => false,
+    /// What it says of the round trip and to the control; whether it could be taken.
+    #[inline(never)]
+    fn take_ack_paced<E: Env<Buffer = B>>(&mut self, ack: SeqNum, cx: &mut Cx<'_, B, E>) -> bool {
+        let in_flight_before = self.flight_size();
+        let mut delivery = Delivery { acked: ack.since(self.snd_una), ..Delivery::default() };
+        if !self.take_run(ack, &mut delivery, cx) {
+            return false;
         }
+        self.advance_una(ack);
+        delivery.delivered += self.take_part(ack, cx);
+        self.sample_delivered(&delivery);
+        self.tell_congestion_control(&delivery, in_flight_before, false, cx);
+        true
     }
 
-    /// As [`tell_congestion_control`](Self::tell_congestion_control), where there is no rate to be told or to be set.
+    /// The same where there is no rate to be told or to be set: in one go, of which nothing is kept but what the control is told.
     #[inline(always)]
-    fn tell_unpaced(&mut self, delivery: &Delivery, in_flight_before: u32, round_start: bool, now: Instant) {
+    fn take_ack_unpaced<E: Env<Buffer = B>>(&mut self, ack: SeqNum, cx: &mut Cx<'_, B, E>) -> bool {
+        let in_flight_before = self.flight_size();
+        let acked = ack.since(self.snd_una);
+        let Some(run) = self.queue.pop_run(ack, |payload| cx.release(payload)) else { return false };
+        let round_start = self.sampler.pass_run(cx.now, run.last_sent_at, run.last_delivered, run.len);
+        self.rack.on_run_delivered(&run, cx.now);
+        self.advance_una(ack);
+        let part = if self.queue.sent_count() > 0 { self.take_part(ack, cx) } else { 0 };
+        let rtt_ns = cx.now.nanos_since(run.last_sent_at).max(1);
+        self.rtt.on_sample_ns(cx.now.nanos_since(run.first_sent_at).max(1));
+        self.rtt.on_least_ns(rtt_ns);
         let in_flight = self.flight_size();
-        let cwnd_limited = self.usage.limited(self.congestion.cwnd(), self.congestion.ssthresh());
-        self.congestion.on_ack(&Ack {
-            now,
-            acked: delivery.acked,
-            delivered: delivery.delivered,
+        let mut told = Ack {
+            now: cx.now,
+            acked,
+            delivered: run.len + part,
             delivered_total: self.sampler.delivered(),
-            rtt_ns: delivery.newest.map_or(0, |newest| newest.max(1)),
+            rtt_ns,
             srtt_ns: self.rtt.srtt_ns(),
             in_flight_before,
             in_flight,
-            cwnd_limited,
+            cwnd_limited: false,
             ecn_echo: false,
             in_recovery: false,
             round_start,
             rate: None,
-        });
+        };
+        self.congestion.on_ack_within(&mut told, &self.usage);
         if round_start {
-            self.on_round_start(in_flight);
+            self.usage.on_round_start(in_flight);
         }
+        true
     }
 
     /// Cuts off what is acknowledged of the first segment; how much that is.
@@ -341,7 +358,7 @@ impl<B: Buffer> Tcb<B> {
         cut
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_expected_text<E: Env<Buffer = B>>(
         &mut self,
         segment: &Candidate,

@@ -86,7 +86,7 @@ impl Rack {
     }
 
     /// The same, of segments in a row that were sent once.
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_run_delivered(&mut self, run: &Run, now: Instant) {
         self.reordering_seen |= run.first_end.before(self.fack);
         self.fack = self.fack.later(run.last_end);

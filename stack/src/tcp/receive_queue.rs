@@ -63,6 +63,7 @@ impl<B: Buffer> ReceiveQueue<B> {
     }
 
     /// Text in order.
+    #[inline(always)]
     pub(super) fn push(&mut self, text: B) {
         self.ready_bytes += text.len() as u32;
         self.ready.push_back(text);

@@ -37,7 +37,7 @@ impl RttEstimator {
     }
 
     /// The same, at least 1.
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_sample_ns(&mut self, rtt_ns: u64) {
         if self.srtt_ns == 0 {
             self.srtt_ns = rtt_ns;

@@ -101,7 +101,7 @@ impl<B> Segment<B> {
 }
 
 /// Segments in a row that were sent once: only the first and the last of them say something about time.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(super) struct Run {
     pub(super) count: usize,
     /// Sequence numbers that they take.
@@ -110,6 +110,8 @@ pub(super) struct Run {
     pub(super) first_sent_at: Instant,
     pub(super) last_end: SeqNum,
     pub(super) last_sent_at: Instant,
+    /// [`SendStamp::delivered`] of the last.
+    pub(super) last_delivered: u64,
 }
 
 #[derive(Debug)]
@@ -441,13 +443,56 @@ impl<B: Buffer> SendQueue<B> {
         {
             (count, last) = (count + 1, segment);
         }
+        let (first_stamp, last_stamp) = (first.stamp.as_ref()?, last.stamp.as_ref()?);
         Some(Run {
             count,
             len: last.end().since(first.seq),
             first_end: first.end(),
-            first_sent_at: first.stamp.as_ref()?.sent_at,
+            first_sent_at: first_stamp.sent_at,
             last_end: last.end(),
-            last_sent_at: last.stamp.as_ref()?.sent_at,
+            last_sent_at: last_stamp.sent_at,
+            last_delivered: last_stamp.delivered,
+        })
+    }
+
+    /// Takes out what [`plain_run`](Self::plain_run) names, of a queue that [`is_plain`](Self::is_plain), in one go: each segment
+    /// says what it has to as it leaves.
+    #[inline(always)]
+    pub(super) fn pop_run(&mut self, una: SeqNum, mut release: impl FnMut(B)) -> Option<Run> {
+        let mut run = self.pop_of_run(una, &mut release)?;
+        while let Some(next) = self.pop_of_run(una, &mut release) {
+            run.count += 1;
+            run.len += next.len;
+            (run.last_end, run.last_sent_at) = (next.last_end, next.last_sent_at);
+            run.last_delivered = next.last_delivered;
+        }
+        Some(run)
+    }
+
+    /// The first segment, as a run of one.
+    #[inline(always)]
+    fn pop_of_run(&mut self, una: SeqNum, release: &mut impl FnMut(B)) -> Option<Run> {
+        debug_assert!(self.is_plain());
+        let first = self.sent_at(0)?;
+        if first.probe || first.end().after(una) {
+            return None;
+        }
+        let first = self.segments.pop_front()?;
+        self.sent -= 1;
+        self.bytes -= first.len;
+        let (len, end) = (first.seq_len(), first.end());
+        if let Some(payload) = first.payload {
+            release(payload);
+        }
+        let SendStamp { sent_at, delivered, .. } = first.stamp?;
+        Some(Run {
+            count: 1,
+            len,
+            first_end: end,
+            first_sent_at: sent_at,
+            last_end: end,
+            last_sent_at: sent_at,
+            last_delivered: delivered,
         })
     }
 
@@ -547,8 +592,49 @@ impl<B: Buffer> SendQueue<B> {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
+    use crate::tcp::congestion::RateSampler;
     use crate::testing::VecBuffer;
+
+    /// Five segments of ten bytes, sent at different times.
+    fn sent() -> SendQueue<VecBuffer> {
+        let (mut queue, mut sampler) = (SendQueue::new(SeqNum(u32::MAX - 25)), RateSampler::default());
+        for n in 1..=5 {
+            let now = Instant::ZERO + Duration::from_millis(n);
+            queue.push(VecBuffer::from_bytes(&[0; 10]), None);
+            let stamp = sampler.on_send(now, 10 * n as u32, 10);
+            let at = queue.take_unsent();
+            queue.note_sent(at, stamp);
+            sampler.pass_run(now, stamp.sent_at, stamp.delivered, 10);
+        }
+        queue
+    }
+
+    #[test]
+    fn what_is_taken_out_in_one_go_is_the_run_that_was_named() {
+        for acknowledged in 0..=50 {
+            let mut queue = sent();
+            let una = SeqNum(u32::MAX - 25) + acknowledged;
+            let (named, mut released) = (queue.plain_run(una), 0);
+            let run = queue.pop_run(una, |payload| released += payload.len() as u32);
+            assert_eq!(run, named, "of {acknowledged} bytes");
+            let whole = acknowledged / 10;
+            assert_eq!((released, queue.bytes()), (whole * 10, 50 - whole * 10));
+            assert_eq!((queue.sent_count(), queue.len()), (5 - whole as usize, 5 - whole as usize));
+        }
+    }
+
+    #[test]
+    fn a_probe_ends_what_is_taken_out_in_one_go() {
+        let mut queue = sent();
+        queue.get_mut(2).unwrap().probe = true;
+        let named = queue.plain_run(SeqNum(u32::MAX - 25) + 50);
+        let run = queue.pop_run(SeqNum(u32::MAX - 25) + 50, |_| ());
+        assert_eq!(run, named);
+        assert_eq!((run.unwrap().count, queue.sent_count()), (2, 3));
+    }
 
     #[test]
     fn a_segment_that_grows_is_pushed_only_when_what_was_added_is() {

@@ -117,6 +117,12 @@ impl<B> Table<B> {
         self.slots.get_mut(index as usize)?.tcb.take()
     }
 
+    /// Its place, to take it out of if it is as wanted.
+    #[inline]
+    pub(super) fn place_mut(&mut self, index: u32) -> Option<&mut Option<Box<Tcb<B>>>> {
+        self.slots.get_mut(index as usize).map(|slot| &mut slot.tcb)
+    }
+
     /// The same of a connection that somebody holds, if it is as `wanted`.
     #[inline]
     pub(super) fn take_if(&mut self, id: ConnectionId, wanted: impl FnOnce(&Tcb<B>) -> bool) -> Option<Box<Tcb<B>>> {
@@ -145,6 +151,10 @@ impl<B> Table<B> {
 
     pub(super) fn slots_len(&self) -> u32 {
         self.slots.len() as u32
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Tcb<B>> {
+        self.slots.iter_mut().filter_map(|slot| slot.tcb.as_deref_mut())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Tcb<B>> {

@@ -181,20 +181,27 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn store<E: Env<Buffer = B>>(&mut self, text: B, cx: &mut Cx<'_, B, E>) {
+        if self.received.buffers() >= COALESCE_FROM && self.coalesce(&text) {
+            return cx.release(text);
+        }
+        self.received.push(text);
+    }
+
+    /// Adds short text to the buffer before it; whether it could.
+    #[inline(never)]
+    fn coalesce(&mut self, text: &B) -> bool {
         let n = text.len();
-        let crowded = self.received.buffers() >= COALESCE_FROM && n <= COALESCE_MAX;
-        if crowded
+        if n <= COALESCE_MAX
             && let Some(last) = self.received.last_with_room(n)
             && let Ok(room) = last.append(n)
             && text.read_at(0, room).is_ok()
         {
             self.received.grew(n as u32);
-            cx.release(text);
-            return;
+            return true;
         }
-        self.received.push(text);
+        false
     }
 
     /// Eighth: everything before the FIN has been taken.

@@ -9,6 +9,8 @@ use crate::checksum;
 
 /// Length of a header without options.
 pub const HEADER_LEN: usize = 20;
+/// What such a header begins with: version 4, and its length in words.
+pub const VERSION_IHL: u8 = 0x45;
 /// Smallest MTU of any IPv4 link (RFC 791 §3.2).
 pub const MTU_MIN: usize = 68;
 /// Largest datagram the length field can tell.
@@ -206,7 +208,7 @@ impl Ipv4Send {
     pub fn header(&self) -> Ipv4Header {
         debug_assert!(self.payload_len <= TOTAL_LEN_MAX - HEADER_LEN);
         let mut header = Ipv4Header {
-            version_ihl: 0x45,
+            version_ihl: VERSION_IHL,
             tos: self.tos,
             total_len: U16::new((HEADER_LEN + self.payload_len) as u16),
             ident: U16::new(self.ident),

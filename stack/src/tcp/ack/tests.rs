@@ -3,6 +3,7 @@
 use core::net::Ipv4Addr;
 
 use super::*;
+use crate::tcp::prediction::Heard;
 use crate::tcp::send_queue::SendQueue;
 use crate::tcp::{Connect, ConnectionId, Listen};
 use crate::testing::{Cable, VecBuffer, mac};
@@ -50,9 +51,10 @@ impl Pair {
     fn jump(&mut self, n: u32) {
         let sender = self.sender();
         assert_eq!(sender.flight_size(), 0);
-        for mark in [&mut sender.snd_una, &mut sender.snd_nxt, &mut sender.snd_wl2] {
+        for mark in [&mut sender.snd_nxt, &mut sender.snd_wl2] {
             *mark += n;
         }
+        sender.advance_una(sender.snd_nxt);
         sender.queue = SendQueue::new(sender.snd_nxt);
         let receiver = self.stacks[1].tcp.table.peek_mut(0).unwrap();
         for mark in [&mut receiver.rcv_nxt, &mut receiver.rcv_adv, &mut receiver.last_ack_sent] {
@@ -105,4 +107,17 @@ fn a_mark_slows_down_however_long_ago_the_last_one_was_rfc3168_s6_1_2() {
         pair.sender().on_ecn_echo(now);
         assert!(pair.sender().congestion.cwnd() < before, "after {gibibytes} GiB");
     }
+}
+
+#[test]
+fn what_was_heard_is_forgotten_before_its_epoch_comes_again() {
+    let mut pair = Pair::new();
+    let full = pair.sender().smss as usize;
+    pair.send(full);
+    pair.deliver();
+    assert_ne!(pair.sender().heard, Heard::default());
+    for _ in 0..u16::MAX {
+        pair.stacks[0].tcp.forget_recognized();
+    }
+    assert_eq!(pair.sender().heard, Heard::default());
 }

@@ -88,6 +88,7 @@ impl Cubic {
     }
 
     /// Returns the bytes of `ack` that are left for congestion avoidance.
+    #[inline]
     fn slow_start(&mut self, ack: &Ack) -> u32 {
         let first = self.window.ssthresh == SSTHRESH_INFINITE;
         let growth = if first { self.hystart.on_ack(ack) } else { Growth::Slow { divisor: 1 } };
@@ -102,6 +103,7 @@ impl Cubic {
         }
     }
 
+    #[inline(never)]
     fn congestion_avoidance(&mut self, delivered: u32, ack: &Ack) {
         let Window { smss, cwnd, .. } = self.window;
         // RFC 9438 §4.8: without a congestion to start from, or after a time-out, the curve starts
@@ -154,6 +156,8 @@ impl CongestionControl for Cubic {
         CUBIC.name
     }
 
+    // One with `on_ack_within`, which nearly all come by.
+    #[inline(always)]
     fn on_ack(&mut self, ack: &Ack) {
         if ack.in_recovery {
             return;

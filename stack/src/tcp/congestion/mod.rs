@@ -70,6 +70,12 @@ pub trait CongestionControl: Debug + Send {
     /// An acknowledgement that delivered something, or carried an ECN echo.
     fn on_ack(&mut self, ack: &Ack);
 
+    /// The same, whether the window limits being told by `usage`: the connection asks nothing of the control then.
+    fn on_ack_within(&mut self, ack: &mut Ack, usage: &CwndUsage) {
+        ack.cwnd_limited = usage.limited(self.cwnd(), self.ssthresh());
+        self.on_ack(ack);
+    }
+
     /// A segment was judged lost. Comes for every one; reacting once per window is what
     /// [`on_congestion`](Self::on_congestion) is for.
     fn on_lost(&mut self, _lost: &Lost) {}

@@ -142,13 +142,13 @@ impl RateSampler {
     }
 
     /// [`on_delivered`](Self::on_delivered) and [`pass`](Self::pass) at once, of all that an acknowledgement delivered: `len`
-    /// bytes, of which `last` was sent last.
+    /// bytes, of which the last were sent at `sent_at`, when [`delivered`](SendStamp::delivered) bytes had been delivered.
     #[inline]
-    pub fn pass_run(&mut self, now: Instant, last: &SendStamp, len: u32) -> bool {
+    pub fn pass_run(&mut self, now: Instant, sent_at: Instant, delivered: u64, len: u32) -> bool {
         self.delivered = self.delivered.saturating_add(u64::from(len));
         self.delivered_at = now;
-        self.first_send_at = self.first_send_at.max(last.sent_at);
-        self.enters_round(Some(last.delivered))
+        self.first_send_at = self.first_send_at.max(sent_at);
+        self.enters_round(Some(delivered))
     }
 
     #[inline]

@@ -13,12 +13,14 @@ pub struct CwndUsage {
 impl CwndUsage {
     /// Something was sent, or could not be: `in_flight` bytes are in flight now, and the window
     /// (not the peer's, nor want of data) left no room for the next segment, or did.
+    #[inline]
     pub fn on_send(&mut self, in_flight: u32, blocked: bool) {
         self.in_flight_max = self.in_flight_max.max(in_flight);
         self.blocked |= blocked;
     }
 
     /// A round trip has gone by ([`RateSample::round_start`](super::RateSample::round_start)).
+    #[inline]
     pub fn on_round_start(&mut self, in_flight: u32) {
         self.in_flight_max_before = self.in_flight_max;
         self.blocked_before = self.blocked;
@@ -28,6 +30,7 @@ impl CwndUsage {
 
     /// Whether the window was used up lately; in slow start, whether half of it was: sending at
     /// twice the rate of acknowledgements fills it only at the end of the round.
+    #[inline]
     pub fn limited(&self, cwnd: u32, ssthresh: u32) -> bool {
         let used = self.in_flight_max.max(self.in_flight_max_before);
         self.blocked || self.blocked_before || (cwnd < ssthresh && used > cwnd / 2)

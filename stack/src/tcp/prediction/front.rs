@@ -7,6 +7,7 @@ use zerocopy::FromBytes;
 use crate::buffer::Buffer;
 use crate::checksum::Sum;
 use crate::interface::InterfaceId;
+use crate::packet::sum_pieces;
 use crate::tcp::flow::Flow;
 use crate::tcp::seg::{CE, ECN_MASK};
 use crate::tcp::seq::SeqNum;
@@ -49,7 +50,7 @@ impl Addresses<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn ethertype(self) -> u16 {
         match self {
             Self::V4(..) => ethertype::IPV4,
@@ -84,10 +85,18 @@ impl Addresses<'_> {
 }
 
 impl<'a> Front<'a> {
+    #[inline(always)]
     pub(super) fn flow(&self, id: InterfaceId) -> Flow {
         let (remote, local) = self.addresses.as_ip();
         let (remote_port, local_port) = (self.tcp.source_port.get(), self.tcp.destination_port.get());
         Flow::on(id, local, remote, local_port, remote_port)
+    }
+
+    /// Whether the checksum of the segment is right (RFC 9293 §3.1).
+    #[inline(always)]
+    pub(super) fn is_summed_right<B: Buffer>(&self, buffer: &B) -> bool {
+        let len = self.end - self.tcp_at;
+        sum_pieces(self.addresses.pseudo_header(len), buffer, self.tcp_at, len).is_valid()
     }
 
     /// Reads the headers of a whole IPv4 packet without options, and without a mark of congestion.
@@ -97,7 +106,7 @@ impl<'a> Front<'a> {
         let (header, _) = rest.split_first_chunk::<{ ipv4::HEADER_LEN }>()?;
         let ip = Ipv4Header::ref_from_bytes(header).ok()?;
         let whole = ip.flags_offset.get() & !ipv4::DONT_FRAGMENT == 0;
-        let plain = ip.version_ihl == 0x45 && ip.protocol == protocol::TCP && whole;
+        let plain = ip.version_ihl == ipv4::VERSION_IHL && ip.protocol == protocol::TCP && whole;
         if !plain || ip.tos & ECN_MASK == CE || !Sum::new().with_words(header).is_valid() {
             return None;
         }
@@ -135,6 +144,10 @@ impl<'a> Front<'a> {
     }
 }
 
+/// Length of a header in words: without options, and with timestamps alone.
+const BARE: u8 = (tcp::HEADER_LEN / 4) as u8;
+const STAMPED: u8 = ((tcp::HEADER_LEN + TIMESTAMPS_LEN) / 4) as u8;
+
 /// A segment that may be the expected one.
 pub(super) struct Candidate {
     pub(super) seq: SeqNum,
@@ -144,6 +157,8 @@ pub(super) struct Candidate {
     pub(super) stamps: Option<Timestamps>,
     pub(super) text_at: usize,
     pub(super) text_len: u32,
+    /// Behind the text; padding may follow.
+    pub(super) end: usize,
 }
 
 impl Candidate {
@@ -155,10 +170,13 @@ impl Candidate {
             return None;
         }
         let options_at = front.tcp_at + tcp::HEADER_LEN;
-        let text_at = front.tcp_at + usize::from(header.data_offset >> 4) * 4;
-        let stamps = match text_at.checked_sub(options_at)? {
-            0 => None,
-            TIMESTAMPS_LEN => Some(Timestamps::of_padded(bytes.get(options_at..)?.first_chunk()?)?),
+        // Data offset, in words, above four reserved bits.
+        let (stamps, text_at) = match header.data_offset >> 4 {
+            BARE => (None, options_at),
+            STAMPED => {
+                let stamps = Timestamps::of_padded(bytes.get(options_at..)?.first_chunk()?)?;
+                (Some(stamps), options_at + TIMESTAMPS_LEN)
+            }
             _ => return None,
         };
         Some(Self {
@@ -168,6 +186,7 @@ impl Candidate {
             stamps,
             text_at,
             text_len: u32::try_from(front.end.checked_sub(text_at)?).ok()?,
+            end: front.end,
         })
     }
 }
