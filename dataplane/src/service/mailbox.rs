@@ -83,8 +83,9 @@ impl Mailbox {
         }
     }
 
-    /// The worker is woken so; it has not slept yet.
+    /// The worker is woken so; it has not slept yet. It looks once for what a former block may have left.
     pub(super) fn belongs_to(&self, waker: Option<Arc<Waker>>) {
+        self.note_mail();
         if let Some(waker) = waker {
             // Set already, if this block takes over from another one.
             let _ = self.waker.set(waker);
@@ -97,9 +98,9 @@ impl Mailbox {
         !self.has_mail.load(Ordering::Acquire)
     }
 
-    /// Something was put in.
+    /// Something was put in. There are several who do: each goes on with what the one before has released.
     pub(super) fn note_mail(&self) {
-        self.has_mail.store(true, Ordering::Release);
+        self.has_mail.swap(true, Ordering::AcqRel);
     }
 
     /// The worker looks now: what is put in later is noted again.

@@ -477,6 +477,7 @@ impl<B: Buffer> SendQueue<B> {
         if first.probe || first.end().after(una) {
             return None;
         }
+        let SendStamp { sent_at, delivered, .. } = first.stamp?;
         let first = self.segments.pop_front()?;
         self.sent -= 1;
         self.bytes -= first.len;
@@ -484,7 +485,6 @@ impl<B: Buffer> SendQueue<B> {
         if let Some(payload) = first.payload {
             release(payload);
         }
-        let SendStamp { sent_at, delivered, .. } = first.stamp?;
         Some(Run {
             count: 1,
             len,

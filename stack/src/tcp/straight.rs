@@ -46,7 +46,7 @@ impl<B: Buffer> Tcb<B> {
         sent > 0
     }
 
-    /// RFC 5681 §4.1: a control that wants no rate has no use for it before the RTO has gone by.
+    /// RFC 5681 §4.1: a control that wants no rate has nothing to do before the RTO has gone by.
     #[inline(never)]
     fn restart_if_idle<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) {
         let next = self.queue.next_unsent();

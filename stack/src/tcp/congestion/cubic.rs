@@ -203,10 +203,6 @@ impl CongestionControl for Cubic {
 
     fn on_idle_restart(&mut self, restart: &Restart) {
         self.window.restart(restart);
-        // RFC 9438 §4.2: time in which the window could not grow is not part of t.
-        if let Some(epoch) = &mut self.epoch {
-            epoch.last_ack_at = restart.now;
-        }
     }
 
     fn on_smss(&mut self, smss: u32) {
@@ -249,10 +245,13 @@ impl Epoch {
         }
     }
 
-    // RFC 9438 §4.2: t stands still while the application does not use the window.
+    // RFC 9438 §4.2: t stands still while the application does not use the window, nor anything is in flight: what was sent
+    // before the last acknowledgement has a longer round trip than the time since then, and what was sent later waited.
     fn pass(&mut self, ack: &Ack) {
         if ack.cwnd_limited {
-            let passed_us = u32::try_from(ack.now.nanos_since(self.last_ack_at) / 1_000).unwrap_or(T_MAX_US);
+            let since_ns = ack.now.nanos_since(self.last_ack_at);
+            let passed_ns = if ack.rtt_ns > 0 { since_ns.min(ack.rtt_ns) } else { since_ns };
+            let passed_us = u32::try_from(passed_ns / 1_000).unwrap_or(T_MAX_US);
             self.t_us = self.t_us.saturating_add(passed_us).min(T_MAX_US);
         }
         self.last_ack_at = ack.now;

@@ -93,7 +93,8 @@ pub trait CongestionControl: Debug + Send {
     /// nothing had been lost. Takes it back.
     fn on_spurious(&mut self, now: Instant);
 
-    /// Data is about to be sent after nothing was in flight (RFC 5681 §4.1).
+    /// Data is about to be sent after nothing was in flight (RFC 5681 §4.1). One that wants no rate is not always told of less
+    /// than the least RTO of 200 ms.
     fn on_idle_restart(&mut self, restart: &Restart);
 
     /// The largest segment has another size now: the path MTU changed.
