@@ -474,10 +474,9 @@ impl<B: Buffer> SendQueue<B> {
     fn pop_of_run(&mut self, una: SeqNum, release: &mut impl FnMut(B)) -> Option<Run> {
         debug_assert!(self.is_plain());
         let first = self.sent_at(0)?;
-        if first.probe || first.end().after(una) {
+        if first.probe || first.stamp.is_none() || first.end().after(una) {
             return None;
         }
-        let SendStamp { sent_at, delivered, .. } = first.stamp?;
         let first = self.segments.pop_front()?;
         self.sent -= 1;
         self.bytes -= first.len;
@@ -485,6 +484,7 @@ impl<B: Buffer> SendQueue<B> {
         if let Some(payload) = first.payload {
             release(payload);
         }
+        let SendStamp { sent_at, delivered, .. } = first.stamp?;
         Some(Run {
             count: 1,
             len,
