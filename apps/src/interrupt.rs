@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+/// Exit code of a process that a signal ended, as shells have it: 128 and SIGINT.
+const INTERRUPTED: i32 = 130;
+
 /// The wish to stop, once it has come.
 pub(crate) struct Interrupt {
     receiver: Receiver<()>,
@@ -13,10 +16,25 @@ pub(crate) struct Interrupt {
 impl Interrupt {
     /// Takes over the signals. Call once, before anything that must be undone is done.
     pub(crate) fn listen() -> anyhow::Result<Self> {
+        Self::listen_and(|| {})
+    }
+
+    /// As [`listen`](Self::listen), where nothing must be undone: a second signal ends the process on the spot.
+    pub(crate) fn listen_once() -> anyhow::Result<Self> {
+        let mut wished = false;
+        Self::listen_and(move || {
+            if std::mem::replace(&mut wished, true) {
+                std::process::exit(INTERRUPTED);
+            }
+        })
+    }
+
+    fn listen_and(mut then: impl FnMut() + Send + 'static) -> anyhow::Result<Self> {
         let (sender, receiver) = channel();
         ctrlc::set_handler(move || {
             // Nobody waits any more: the stop is under way.
             let _ = sender.send(());
+            then();
         })
         .context("cannot listen to signals")?;
         Ok(Self { receiver })

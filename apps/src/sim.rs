@@ -48,7 +48,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let scenario = read(&args.file)?;
     let folder = args.folder();
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let interrupt = Interrupt::listen()?;
+    let interrupt = Interrupt::listen_once()?;
     let built = scenario.build(args.seed.unwrap_or(scenario.seed)).map_err(|error| wrong(&args.file, &error))?;
     let Built { mut simulation, captures } = built;
     let mut files = Vec::new();
@@ -62,13 +62,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let mut recorder = Recorder::new(scenario.sample);
     let mut progress = Progress::start(scenario.duration, args.json);
     let started = Instant::now();
-    recorder.run(&mut simulation, scenario.end(), |simulation| {
+    let ran = recorder.run(&mut simulation, scenario.end(), |simulation| {
         progress.show(simulation);
         !interrupt.wait(Duration::ZERO)
     });
     let elapsed = started.elapsed();
     progress.finish();
     simulation.finish_captures().context("cannot write a capture")?;
+    ran?;
     let report = report::report(&simulation);
     files.push(write_report(&folder, &report)?);
     files.extend(plot::draw(&recorder, &folder)?);

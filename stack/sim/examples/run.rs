@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let scenario = Scenario::parse(&std::fs::read_to_string(&file)?)?;
     let mut simulation = scenario.build(scenario.seed)?.simulation;
     let started = Instant::now();
-    simulation.run_until(scenario.end());
+    simulation.run_until(scenario.end())?;
     let elapsed = started.elapsed().as_secs_f64();
     let report = report(&simulation);
     let received: u64 = report.flows.iter().map(|flow| flow.received_bytes).sum();

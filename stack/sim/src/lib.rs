@@ -23,11 +23,11 @@
 //! let link = LinkConfig { rate_bps: 10_000_000, delay: Duration::from_millis(20), ..LinkConfig::default() };
 //! simulation.connect((a, "10.0.0.1/24"), (b, "10.0.0.2/24"), link)?;
 //! simulation.add_workload(a, Ping::new("ping", Pings { count: 3, ..Pings::to([10, 0, 0, 2]) }));
-//! simulation.run_for(Duration::from_secs(5));
+//! simulation.run_for(Duration::from_secs(5))?;
 //! let ping = &simulation.flows()["ping"];
 //! assert_eq!((ping.sent_packets, ping.received_packets), (3, 3));
 //! assert!(ping.rtt.min() >= Duration::from_millis(40));
-//! # Ok::<(), tailwater_sim::ConnectError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 #![forbid(unsafe_code)]
@@ -62,7 +62,7 @@ pub use capture::Capture;
 pub use flow::{Delays, Flow};
 pub use host::{HostContext, HostEnv};
 pub use link::{IN_TRANSIT_MAX, LinkConfig, LinkCounters, LinkId, Queue};
-pub use network::FRAMES_MAX;
+pub use network::{FRAMES_MAX, Stalled};
 pub use recorder::{POINTS_MAX, Point, Recorder};
 pub use red::Red;
 pub use simulation::{Counters, NodeId, Simulation};

@@ -70,6 +70,10 @@ impl Default for LinkConfig {
 }
 
 impl LinkConfig {
+    pub(crate) fn takes_no_time(&self) -> bool {
+        self.rate_bps == 0 && self.delay.is_zero()
+    }
+
     pub(crate) fn delay_model(&self) -> Delay {
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Delay {

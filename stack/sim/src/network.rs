@@ -6,9 +6,11 @@
 //! stays in the caches meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use tailwater_stack::{Buffer, Instant};
+use thiserror::Error;
 
 use crate::buffer::{Pool, SimBuffer};
 use crate::capture::{Captures, Direction};
@@ -24,10 +26,25 @@ use crate::switch::{Forward, Switch};
 /// Frames in use at the same time, in all links and stacks together; half of it in each half of a network whose halves run
 /// beside each other.
 pub const FRAMES_MAX: usize = 1 << 21;
+/// Events of one instant. No network comes near that by itself: each frame would have to reach thousands of nodes at once.
+const INSTANT_EVENTS_MAX: u64 = 10_000_000;
 /// Link header, with a tag.
 pub(crate) const LINK_HEADER_MAX: usize = 18;
 /// A node's own deadline, in its schedule.
 const OWN: usize = 0;
+
+/// Time stands still: nodes go on sending to each other without any of it taking time.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error(
+    "time stands still at {:.9} s, with ever more to do at '{node}': give its links a delay or a rate, and what runs there a pause",
+    .at.as_secs_f64()
+)]
+pub struct Stalled {
+    /// One of the nodes.
+    pub node: String,
+    /// Since the beginning.
+    pub at: Duration,
+}
 
 pub(crate) enum Kind {
     Host(Box<Host>),
@@ -57,6 +74,9 @@ impl Node {
 /// All nodes and paths, or half of them while the other half is elsewhere.
 pub(crate) struct Network {
     pub(crate) now: Instant,
+    /// Events at `now`, and how many there may be.
+    instant_events: u64,
+    pub(crate) instant_events_max: u64,
     pub(crate) nodes: Slots<Node>,
     pub(crate) paths: Slots<Path>,
     /// Of the nodes of the part that runs.
@@ -72,6 +92,8 @@ impl Network {
     pub(crate) fn new() -> Self {
         Self {
             now: Instant::ZERO,
+            instant_events: 0,
+            instant_events_max: INSTANT_EVENTS_MAX,
             nodes: Slots::default(),
             paths: Slots::default(),
             schedule: Schedule::default(),
@@ -113,16 +135,17 @@ impl Network {
     // ---- running --------------------------------------------------------------------------------------------------
 
     /// Runs every event of these parts up to and at `until`.
-    pub(crate) fn run(&mut self, parts: &[Vec<usize>], until: Instant) {
+    pub(crate) fn run(&mut self, parts: &[Vec<usize>], until: Instant) -> Result<(), Stalled> {
         let (from_ns, end_ns) = (self.now.as_nanos(), until.as_nanos().saturating_add(1));
         self.schedule.reset(self.nodes.len());
         for part in parts {
-            self.run_part(part, from_ns, end_ns);
+            self.run_part(part, from_ns, end_ns)?;
         }
         self.now = Instant::from_nanos(from_ns.max(until.as_nanos()));
+        Ok(())
     }
 
-    fn run_part(&mut self, part: &[usize], from_ns: u64, end_ns: u64) {
+    fn run_part(&mut self, part: &[usize], from_ns: u64, end_ns: u64) -> Result<(), Stalled> {
         let mut ahead_ns = u64::MAX;
         for &node in part {
             self.await_node(node);
@@ -132,23 +155,30 @@ impl Network {
         }
         // Whatever another node sends arrives no earlier than this after the first of all deadlines.
         let ahead_ns = ahead_ns.max(1);
+        self.instant_events = 0;
         while let Some((node, due_ns)) = self.schedule.next().filter(|&(_, due_ns)| due_ns < end_ns) {
-            self.run_node(node, from_ns, end_ns.min(due_ns.saturating_add(ahead_ns)));
+            self.run_node(node, from_ns, end_ns.min(due_ns.saturating_add(ahead_ns)))?;
         }
         for &node in part {
             self.schedule.set(node, None);
         }
+        Ok(())
     }
 
     /// Runs what a node has to do before `end_ns`.
-    fn run_node(&mut self, node: usize, from_ns: u64, end_ns: u64) {
+    fn run_node(&mut self, node: usize, from_ns: u64, end_ns: u64) -> Result<(), Stalled> {
         loop {
-            let Some(Node { turns, incoming, .. }) = self.nodes.get_mut(node) else { return };
+            let Some(Node { name, turns, incoming, .. }) = self.nodes.get_mut(node) else { return Ok(()) };
             let Some((turn, due_ns)) = turns.next() else { break };
             if due_ns >= end_ns {
                 break;
             }
-            self.now = Instant::from_nanos(due_ns.max(from_ns));
+            let now = Instant::from_nanos(due_ns.max(from_ns));
+            self.instant_events = if now == self.now { self.instant_events + 1 } else { 0 };
+            self.now = now;
+            if self.instant_events > self.instant_events_max {
+                return Err(Stalled { node: name.clone(), at: now.since(Instant::ZERO) });
+            }
             self.counters.events += 1;
             match turn.checked_sub(OWN + 1).and_then(|at| incoming.get(at)) {
                 Some(&path) => self.on_arrival(path),
@@ -156,6 +186,7 @@ impl Network {
             }
         }
         self.await_node(node);
+        Ok(())
     }
 
     fn on_arrival(&mut self, path: usize) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tailwater_stack::Instant;
 
+use crate::network::Stalled;
 use crate::simulation::Simulation;
 
 /// Points kept per flow; a longer run needs a longer interval.
@@ -47,14 +48,20 @@ impl Recorder {
     }
 
     /// Runs until `until`; `progress` is called after each interval and ends the run by `false`.
-    pub fn run(&mut self, simulation: &mut Simulation, until: Instant, mut progress: impl FnMut(&Simulation) -> bool) {
+    pub fn run(
+        &mut self,
+        simulation: &mut Simulation,
+        until: Instant,
+        mut progress: impl FnMut(&Simulation) -> bool,
+    ) -> Result<(), Stalled> {
         while simulation.now() < until {
-            simulation.run_until((simulation.now() + self.interval).min(until));
+            simulation.run_until((simulation.now() + self.interval).min(until))?;
             self.sample(simulation);
             if !progress(simulation) {
                 break;
             }
         }
+        Ok(())
     }
 
     /// Adds a point to every flow.

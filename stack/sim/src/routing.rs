@@ -29,19 +29,26 @@ impl Segments {
         Self { parents: (0..ports).collect() }
     }
 
-    pub(crate) fn find(&self, port: usize) -> usize {
+    pub(crate) fn find(&mut self, port: usize) -> usize {
         let mut at = port;
         while let Some(&parent) = self.parents.get(at).filter(|&&parent| parent != at) {
-            at = parent;
+            // Halves the way for whoever asks next.
+            let above = self.parents.get(parent).copied().unwrap_or(parent);
+            if let Some(place) = self.parents.get_mut(at) {
+                *place = above;
+            }
+            at = above;
         }
         at
     }
 
-    pub(crate) fn join(&mut self, a: usize, b: usize) {
+    /// Whether they were apart before.
+    pub(crate) fn join(&mut self, a: usize, b: usize) -> bool {
         let (a, b) = (self.find(a), self.find(b));
         if let Some(parent) = self.parents.get_mut(a.max(b)) {
             *parent = a.min(b);
         }
+        a != b
     }
 }
 

@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::flow::Flow;
 use crate::host::{Host, HostContext, HostEnv};
 use crate::link::{LinkConfig, LinkCounters, LinkId};
-use crate::network::{FRAMES_MAX, Kind, LINK_HEADER_MAX, Network, Node};
+use crate::network::{FRAMES_MAX, Kind, LINK_HEADER_MAX, Network, Node, Stalled};
 use crate::path::{Path, Port};
 use crate::router::{Router, RouterPort};
 use crate::routing::{Attachment, Segments, gateways_of, routes_of};
@@ -280,7 +280,9 @@ impl Simulation {
         }
         for (number, node) in self.network.nodes.iter().enumerate() {
             if matches!(node.kind, Kind::Switch(_)) {
-                (1..node.ports.len()).for_each(|port| segments.join(first_port[number], first_port[number] + port));
+                for port in 1..node.ports.len() {
+                    segments.join(first_port[number], first_port[number] + port);
+                }
             }
         }
         let ends = self.links.iter().flat_map(|link| link.ends.iter().zip(link.ports));
@@ -296,8 +298,8 @@ impl Simulation {
 
     // ---- running ----------------------------------------------------------------------------------------------------
 
-    /// Runs every event up to and at `until`.
-    pub fn run_until(&mut self, until: Instant) {
+    /// Runs every event up to and at `until`, or stops where time goes on no more.
+    pub fn run_until(&mut self, until: Instant) -> Result<(), Stalled> {
         self.update_routes();
         let (here, there) = self.parts.split_at(self.halved());
         let Self { network, beside, .. } = self;
@@ -305,12 +307,14 @@ impl Simulation {
             return network.run(here, until);
         }
         network.lend(there, beside);
-        std::thread::scope(|scope| {
-            scope.spawn(|| beside.run(there, until));
-            network.run(here, until);
+        let mut ran_there = Ok(());
+        let ran_here = std::thread::scope(|scope| {
+            scope.spawn(|| ran_there = beside.run(there, until));
+            network.run(here, until)
         });
         beside.lend(there, network);
         network.now = beside.now;
+        ran_here.and(ran_there)
     }
 
     /// How many of the parts run here; the others run beside them. The same on every machine.
@@ -330,8 +334,8 @@ impl Simulation {
             .max(1)
     }
 
-    pub fn run_for(&mut self, time: Duration) {
-        self.run_until(self.network.now + time);
+    pub fn run_for(&mut self, time: Duration) -> Result<(), Stalled> {
+        self.run_until(self.network.now + time)
     }
 
     /// The host's stack and world, to do or look at something.
@@ -482,5 +486,47 @@ fn add_default_routes(stack: &mut Stack<SimBuffer>, own: &Attachment, attachment
             // A stack takes a thousand routes, and this one gets two.
             let _ = stack.add_route(route);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::{Ping, Pings, UdpEcho, UdpRequests, UdpRequestsConfig};
+
+    #[test]
+    fn requests_that_take_no_time_end_the_run_with_the_name_of_a_node() {
+        let mut simulation = Simulation::new(1);
+        let [a, b] = ["a", "b"].map(|name| simulation.add_host(name));
+        simulation.connect((a, "10.0.0.1/24"), (b, "10.0.0.2/24"), LinkConfig::default()).unwrap();
+        let requests = UdpRequestsConfig {
+            to: ([10, 0, 0, 2], 7_000).into(),
+            size: 64,
+            start: Duration::from_millis(5),
+            stop: None,
+            pause: Duration::ZERO,
+            timeout: Duration::from_secs(1),
+        };
+        simulation.add_workload(b, UdpEcho::new("ask", ([0; 4], 7_000).into()));
+        simulation.add_workload(a, UdpRequests::new("ask", requests));
+        simulation.network.instant_events_max = 10_000;
+        let stalled = simulation.run_for(Duration::from_secs(1)).unwrap_err();
+        assert!(stalled.node == "a" || stalled.node == "b", "{stalled}");
+        assert_eq!(stalled.at, Duration::from_millis(5));
+        assert_eq!(simulation.now(), Instant::ZERO + stalled.at);
+    }
+
+    #[test]
+    fn broadcasts_in_a_ring_of_switches_end_the_run() {
+        let mut simulation = Simulation::new(1);
+        let host = simulation.add_host("a");
+        let switches = ["s1", "s2", "s3"].map(|name| simulation.add_switch(name));
+        for n in 0..3 {
+            simulation.connect(switches[n], switches[(n + 1) % 3], LinkConfig::default()).unwrap();
+        }
+        simulation.connect((host, "10.0.0.1/24"), switches[0], LinkConfig::default()).unwrap();
+        simulation.add_workload(host, Ping::new("ping", Pings::to([10, 0, 0, 2])));
+        simulation.network.instant_events_max = 10_000;
+        assert!(simulation.run_for(Duration::from_secs(1)).is_err());
     }
 }

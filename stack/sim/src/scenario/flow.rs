@@ -1,6 +1,8 @@
 //! `[[flow]]`: a kind of workload between two hosts. A new kind is a line in [`KINDS`].
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_stack::tcp::ConnectionOptions;
@@ -46,13 +48,24 @@ struct Ends {
     to: Option<Box<dyn Workload>>,
 }
 
-/// Makes the ends of a flow of this name.
-type Make = Box<dyn Fn(&str, &Place) -> Ends + Send + Sync>;
+/// What a kind's own keys say.
+struct Recipe {
+    /// Makes the ends of a flow of this name.
+    make: Box<dyn Fn(&str, &Place) -> Ends + Send + Sync>,
+    /// Sends again as soon as there is an answer, without end.
+    hurries: bool,
+}
+
+impl Recipe {
+    fn new(make: impl Fn(&str, &Place) -> Ends + Send + Sync + 'static) -> Self {
+        Self { make: Box::new(make), hurries: false }
+    }
+}
 
 struct Kind {
     name: &'static str,
     /// Reads the kind's own keys.
-    read: fn(&mut Section<'_>) -> Result<Make>,
+    read: fn(&mut Section<'_>) -> Result<Recipe>,
 }
 
 const KINDS: &[Kind] = &[
@@ -70,7 +83,8 @@ pub(super) struct FlowSpec {
     pub(super) ipv6: bool,
     pub(super) start: Duration,
     pub(super) stop: Option<Duration>,
-    make: std::sync::Arc<Make>,
+    pub(super) span: Range<usize>,
+    recipe: Arc<Recipe>,
 }
 
 impl FlowSpec {
@@ -89,7 +103,8 @@ impl FlowSpec {
         let start = section.quantity("start", quantity::time)?.unwrap_or_default();
         let stop = section.quantity("stop", quantity::time)?;
         let repeat = repeat(&mut section)?;
-        let make = std::sync::Arc::new((known.read)(&mut section)?);
+        let recipe = Arc::new((known.read)(&mut section)?);
+        let span = section.span();
         section.finish()?;
         let flow = |n| Self {
             name: name.with(n).value,
@@ -98,13 +113,18 @@ impl FlowSpec {
             ipv6,
             start,
             stop,
-            make: make.clone(),
+            span: span.clone(),
+            recipe: Arc::clone(&recipe),
         };
         Ok((1..=repeat).map(flow).collect())
     }
 
+    pub(super) fn hurries(&self) -> bool {
+        self.recipe.hurries
+    }
+
     pub(super) fn add(&self, place: &Place, simulation: &mut Simulation) {
-        let Ends { from, to } = (self.make)(&self.name, place);
+        let Ends { from, to } = (self.recipe.make)(&self.name, place);
         if let Some(to) = to {
             simulation.add_boxed_workload(place.to, to);
         }
@@ -121,35 +141,44 @@ fn payload_size(section: &mut Section<'_>, default: usize) -> Result<usize> {
     Ok(size)
 }
 
-fn udp(section: &mut Section<'_>) -> Result<Make> {
+/// Of what is sent again after this time whatever happens, so that something else can happen too.
+fn at_least_a_microsecond(section: &mut Section<'_>, key: &str) -> Result<Option<Duration>> {
+    match section.quantity(key, quantity::time)? {
+        Some(time) if time < Duration::from_micros(1) => Err(section.wrong_value(key, "at least 1 us")),
+        time => Ok(time),
+    }
+}
+
+fn udp(section: &mut Section<'_>) -> Result<Recipe> {
     let rate_bps = section.need("rate", quantity::rate)?;
     if rate_bps == 0 {
         return Err(section.missing("rate", "a rate with an end, such as \"10 Mbit/s\""));
     }
     let size = payload_size(section, 1_200)?;
-    Ok(Box::new(move |name, place| {
+    Ok(Recipe::new(move |name, place| {
         let config = UdpSourceConfig { to: place.remote(), rate_bps, size, start: place.start, stop: Some(place.stop) };
         let to = UdpSink::new(name, place.any());
         Ends { from: Box::new(UdpSource::new(name, config)), to: Some(Box::new(to)) }
     }))
 }
 
-fn udp_requests(section: &mut Section<'_>) -> Result<Make> {
+fn udp_requests(section: &mut Section<'_>) -> Result<Recipe> {
     let size = payload_size(section, 64)?;
     let pause = section.quantity("pause", quantity::time)?.unwrap_or_default();
-    let timeout = section.quantity("timeout", quantity::time)?.unwrap_or(Duration::from_secs(1));
-    Ok(Box::new(move |name, place| {
+    let timeout = at_least_a_microsecond(section, "timeout")?.unwrap_or(Duration::from_secs(1));
+    let recipe = Recipe::new(move |name, place| {
         let (to, start, stop) = (place.remote(), place.start, Some(place.stop));
         let from = UdpRequests::new(name, UdpRequestsConfig { to, size, start, stop, pause, timeout });
         Ends { from: Box::new(from), to: Some(Box::new(UdpEcho::new(name, place.any()))) }
-    }))
+    });
+    Ok(Recipe { hurries: pause.is_zero(), ..recipe })
 }
 
-fn ping(section: &mut Section<'_>) -> Result<Make> {
-    let interval = section.quantity("interval", quantity::time)?.unwrap_or(Duration::from_secs(1));
+fn ping(section: &mut Section<'_>) -> Result<Recipe> {
+    let interval = at_least_a_microsecond(section, "interval")?.unwrap_or(Duration::from_secs(1));
     let count = section.integer("count")?.unwrap_or(u64::MAX);
     let size = payload_size(section, 56)?;
-    Ok(Box::new(move |name, place| {
+    Ok(Recipe::new(move |name, place| {
         let pings = Pings { count, interval, size, start: place.start, ..Pings::to(place.address) };
         Ends { from: Box::new(Ping::new(name, pings)), to: None }
     }))
@@ -173,17 +202,18 @@ fn connection(section: &mut Section<'_>) -> Result<ConnectionOptions> {
     Ok(options)
 }
 
-fn tcp(section: &mut Section<'_>) -> Result<Make> {
+fn tcp(section: &mut Section<'_>) -> Result<Recipe> {
     let bytes = section.quantity("bytes", quantity::size)?;
     let options = connection(section)?;
-    Ok(Box::new(move |name, place| {
+    let recipe = Recipe::new(move |name, place| {
         let (to, start, stop) = (place.remote(), place.start, Some(place.stop));
         let from = TcpSource::new(name, TcpSourceConfig { to, bytes, start, stop, options });
         Ends { from: Box::new(from), to: Some(Box::new(TcpSink::new(name, place.any(), options))) }
-    }))
+    });
+    Ok(Recipe { hurries: bytes.is_none(), ..recipe })
 }
 
-fn tcp_requests(section: &mut Section<'_>) -> Result<Make> {
+fn tcp_requests(section: &mut Section<'_>) -> Result<Recipe> {
     let request = section.quantity("request", quantity::size)?.unwrap_or(64);
     let response = section.quantity("response", quantity::size)?.unwrap_or(1_024);
     if request == 0 || response == 0 {
@@ -192,10 +222,11 @@ fn tcp_requests(section: &mut Section<'_>) -> Result<Make> {
     let per_connection = section.integer("per_connection")?.unwrap_or(u64::MAX).max(1);
     let pause = section.quantity("pause", quantity::time)?.unwrap_or_default();
     let options = connection(section)?;
-    Ok(Box::new(move |name, place| {
+    let recipe = Recipe::new(move |name, place| {
         let (to, start, stop) = (place.remote(), place.start, Some(place.stop));
         let config = TcpClientConfig { to, request, response, per_connection, pause, start, stop, options };
         let responder = TcpResponder::new(name, place.any(), request, response, options);
         Ends { from: Box::new(TcpClient::new(name, config)), to: Some(Box::new(responder)) }
-    }))
+    });
+    Ok(Recipe { hurries: pause.is_zero(), ..recipe })
 }

@@ -30,6 +30,7 @@
 //!
 //! [`Scenario::parse`] refuses what it does not understand, and says where and what would be right.
 
+mod endless;
 mod error;
 mod expand;
 mod flow;
@@ -37,6 +38,7 @@ mod link;
 mod section;
 
 use std::collections::BTreeMap;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use tailwater_stack::{Cidr, Instant};
@@ -56,7 +58,7 @@ use section::Section;
 pub const ENTRIES_MAX: usize = 100_000;
 /// Points of a flow's curves unless the file gives an interval.
 const SAMPLES: u32 = 200;
-/// Port of the first flow; each has one more.
+/// Port of the first flow to a host; each further one has one more.
 const FIRST_PORT: u16 = 5_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +77,8 @@ pub struct Scenario {
     pub sample: Duration,
     text: String,
     nodes: Vec<(Text, NodeKind)>,
+    /// The place of each name among the nodes.
+    numbers: BTreeMap<String, usize>,
     links: Vec<LinkSpec>,
     flows: Vec<FlowSpec>,
 }
@@ -98,35 +102,41 @@ impl Scenario {
         for (key, kind) in [("hosts", NodeKind::Host), ("routers", NodeKind::Router), ("switches", NodeKind::Switch)] {
             for name in top.list(key)? {
                 nodes.extend(expand::names(text, &name)?.into_iter().map(|name| (name, kind)));
+                check_count(text, name.span, nodes.len(), "nodes")?;
             }
         }
-        check_names(text, &nodes)?;
+        let numbers = number(text, &nodes)?;
         let mut links = Vec::new();
         for section in top.tables("link")? {
+            let span = section.span();
             links.extend(LinkSpec::read(section)?);
+            check_count(text, span, links.len(), "links")?;
         }
         let mut flows = Vec::new();
         for section in top.tables("flow")? {
+            let span = section.span();
             flows.extend(FlowSpec::read(section)?);
+            check_count(text, span, flows.len(), "flows")?;
         }
         top.finish()?;
-        let scenario = Self { seed, duration, sample, text: text.to_owned(), nodes, links, flows };
+        let scenario = Self { seed, duration, sample, text: text.to_owned(), nodes, numbers, links, flows };
         scenario.build(seed)?;
+        scenario.check_that_time_passes()?;
         Ok(scenario)
     }
 
     /// Makes the network, with another seed than the file's if wanted.
     pub fn build(&self, seed: u64) -> Result<Built, ScenarioError> {
         let mut simulation = Simulation::new(seed);
-        let mut nodes: BTreeMap<&str, (NodeId, Vec<Cidr>)> = BTreeMap::new();
-        for (name, kind) in &self.nodes {
+        let add = |(name, kind): &(Text, NodeKind)| {
             let id = match kind {
                 NodeKind::Host => simulation.add_host(&name.value),
                 NodeKind::Router => simulation.add_router(&name.value),
                 NodeKind::Switch => simulation.add_switch(&name.value),
             };
-            nodes.insert(&name.value, (id, Vec::new()));
-        }
+            Made { id, addresses: Vec::new(), ports: FIRST_PORT..=u16::MAX }
+        };
+        let mut nodes: Vec<Made> = self.nodes.iter().map(add).collect();
         let mut captures = Vec::new();
         for link in &self.links {
             let id = self.connect(link, &mut nodes, &mut simulation)?;
@@ -134,8 +144,8 @@ impl Scenario {
                 captures.extend(simulation.link_ends(id).into_iter().flatten().map(|node| (id, node)));
             }
         }
-        for (flow, port) in self.flows.iter().zip((FIRST_PORT..).cycle()) {
-            let place = self.place(flow, port, &nodes)?;
+        for flow in &self.flows {
+            let place = self.place(flow, &mut nodes)?;
             flow.add(&place, &mut simulation);
         }
         Ok(Built { simulation, captures })
@@ -146,18 +156,18 @@ impl Scenario {
         Instant::ZERO + self.duration
     }
 
-    fn connect<'a>(
-        &'a self,
-        link: &'a LinkSpec,
-        nodes: &mut BTreeMap<&'a str, (NodeId, Vec<Cidr>)>,
+    fn connect(
+        &self,
+        link: &LinkSpec,
+        nodes: &mut [Made],
         simulation: &mut Simulation,
     ) -> Result<LinkId, ScenarioError> {
         let mut ends = Vec::new();
         for end in &link.ends {
-            let (node, addresses) = self.find(&end.node, nodes)?;
-            let node = *node;
-            addresses.extend(&end.addresses);
-            ends.push(End { node, addresses: end.addresses.clone() });
+            if let Some(node) = nodes.get_mut(self.find(&end.node)?) {
+                node.addresses.extend(&end.addresses);
+                ends.push(End { node: node.id, addresses: end.addresses.clone() });
+            }
         }
         let mut ends = ends.into_iter();
         let (Some(a), Some(b)) = (ends.next(), ends.next()) else {
@@ -168,58 +178,71 @@ impl Scenario {
         connected.map_err(|error| ScenarioError::at(&self.text, link.span.clone(), error.to_string()))
     }
 
-    fn find<'n, T>(&self, name: &Text, nodes: &'n mut BTreeMap<&str, T>) -> Result<&'n mut T, ScenarioError> {
-        let known: Vec<String> = nodes.keys().map(|&name| name.to_owned()).collect();
-        nodes.get_mut(name.value.as_str()).ok_or_else(|| {
-            let message = format!("there is no node '{}'", name.value);
-            ScenarioError::at(&self.text, name.span.clone(), message).similar(&name.value, known.iter(), "name it in")
-        })
+    /// The place of a node among the nodes.
+    fn find(&self, name: &Text) -> Result<usize, ScenarioError> {
+        self.numbers.get(&name.value).copied().ok_or_else(|| self.unknown(name))
     }
 
-    fn place(
-        &self,
-        flow: &FlowSpec,
-        port: u16,
-        nodes: &BTreeMap<&str, (NodeId, Vec<Cidr>)>,
-    ) -> Result<Place, ScenarioError> {
-        let mut nodes = nodes.clone();
-        let from = self.host(&flow.from, &mut nodes)?.0;
-        let (to, addresses) = self.host(&flow.to, &mut nodes)?;
+    fn unknown(&self, name: &Text) -> ScenarioError {
+        let message = format!("there is no node '{}'", name.value);
+        let error = ScenarioError::at(&self.text, name.span.clone(), message);
+        error.similar(&name.value, self.numbers.keys(), "name it in")
+    }
+
+    fn place(&self, flow: &FlowSpec, nodes: &mut [Made]) -> Result<Place, ScenarioError> {
+        let (from, to) = (self.find_host(&flow.from)?, self.find_host(&flow.to)?);
+        let from = nodes.get(from).ok_or_else(|| self.unknown(&flow.from))?.id;
+        let Made { id: to, addresses, ports } = nodes.get_mut(to).ok_or_else(|| self.unknown(&flow.to))?;
+        let wrong = |message, hint| ScenarioError::at(&self.text, flow.to.span.clone(), message).hint(hint);
         let address = addresses.iter().map(Cidr::address).find(|address| address.is_ipv4() != flow.ipv6);
-        let Some(address) = address else {
-            let family = if flow.ipv6 { "IPv6" } else { "IPv4" };
-            let message = format!("'{}' has no {family} address", flow.to.value);
-            let hint = "give it one on a link, or choose by ipv6 = true or false";
-            return Err(ScenarioError::at(&self.text, flow.to.span.clone(), message).hint(hint));
-        };
-        Ok(Place { from, to, address, port, start: flow.start, stop: flow.stop.unwrap_or(self.duration) })
+        let address = address.ok_or_else(|| {
+            let message = format!("'{}' has no {} address", flow.to.value, if flow.ipv6 { "IPv6" } else { "IPv4" });
+            wrong(message, "give it one on a link, or choose by ipv6 = true or false")
+        })?;
+        let port = ports.next().ok_or_else(|| {
+            let message = format!("more flows lead to '{}' than there are ports", flow.to.value);
+            wrong(message, "let some lead to another host")
+        })?;
+        Ok(Place { from, to: *to, address, port, start: flow.start, stop: flow.stop.unwrap_or(self.duration) })
     }
 
-    fn host<'n>(
-        &self,
-        name: &Text,
-        nodes: &'n mut BTreeMap<&str, (NodeId, Vec<Cidr>)>,
-    ) -> Result<(NodeId, &'n [Cidr]), ScenarioError> {
-        let host = self.nodes.iter().any(|(node, kind)| node.value == name.value && *kind == NodeKind::Host);
-        let (id, addresses) = self.find(name, nodes)?;
-        if !host {
+    fn find_host(&self, name: &Text) -> Result<usize, ScenarioError> {
+        let number = self.find(name)?;
+        if self.kind(number) != Some(NodeKind::Host) {
             let message = format!("'{}' is no host: flows begin and end at hosts", name.value);
             return Err(ScenarioError::at(&self.text, name.span.clone(), message));
         }
-        Ok((*id, addresses))
+        Ok(number)
+    }
+
+    fn kind(&self, number: usize) -> Option<NodeKind> {
+        self.nodes.get(number).map(|(_, kind)| *kind)
     }
 }
 
-fn check_names(text: &str, nodes: &[(Text, NodeKind)]) -> Result<(), ScenarioError> {
-    let mut seen = BTreeMap::new();
-    for (name, _) in nodes {
-        if seen.insert(&name.value, ()).is_some() {
+/// A node of the network that is being made.
+struct Made {
+    id: NodeId,
+    addresses: Vec<Cidr>,
+    /// For flows that lead to it.
+    ports: RangeInclusive<u16>,
+}
+
+/// The place of each name; no name is there twice.
+fn number(text: &str, nodes: &[(Text, NodeKind)]) -> Result<BTreeMap<String, usize>, ScenarioError> {
+    let mut numbers = BTreeMap::new();
+    for (number, (name, _)) in nodes.iter().enumerate() {
+        if numbers.insert(name.value.clone(), number).is_some() {
             let message = format!("'{}' is the name of two nodes", name.value);
             return Err(ScenarioError::at(text, name.span.clone(), message));
         }
     }
-    if nodes.len() > ENTRIES_MAX {
-        return Err(ScenarioError::at(text, 0..0, format!("more than {ENTRIES_MAX} nodes")));
+    Ok(numbers)
+}
+
+fn check_count(text: &str, span: Range<usize>, count: usize, what: &str) -> Result<(), ScenarioError> {
+    if count <= ENTRIES_MAX {
+        return Ok(());
     }
-    Ok(())
+    Err(ScenarioError::at(text, span, format!("more than {ENTRIES_MAX} {what} from here on")))
 }

@@ -94,6 +94,14 @@ impl<'a> Section<'a> {
         ScenarioError::at(self.text, self.span(), format!("'{key}' is missing: {expected}"))
     }
 
+    /// At the value of `key`, which can be read and yet be no good.
+    pub(super) fn wrong_value(&self, key: &str, expected: &str) -> ScenarioError {
+        let value = self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value);
+        let span = value.map_or(self.span(), Spanned::span);
+        let written = self.text.get(span.clone()).unwrap_or_default();
+        ScenarioError::at(self.text, span, format!("'{key}' is {written}: expected {expected}"))
+    }
+
     pub(super) fn list(&mut self, key: &str) -> Result<Vec<Text>> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
         let expected = "a list of texts such as [\"a\", \"b\"]";

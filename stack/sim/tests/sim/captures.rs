@@ -29,7 +29,7 @@ fn each_end_sees_what_it_sends_at_once_and_what_it_receives_later() {
         simulation.capture(link, node, File::create(file).unwrap()).unwrap();
     }
     stream(&mut simulation, a, b, "10.0.0.2:7000", 80_000, 1);
-    simulation.run_for(Duration::from_secs(2));
+    simulation.run_for(Duration::from_secs(2)).unwrap();
     simulation.finish_captures().unwrap();
     let [at_a, at_b] = files.map(|file| read(&file));
     std::fs::remove_dir_all(&folder).unwrap();

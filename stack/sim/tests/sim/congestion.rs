@@ -41,9 +41,9 @@ fn bottleneck() -> LinkConfig {
 
 /// Bits per second of each flow from `from` to `to`.
 fn goodputs(simulation: &mut Simulation, from: u64, to: u64) -> Vec<f64> {
-    simulation.run_until(tailwater_stack::Instant::from_millis(from * 1_000));
+    simulation.run_until(tailwater_stack::Instant::from_millis(from * 1_000)).unwrap();
     let before = simulation.flows();
-    simulation.run_until(tailwater_stack::Instant::from_millis(to * 1_000));
+    simulation.run_until(tailwater_stack::Instant::from_millis(to * 1_000)).unwrap();
     let after = simulation.flows();
     let goodput = |(name, flow): (&String, &tailwater_sim::Flow)| {
         assert_eq!(flow.wrong_bytes, 0);

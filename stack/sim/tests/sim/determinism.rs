@@ -8,7 +8,7 @@ use crate::networks::{assert_conserved, busy, ms, stream};
 use crate::tcp::bulk;
 
 fn digest(mut simulation: Simulation) -> u64 {
-    simulation.run_for(Duration::from_secs(4));
+    simulation.run_for(Duration::from_secs(4)).unwrap();
     simulation.digest()
 }
 
@@ -30,9 +30,9 @@ fn another_seed_is_another_run() {
 fn stopping_in_between_changes_nothing() {
     let mut steps = busy(2);
     for step in 0..4_000 {
-        steps.run_until(Instant::from_millis(step));
+        steps.run_until(Instant::from_millis(step)).unwrap();
     }
-    steps.run_until(Instant::from_millis(4_000));
+    steps.run_until(Instant::from_millis(4_000)).unwrap();
     assert_eq!(steps.digest(), digest(busy(2)));
 }
 
@@ -50,11 +50,11 @@ fn watching_changes_nothing() {
 fn every_frame_ends_once() {
     for seed in 1..=5 {
         let mut simulation = busy(seed);
-        simulation.run_for(ms(1_500));
+        simulation.run_for(ms(1_500)).unwrap();
         assert_conserved(&simulation);
         assert!(simulation.frames_in_transit() > 0);
         // Afterwards every flow has ended, and only the stacks hold frames, for neighbours that never came.
-        simulation.run_for(Duration::from_secs(60));
+        simulation.run_for(Duration::from_secs(60)).unwrap();
         assert_conserved(&simulation);
         assert_eq!(simulation.frames_in_use(), 0, "seed {seed}");
     }
@@ -63,7 +63,7 @@ fn every_frame_ends_once() {
 #[test]
 fn every_stacks_ledger_is_balanced() {
     let mut simulation = busy(6);
-    simulation.run_for(ms(2_500));
+    simulation.run_for(ms(2_500)).unwrap();
     let hosts = simulation.links().filter_map(|link| simulation.link_ends(link)).flatten();
     for node in hosts.collect::<Vec<_>>() {
         if let Some(stack) = simulation.stack(node) {
@@ -101,7 +101,7 @@ fn a_network_in_two_halves_is_the_same_run_as_in_one() {
     whole.capture(link, node, std::io::sink()).unwrap();
     assert_eq!(halves, digest(whole));
     let mut steps = pairs();
-    (0..=400).for_each(|step| steps.run_until(Instant::from_millis(step * 10)));
+    (0..=400).for_each(|step| steps.run_until(Instant::from_millis(step * 10)).unwrap());
     assert_eq!(halves, steps.digest());
     assert!(steps.frames_in_use() >= steps.frames_in_transit());
 }

@@ -16,7 +16,7 @@ fn example(name: &str) -> Scenario {
 fn hundred_stacks_carry_what_they_are_offered() {
     let scenario = example("hundred-stacks.toml");
     let mut simulation = scenario.build(scenario.seed).unwrap().simulation;
-    simulation.run_until(Instant::ZERO + Duration::from_millis(200));
+    simulation.run_until(Instant::ZERO + Duration::from_millis(200)).unwrap();
     let flows = simulation.flows();
     assert_eq!(flows.len(), 100);
     for (name, flow) in flows {
@@ -29,7 +29,7 @@ fn hundred_stacks_carry_what_they_are_offered() {
 fn the_bottleneck_is_full_and_early_detection_works() {
     let scenario = example("bottleneck.toml");
     let mut simulation = scenario.build(scenario.seed).unwrap().simulation;
-    simulation.run_until(scenario.end());
+    simulation.run_until(scenario.end()).unwrap();
     let bottleneck = simulation.links().find(|&link| simulation.link_name(link) == "left-right").unwrap();
     let [there, back] = simulation.link_counters(bottleneck);
     assert!(there.early_dropped > 100 && there.lost > 0, "{there:?}");

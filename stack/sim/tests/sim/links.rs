@@ -13,9 +13,9 @@ fn a_link_carries_its_rate_and_drops_the_rest() {
     let link = LinkConfig { rate_bps: 10_000_000, ..LinkConfig::default() };
     let (mut simulation, [a, b], link) = pair(1, link);
     stream(&mut simulation, a, b, "10.0.0.2:7000", 20_000_000, 30);
-    simulation.run_for(5 * SECOND);
+    simulation.run_for(5 * SECOND).unwrap();
     let before = simulation.flows()["to 10.0.0.2:7000"].received_bytes;
-    simulation.run_for(5 * SECOND);
+    simulation.run_for(5 * SECOND).unwrap();
     let goodput = (simulation.flows()["to 10.0.0.2:7000"].received_bytes - before) as f64 * 8.0 / 5.0;
     let expected = 10_000_000.0 * 1_000.0 / 1_042.0;
     assert!((goodput - expected).abs() < expected / 500.0, "{goodput}");
@@ -30,7 +30,7 @@ fn a_full_queue_delays_by_its_length() {
     let link = LinkConfig { rate_bps: 10_000_000, delay: ms(30), queue, ..LinkConfig::default() };
     let (mut simulation, [a, b], link) = pair(1, link);
     stream(&mut simulation, a, b, "10.0.0.2:7000", 20_000_000, 30);
-    simulation.run_for(5 * SECOND);
+    simulation.run_for(5 * SECOND).unwrap();
     let last = simulation.flows()["to 10.0.0.2:7000"].one_way.last().unwrap();
     assert!(last > ms(128) && last <= ms(131), "{last:?}");
     let queued = simulation.link_counters(link)[0].queue_bytes_max;
@@ -41,7 +41,7 @@ fn a_full_queue_delays_by_its_length() {
 fn a_round_trip_takes_both_delays() {
     let (mut simulation, [a, _], _) = pair(1, LinkConfig { delay: ms(25), ..LinkConfig::default() });
     ping(&mut simulation, a, Pings { count: 4, ..Pings::to([10, 0, 0, 2]) });
-    simulation.run_for(5 * SECOND);
+    simulation.run_for(5 * SECOND).unwrap();
     let ping = &simulation.flows()["ping"];
     assert_eq!((ping.sent_packets, ping.received_packets, ping.failed), (4, 4, 0));
     // The first waits for ARP: a round trip more.
@@ -54,7 +54,7 @@ fn ipv6_works_too() {
     let (mut simulation, [a, b], _) = pair(1, LinkConfig { delay: ms(5), ..LinkConfig::default() });
     ping(&mut simulation, a, Pings { count: 3, ..Pings::to("fd00::2".parse::<std::net::Ipv6Addr>().unwrap()) });
     stream(&mut simulation, b, a, "[fd00::1]:7000", 1_000_000, 2);
-    simulation.run_for(5 * SECOND);
+    simulation.run_for(5 * SECOND).unwrap();
     let flows = simulation.flows();
     assert_eq!(flows["ping"].received_packets, 3);
     let udp = &flows["to [fd00::1]:7000"];
@@ -66,7 +66,7 @@ fn a_share_is_lost_and_what_is_corrupted_is_refused() {
     let loss = LossModel::Uniform { probability: 0.05 };
     let (mut simulation, [a, b], link) = pair(7, LinkConfig { loss, corrupt: 0.02, ..LinkConfig::default() });
     stream(&mut simulation, a, b, "10.0.0.2:7000", 16_000_000, 10);
-    simulation.run_for(12 * SECOND);
+    simulation.run_for(12 * SECOND).unwrap();
     let counters = simulation.link_counters(link)[0];
     let flow = &simulation.flows()["to 10.0.0.2:7000"];
     let share = |n: u64| n as f64 / counters.offered as f64;
@@ -83,7 +83,7 @@ fn bursts_come_and_go() {
     let loss = LossModel::GilbertElliott { enter: 0.002, leave: 0.05, good: 0.0, bad: 0.8 };
     let (mut simulation, [a, b], link) = pair(7, LinkConfig { loss, ..LinkConfig::default() });
     stream(&mut simulation, a, b, "10.0.0.2:7000", 40_000_000, 20);
-    simulation.run_for(22 * SECOND);
+    simulation.run_for(22 * SECOND).unwrap();
     let counters = simulation.link_counters(link)[0];
     let share = counters.lost as f64 / counters.offered as f64;
     let expected = 0.8 * 0.002 / 0.052;
@@ -95,7 +95,7 @@ fn copies_and_overtaking_are_seen_by_the_receiver() {
     let link = LinkConfig { duplicate: 0.03, reorder: 0.04, delay: ms(10), ..LinkConfig::default() };
     let (mut simulation, [a, b], link) = pair(3, link);
     stream(&mut simulation, a, b, "10.0.0.2:7000", 16_000_000, 10);
-    simulation.run_for(12 * SECOND);
+    simulation.run_for(12 * SECOND).unwrap();
     let counters = simulation.link_counters(link)[0];
     let flow = &simulation.flows()["to 10.0.0.2:7000"];
     assert_eq!(flow.missing_packets(), 0);
@@ -109,7 +109,7 @@ fn copies_and_overtaking_are_seen_by_the_receiver() {
 fn jitter_reorders_and_stays_within_bounds() {
     let (mut simulation, [a, b], _) = pair(3, LinkConfig { delay: ms(10), jitter: ms(4), ..LinkConfig::default() });
     stream(&mut simulation, a, b, "10.0.0.2:7000", 16_000_000, 5);
-    simulation.run_for(7 * SECOND);
+    simulation.run_for(7 * SECOND).unwrap();
     let flow = &simulation.flows()["to 10.0.0.2:7000"];
     assert_eq!(flow.missing_packets(), 0);
     assert!(flow.reordered > 1_000);
@@ -123,7 +123,7 @@ fn early_detection_keeps_the_queue_short() {
         let link = LinkConfig { rate_bps: 10_000_000, queue: queue(red), ..LinkConfig::default() };
         let (mut simulation, [a, b], link) = pair(5, link);
         stream(&mut simulation, a, b, "10.0.0.2:7000", 10_500_000, 30);
-        simulation.run_for(20 * SECOND);
+        simulation.run_for(20 * SECOND).unwrap();
         (simulation.link_counters(link)[0], simulation.flows()["to 10.0.0.2:7000"].one_way.quantile(0.5))
     };
     let (plain, plain_delay) = run(None);
@@ -137,11 +137,11 @@ fn early_detection_keeps_the_queue_short() {
 fn a_link_that_is_down_loses_everything_and_one_that_is_up_again_does_not() {
     let (mut simulation, [a, b], link) = pair(1, LinkConfig { delay: ms(5), ..LinkConfig::default() });
     stream(&mut simulation, a, b, "10.0.0.2:7000", 800_000, 4);
-    simulation.run_for(SECOND);
+    simulation.run_for(SECOND).unwrap();
     simulation.set_link_up(link, false);
-    simulation.run_for(SECOND);
+    simulation.run_for(SECOND).unwrap();
     simulation.set_link_up(link, true);
-    simulation.run_for(4 * SECOND);
+    simulation.run_for(4 * SECOND).unwrap();
     let missing = simulation.flows()["to 10.0.0.2:7000"].missing_packets();
     assert_eq!(missing, 100);
 }
@@ -150,10 +150,10 @@ fn a_link_that_is_down_loses_everything_and_one_that_is_up_again_does_not() {
 fn a_link_can_be_changed_while_it_works() {
     let (mut simulation, [a, b], link) = pair(1, LinkConfig { delay: ms(5), ..LinkConfig::default() });
     stream(&mut simulation, a, b, "10.0.0.2:7000", 800_000, 4);
-    simulation.run_for(2 * SECOND);
+    simulation.run_for(2 * SECOND).unwrap();
     let slow = LinkConfig { delay: ms(80), ..LinkConfig::default() };
     simulation.set_link(link, slow, slow);
-    simulation.run_for(SECOND);
+    simulation.run_for(SECOND).unwrap();
     let flow = &simulation.flows()["to 10.0.0.2:7000"];
     assert!(flow.one_way.last().unwrap() >= ms(80) && flow.one_way.min() < ms(6));
 }
@@ -167,7 +167,7 @@ fn directions_may_differ() {
     simulation.connect_asymmetric((a, "10.0.0.1/24"), (b, "10.0.0.2/24"), there, back).unwrap();
     stream(&mut simulation, a, b, "10.0.0.2:7000", 100_000, 3);
     stream(&mut simulation, b, a, "10.0.0.1:7000", 100_000, 3);
-    simulation.run_for(5 * SECOND);
+    simulation.run_for(5 * SECOND).unwrap();
     let flows = simulation.flows();
     assert!(flows["to 10.0.0.2:7000"].one_way.last().unwrap() < ms(11));
     assert!(flows["to 10.0.0.1:7000"].one_way.last().unwrap() >= ms(50));

@@ -61,7 +61,7 @@ fn a_file_becomes_a_network_with_flows() {
     );
     let mut built = scenario.build(scenario.seed).unwrap();
     assert_eq!(built.captures.len(), 2);
-    built.simulation.run_until(scenario.end());
+    built.simulation.run_until(scenario.end()).unwrap();
     let flows = built.simulation.flows();
     let names: Vec<&str> = flows.keys().map(String::as_str).collect();
     assert_eq!(names, ["ask", "ping", "video1", "video2"]);
@@ -112,6 +112,8 @@ fn errors_say_where_and_what_would_be_right() {
         ("\"server\"]", "\"server\", \"server\"]", "'server' is the name of two nodes", ""),
         ("client{1..2}", "client{1..}", "is no range of names", "c{1..50}"),
         ("rate = \"4 Mbit/s\"", "# no rate", "'rate' is missing: expected a rate", ""),
+        ("interval = \"100 ms\"", "interval = \"0 s\"", "'interval' is \"0 s\": expected at least 1 us", ""),
+        ("pause = \"20 ms\"", "timeout = \"0 s\"", "'timeout' is \"0 s\": expected at least 1 us", ""),
         ("interval = ", "intervall = ", "there is no key 'intervall' here", "did you mean 'interval'?"),
     ];
     for (from, to, message, hint) in cases {
@@ -136,4 +138,55 @@ fn errors_name_the_line_and_show_it() {
 fn a_flow_needs_an_address_of_its_family() {
     let error = broken("to = \"server\"", "to = \"client1\"\nipv6 = true");
     assert!(error.message.contains("'client1' has no IPv6 address"), "{error}");
+}
+
+const INSTANT: &str = r#"
+duration = "1 s"
+hosts = ["a", "b"]
+
+[[link]]
+ends = ["a 10.0.0.1/24", "b 10.0.0.2/24"]
+
+[[flow]]
+name = "ask"
+kind = "udp-requests"
+from = "a"
+to = "b"
+"#;
+
+#[test]
+fn a_flow_that_never_waits_on_a_way_that_takes_no_time_is_refused() {
+    for kind in ["udp-requests", "tcp-requests", "tcp"] {
+        let text = INSTANT.replace("udp-requests", kind);
+        let error = parse(&text).err().unwrap();
+        assert!(error.message.contains("takes time, and this flow never waits"), "{error}");
+        assert!(error.hint.contains("a delay or a rate"), "{}", error.hint);
+        assert_eq!(error.excerpt, "[[flow]]");
+        for (from, to) in [
+            ("[[flow]]", "delay = \"1 us\"\n[[flow]]"),
+            ("[[flow]]", "back = { rate = \"1 Gbit/s\" }\n[[flow]]"),
+            ("to = \"b\"", if kind == "tcp" { "to = \"b\"\nbytes = \"1 MB\"" } else { "to = \"b\"\npause = \"1 ms\"" }),
+        ] {
+            assert!(parse(&text.replace(from, to)).is_ok(), "{kind}: {to}");
+        }
+    }
+}
+
+#[test]
+fn a_ring_of_switches_is_refused() {
+    let network = |links: &[[&str; 2]]| {
+        let mut text = "duration = \"1 s\"\nhosts = [\"a\"]\nswitches = [\"s{1..3}\"]\n".to_owned();
+        for [a, b] in links {
+            text += &format!("[[link]]\nends = [\"{a}\", \"{b}\"]\ndelay = \"1 ms\"\n");
+        }
+        parse(&text)
+    };
+    let two_ways = [["a 10.0.0.1/24", "s1"], ["a 10.0.0.2/24", "s2"], ["s1", "s2"], ["s2", "s3"]];
+    assert!(network(&two_ways).is_ok());
+    for links in [&[["s1", "s2"], ["s2", "s3"], ["s3", "s1"]][..], &[["s1", "s2"], ["s2", "s1"]], &[["s1", "s1"]]] {
+        let error = network(links).err().unwrap();
+        assert!(error.message.contains("closes a ring of switches"), "{error}");
+        assert_eq!(error.line, 1 + 3 * links.len(), "the last link does it");
+        assert!(error.hint.contains("leave a link out"), "{}", error.hint);
+    }
 }

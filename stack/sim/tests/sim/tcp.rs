@@ -40,7 +40,7 @@ fn a_megabyte_arrives_in_both_families() {
     for address in ["10.0.0.2:7000", "[fd00::2]:7000"] {
         let (mut simulation, ends, _) = pair(1, LinkConfig { delay: ms(10), ..LinkConfig::default() });
         bulk(&mut simulation, "bulk", ends, address, Some(1_000_000), ConnectionOptions::default());
-        simulation.run_for(Duration::from_secs(10));
+        simulation.run_for(Duration::from_secs(10)).unwrap();
         let flow = &simulation.flows()["bulk"];
         assert_eq!((flow.received_bytes, flow.wrong_bytes, flow.retransmitted_bytes), (1_000_000, 0, 0), "{address}");
         assert_eq!((flow.opened, flow.ended_badly), (1, 0));
@@ -64,7 +64,7 @@ fn requests_are_answered_on_one_connection_and_on_many() {
         };
         simulation.add_workload(b, TcpResponder::new("web", at("0.0.0.0:80"), 100, 20_000, options));
         simulation.add_workload(a, TcpClient::new("web", config));
-        simulation.run_for(Duration::from_secs(5));
+        simulation.run_for(Duration::from_secs(5)).unwrap();
         let web = &simulation.flows()["web"];
         assert!(web.received_packets >= 18, "{}", web.received_packets);
         assert!(web.opened >= 1 && web.opened <= connections, "{} connections", web.opened);
@@ -141,7 +141,7 @@ fn judge(simulation: &mut Simulation) -> Result<(), String> {
     let end = simulation.now() + PATIENCE;
     let mut frames_max = 0;
     while simulation.now() < end && !over(simulation) {
-        simulation.run_for(ms(500));
+        simulation.run_for(ms(500)).unwrap();
         frames_max = frames_max.max(simulation.frames_in_use());
     }
     for (name, flow) in simulation.flows() {
@@ -160,7 +160,7 @@ fn judge(simulation: &mut Simulation) -> Result<(), String> {
     if frames_max > 10_000 {
         return Err(format!("{frames_max} frames in use"));
     }
-    simulation.run_for(AFTERWARDS);
+    simulation.run_for(AFTERWARDS).unwrap();
     assert_conserved(simulation);
     match simulation.frames_in_use() {
         0 => Ok(()),
@@ -177,7 +177,7 @@ fn every_byte_arrives_once_and_in_order_or_both_ends_fail() {
 fn a_stream_is_the_same_run_again() {
     let digest = |seed| {
         let mut simulation = network(seed);
-        simulation.run_for(Duration::from_secs(20));
+        simulation.run_for(Duration::from_secs(20)).unwrap();
         simulation.digest()
     };
     assert_eq!(digest(4), digest(4));

@@ -26,7 +26,7 @@ fn packets_find_their_way_over_routers_in_both_families() {
         let (mut simulation, [a, _], _) = line(1_500);
         let to: std::net::IpAddr = address.parse().unwrap();
         ping(&mut simulation, a, Pings { count: 3, ..Pings::to(to) });
-        simulation.run_for(5 * SECOND);
+        simulation.run_for(5 * SECOND).unwrap();
         let ping = &simulation.flows()["ping"];
         assert_eq!(ping.received_packets, 3, "{address}");
         assert!(ping.rtt.min() >= ms(59) && ping.rtt.min() <= ms(61), "{:?}", ping.rtt.min());
@@ -37,12 +37,12 @@ fn packets_find_their_way_over_routers_in_both_families() {
 fn routers_answer_for_themselves_and_say_when_a_hop_limit_ends() {
     let (mut simulation, [a, _], _) = line(1_500);
     ping(&mut simulation, a, Pings { count: 2, ..Pings::to([10, 9, 0, 2]) });
-    simulation.run_for(3 * SECOND);
+    simulation.run_for(3 * SECOND).unwrap();
     assert_eq!(simulation.flows()["ping"].received_packets, 2);
     for (hop_limit, arrives) in [(1, false), (2, false), (3, true)] {
         let (mut simulation, [a, _], _) = line(1_500);
         ping(&mut simulation, a, Pings { count: 1, hop_limit: Some(hop_limit), ..Pings::to([10, 1, 0, 1]) });
-        simulation.run_for(3 * SECOND);
+        simulation.run_for(3 * SECOND).unwrap();
         let ping = &simulation.flows()["ping"];
         assert_eq!((ping.received_packets == 1, ping.failed == 1), (arrives, !arrives), "{hop_limit}");
     }
@@ -52,7 +52,7 @@ fn routers_answer_for_themselves_and_say_when_a_hop_limit_ends() {
 fn an_address_that_nobody_has_is_reported() {
     let (mut simulation, [a, _], _) = line(1_500);
     ping(&mut simulation, a, Pings { count: 2, ..Pings::to([192, 0, 2, 1]) });
-    simulation.run_for(3 * SECOND);
+    simulation.run_for(3 * SECOND).unwrap();
     let ping = &simulation.flows()["ping"];
     assert_eq!((ping.received_packets, ping.failed), (0, 2));
 }
@@ -73,7 +73,7 @@ fn a_narrow_link_is_learnt_of_by_icmp() {
         let any = std::net::SocketAddr::new(if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 7_000);
         simulation.add_workload(b, tailwater_sim::workload::UdpSink::new("large", any));
         simulation.add_workload(a, tailwater_sim::workload::UdpSource::new("large", config));
-        simulation.run_for(5 * SECOND);
+        simulation.run_for(5 * SECOND).unwrap();
         let large = &simulation.flows()["large"];
         let missing = large.missing_packets();
         // 89 datagrams a second: those of one round trip are lost.
@@ -93,7 +93,7 @@ fn a_switch_sends_to_whom_it_knows_only() {
         })
         .collect();
     stream(&mut simulation, hosts[0], hosts[1], "10.0.0.2:7000", 8_000_000, 2);
-    simulation.run_for(3 * SECOND);
+    simulation.run_for(3 * SECOND).unwrap();
     assert_eq!(simulation.flows()["to 10.0.0.2:7000"].received_packets, 2_000);
     for bystander in &links[2..] {
         // The question for the address, at most with a repetition.
@@ -125,7 +125,7 @@ fn networks_that_make_no_sense_are_refused_with_advice() {
 fn hosts_can_be_added_while_others_talk() {
     let (mut simulation, [a, _], _) = line(1_500);
     ping(&mut simulation, a, Pings { count: 5, ..Pings::to([10, 2, 0, 1]) });
-    simulation.run_for(2 * SECOND + ms(500));
+    simulation.run_for(2 * SECOND + ms(500)).unwrap();
     let (c, r3) = (simulation.add_host("c"), simulation.add_router("r3"));
     let link = LinkConfig::default();
     simulation.connect((r3, "10.9.1.1/24"), (a, "10.9.1.2/24"), link).unwrap();
@@ -138,7 +138,7 @@ fn hosts_can_be_added_while_others_talk() {
         };
         host.stack.add_route(route).unwrap();
     });
-    simulation.run_for(5 * SECOND);
+    simulation.run_for(5 * SECOND).unwrap();
     let ping = &simulation.flows()["ping"];
     assert_eq!((ping.sent_packets, ping.received_packets, ping.failed), (5, 2, 3));
 }
