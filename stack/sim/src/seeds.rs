@@ -15,6 +15,7 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -30,7 +31,7 @@ pub struct Failure {
 
 /// Runs `property` on what `build` makes of seeds 1 to `count`, or as the environment says: `TAILWATER_SEEDS=10000` for a
 /// long run, `TAILWATER_SEEDS=2001..4000` for a part of one, `TAILWATER_SEED=17` for one seed. Panics with the seed that
-/// failed and the folder of its captures.
+/// failed, by an error or a panic, and the folder of its captures.
 #[allow(clippy::panic, reason = "it is what a test calls")]
 pub fn check(
     name: &str,
@@ -43,9 +44,11 @@ pub fn check(
     let seeds = seeds.unwrap_or_else(|error| panic!("{name}: {error}"));
     if let Err(Failure { seed, message }) = try_all(seeds, &build, &property) {
         let folder = std::env::temp_dir().join(format!("tailwater-seed-{seed}-{}", std::process::id()));
-        let captured = match capture(&folder, build(seed), &property) {
-            Ok(files) => format!("{} captures in {}", files.len(), folder.display()),
-            Err(error) => format!("no captures: {error}"),
+        let captured = std::panic::catch_unwind(AssertUnwindSafe(|| capture(&folder, build(seed), &property)));
+        let captured = match captured {
+            Ok(Ok(files)) => format!("{} captures in {}", files.len(), folder.display()),
+            Ok(Err(error)) => format!("no captures: {error}"),
+            Err(_) => "no captures: there is no network to run".to_owned(),
         };
         panic!("{name}: seed {seed}: {message}\nagain: TAILWATER_SEED={seed}; {captured}");
     }
@@ -55,12 +58,15 @@ pub fn check(
 fn wanted(one: Option<&str>, several: Option<&str>, count: u64) -> Result<Range<u64>, String> {
     let number =
         |text: &str| text.trim().parse().map_err(|_| format!("{text} is no seed: give 17, 10000 or 2001..4000"));
-    let (first, last) = match (one, several.map(|range| (range, range.split_once("..")))) {
+    let (first, last): (u64, u64) = match (one, several.map(|range| (range, range.split_once("..")))) {
         (Some(one), _) => (number(one)?, number(one)?),
         (None, Some((_, Some((first, last))))) => (number(first)?, number(last)?),
         (None, Some((all, None))) => (1, number(all)?),
         (None, None) => (1, count),
     };
+    if first > last {
+        return Err(format!("from {first} to {last} there is no seed: give 17, 10000 or 2001..4000"));
+    }
     Ok(first..last.saturating_add(1))
 }
 
@@ -79,7 +85,7 @@ pub fn try_all(
             if !seeds.contains(&seed) {
                 break;
             }
-            if let Err(message) = property(&mut build(seed)) {
+            if let Err(message) = held(|| property(&mut build(seed))) {
                 let mut known = failure();
                 if known.as_ref().is_none_or(|known| seed < known.seed) {
                     *known = Some(Failure { seed, message });
@@ -98,6 +104,16 @@ pub fn try_all(
     found.map_or(Ok(()), Err)
 }
 
+/// What the property says; a panic is a failure like any other.
+fn held(property: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    // Nothing of what it worked with is looked at afterwards, but for captures, which every frame leaves whole.
+    std::panic::catch_unwind(AssertUnwindSafe(property)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("panicked: {}", text.unwrap_or("with no text")))
+    })
+}
+
 /// Runs `property` once more and writes what every link saw, at both ends, into `folder`.
 pub fn capture(
     folder: &Path,
@@ -106,7 +122,7 @@ pub fn capture(
 ) -> std::io::Result<Vec<PathBuf>> {
     let files = capture_all(folder, &mut simulation)?;
     // That it fails is known.
-    let _ = property(&mut simulation);
+    let _ = held(|| property(&mut simulation));
     simulation.finish_captures()?;
     Ok(files)
 }
@@ -136,6 +152,9 @@ mod tests {
         assert_eq!(wanted(Some("17"), Some("5"), 200), Ok(17..18));
         assert_eq!(wanted(None, Some("10000"), 200), Ok(1..10_001));
         assert_eq!(wanted(None, Some("2001..4000"), 200), Ok(2_001..4_001));
+        for none in ["0", "4000..2001"] {
+            assert!(wanted(None, Some(none), 200).is_err_and(|error| error.contains("no seed")), "{none}");
+        }
         assert!(wanted(None, Some("many"), 200).is_err_and(|error| error.contains("2001..4000")));
     }
 }

@@ -6,7 +6,7 @@ use crate::networks::busy;
 
 /// Pings and datagrams arrive at most once each, whatever the links do.
 fn nothing_is_made_up(simulation: &mut tailwater_sim::Simulation) -> Result<(), String> {
-    simulation.run_for(Duration::from_secs(6));
+    simulation.run_for(Duration::from_secs(6)).unwrap();
     for (name, flow) in simulation.flows() {
         if flow.received_packets > flow.sent_packets {
             return Err(format!("{name} received {} of {}", flow.received_packets, flow.sent_packets));
@@ -26,7 +26,7 @@ fn datagrams_arrive_once_over_links_that_do_everything() {
 #[test]
 fn the_first_seed_that_fails_is_named_and_its_captures_show_the_same_run() {
     let property = |simulation: &mut tailwater_sim::Simulation| {
-        simulation.run_for(Duration::from_millis(300));
+        simulation.run_for(Duration::from_millis(300)).unwrap();
         let digest = simulation.digest();
         if simulation.seed() == 5 { Err(format!("{digest:x}")) } else { Ok(()) }
     };
@@ -43,4 +43,20 @@ fn the_first_seed_that_fails_is_named_and_its_captures_show_the_same_run() {
     assert!(files.iter().all(|file| std::fs::metadata(file).unwrap().len() > 200));
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(seeds::try_all(6..10, busy, property), Ok::<(), Failure>(()));
+}
+
+#[test]
+fn a_panic_names_its_seed_and_leaves_captures_too() {
+    let property = |simulation: &mut tailwater_sim::Simulation| {
+        simulation.run_for(Duration::from_millis(300)).unwrap();
+        assert_ne!(simulation.seed(), 5, "not with this one");
+        Ok(())
+    };
+    let failure = seeds::try_all(1..20, busy, property).unwrap_err();
+    assert_eq!(failure.seed, 5);
+    assert!(failure.message.starts_with("panicked: ") && failure.message.contains("not with this one"), "{failure:?}");
+    let folder = std::env::temp_dir().join(format!("tailwater-sim-panic-{}", std::process::id()));
+    let files = seeds::capture(&folder, busy(5), property).unwrap();
+    assert!(files.iter().all(|file| std::fs::metadata(file).unwrap().len() > 200));
+    std::fs::remove_dir_all(&folder).unwrap();
 }
