@@ -93,6 +93,8 @@ pub struct Flow {
     pub retransmitted_bytes: u64,
     /// Connections that were asked for.
     pub opened: u64,
+    /// Connections that came in, complete.
+    pub accepted: u64,
     /// Ends of connections that ended by both sides' closing.
     pub ended_well: u64,
     /// Ends of connections that ended by an error.

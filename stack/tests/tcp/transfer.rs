@@ -71,15 +71,22 @@ fn loss_of_one_in_a_hundred_is_repaired_without_time_outs_mostly() {
 fn every_byte_arrives_once_and_in_order_or_both_ends_get_an_error() {
     let number = |name| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
     if let Some(seed) = number("TAILWATER_TCP_SEED") {
-        return one_seed(seed);
-    }
-    for seed in 0..number("TAILWATER_TCP_SEEDS").unwrap_or(300) {
         one_seed(seed);
+        return;
     }
+    let seeds = number("TAILWATER_TCP_SEEDS").unwrap_or(300);
+    let well = (0..seeds).filter(|&seed| one_seed(seed)).count() as u64;
+    println!("{well} of {seeds} transfers ended well");
+    assert!(well * 10 >= seeds * 9, "only {well} of {seeds} transfers ended well");
 }
 
-/// One run, of which everything depends on the seed alone.
-fn one_seed(seed: u64) {
+/// Later than the last retransmission of whoever has something to send: a probe in a transfer that ends well has woken an
+/// end that had fallen asleep.
+const KEEP_ALIVE: KeepAlive =
+    KeepAlive { idle: Duration::from_secs(3_600), interval: Duration::from_secs(75), probes_max: 9 };
+
+/// One run, of which everything depends on the seed alone; whether both ends finished.
+fn one_seed(seed: u64) -> bool {
     let pick = |shift: u32, n: u64| (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift) % n;
     let faults = Faults {
         loss: [0, 5, 20, 100, 250][pick(3, 5) as usize],
@@ -100,7 +107,7 @@ fn one_seed(seed: u64) {
         (connection.window_scaling, connection.nagle) = (bits & 4 == 0, bits & 8 == 0);
         connection.pacing = bits & 16 == 0;
         // Without, an end that waits for a peer which has given up would wait for ever.
-        connection.keep_alive = Some(KeepAlive { idle: Duration::from_secs(60), ..KeepAlive::default() });
+        connection.keep_alive = Some(KEEP_ALIVE);
         connection.congestion_control = &congestion::CONTROLS[(seed % congestion::CONTROLS.len() as u64) as usize];
         connection.receive_buffer = [4_000, 64 << 10, 256 << 10][pick(47, 3) as usize];
         connection.receive_buffer_max = connection.receive_buffer.max(100_000);
@@ -109,12 +116,19 @@ fn one_seed(seed: u64) {
     net.bursts = seed % 2 == 1;
     let client = net.connect(pick(55, 2) == 0);
     let sizes = [[60_000, 0], [0, 30_000], [20_000, 40_000], [1, 1], [0, 0]][pick(57, 5) as usize];
-    let outcome = Transfer::new(client, sizes).run(&mut net, Duration::from_secs(7_200));
+    let outcome = Transfer::new(client, sizes).run(&mut net, Duration::from_secs(3 * 3_600));
     assert!(!outcome.hangs, "seed {seed} hangs with {faults:?}: {outcome:?}\n{}", net.describe());
-    if outcome.closed == FINISHED {
-        assert_eq!(outcome.received, [sizes[1], sizes[0]], "seed {seed}");
+    for (n, size) in sizes.into_iter().enumerate() {
+        let finished = outcome.closed[n] == FINISHED[n];
+        assert!(!finished || outcome.received[1 - n] == size, "seed {seed}: {outcome:?} of {sizes:?}");
+    }
+    let well = outcome.closed == FINISHED;
+    if well {
+        let probes = net.stacks.each_ref().map(|stack| stack.tcp_counters().keep_alive_probes);
+        assert_eq!(probes, [0; 2], "seed {seed}: an end had fallen asleep");
     } else {
-        assert!(faults.loss > 0 || faults.corruption > 0, "seed {seed}: {outcome:?}");
+        // A connection attempt, the shortest patience, is made seven times.
+        assert!(faults.loss > 20, "seed {seed}: {outcome:?}");
     }
     net.run(Duration::from_secs(300));
     net.assert_books();
@@ -123,4 +137,5 @@ fn one_seed(seed: u64) {
         assert_eq!(stack.tcp_connections(net.now).count(), 0, "seed {seed}");
         assert_eq!(stack.poll_timeout(), None, "seed {seed}: a timer is stuck");
     }
+    well
 }

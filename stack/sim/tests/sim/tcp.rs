@@ -2,21 +2,24 @@
 //! The long run: `TAILWATER_SEEDS=10000 cargo test --release -p tailwater-sim --test sim every_byte`; a fifth of it at a time:
 //! `TAILWATER_SEEDS=2001..4000`.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tailwater_impair::Random;
 use tailwater_sim::workload::{TcpClient, TcpClientConfig, TcpResponder, TcpSink, TcpSource, TcpSourceConfig};
-use tailwater_sim::{LinkConfig, LossModel, NodeId, Queue, Red, Simulation, seeds};
+use tailwater_sim::{Flow, LinkConfig, LossModel, NodeId, Queue, Red, Simulation, seeds};
 use tailwater_stack::tcp::congestion::CONTROLS;
 use tailwater_stack::tcp::{ConnectionOptions, KeepAlive};
 
 use crate::networks::{assert_conserved, at, ms, pair};
 
-/// Virtual time after which every connection must have ended, well or not: the longest that retransmissions go on.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+/// Virtual time after which every connection must have ended, well or not.
+const PATIENCE: Duration = Duration::from_secs(7_200);
 /// RFC 9293 §3.8.4: an end that only waits learns no other way that its peer is gone, if the peer's last words were lost.
+/// Later than the last retransmission of whoever has something to send: a probe in a stream that ends well has woken one
+/// that had fallen asleep.
 const KEEP_ALIVE: KeepAlive =
-    KeepAlive { idle: Duration::from_secs(120), interval: Duration::from_secs(30), probes_max: 9 };
+    KeepAlive { idle: Duration::from_secs(3_600), interval: Duration::from_secs(30), probes_max: 9 };
 /// TIME-WAIT, and a while.
 const AFTERWARDS: Duration = Duration::from_secs(120);
 
@@ -82,6 +85,7 @@ fn network(seed: u64) -> Simulation {
         _ => LossModel::default(),
     };
     let (duplicate, reorder, corrupt) = (share(0.02), share(0.1), share(0.01));
+    let corrupt = if seed.is_multiple_of(2) { 0.0 } else { corrupt };
     let choose = |random: &mut Random, low: u64, high: u64| low + random.below(high - low);
     let red = Red { min_bytes: 5_000, max_bytes: 20_000, probability_max: 0.1 };
     let link = LinkConfig {
@@ -120,13 +124,15 @@ fn network(seed: u64) -> Simulation {
     simulation
 }
 
-fn over(simulation: &Simulation) -> bool {
+/// Links that lose neither runs of frames nor the answers of ARP, which have no checksum: no connection may fail.
+fn is_gentle(seed: u64) -> bool {
+    seed % 3 != 1 && seed.is_multiple_of(2)
+}
+
+fn is_over(flow: &Flow) -> bool {
     // A stream whose connection never came up has one end only.
-    let ends = |flow: &tailwater_sim::Flow| flow.ended_well + flow.ended_badly;
-    simulation
-        .flows()
-        .values()
-        .all(|flow| ends(flow) == 2 || (ends(flow) == 1 && flow.received_bytes == 0 && flow.ended_badly == 1))
+    let ends = flow.ended_well + flow.ended_badly;
+    ends == 2 || (ends == 1 && flow.accepted == 0 && flow.ended_badly == 1)
 }
 
 fn everything_arrives_or_fails_on_both_ends(simulation: &mut Simulation) -> Result<(), String> {
@@ -140,28 +146,45 @@ fn everything_arrives_or_fails_on_both_ends(simulation: &mut Simulation) -> Resu
 fn judge(simulation: &mut Simulation) -> Result<(), String> {
     let end = simulation.now() + PATIENCE;
     let mut frames_max = 0;
-    while simulation.now() < end && !over(simulation) {
-        simulation.run_for(ms(500)).unwrap();
+    while simulation.now() < end && !simulation.flows().values().all(is_over) {
+        simulation.run_for(ms(500)).map_err(|stalled| stalled.to_string())?;
         frames_max = frames_max.max(simulation.frames_in_use());
     }
+    let mut all_well = true;
     for (name, flow) in simulation.flows() {
+        let (well, badly, received) = (flow.ended_well, flow.ended_badly, flow.received_bytes);
+        all_well &= well == 2;
         if flow.wrong_bytes > 0 {
             return Err(format!("{name}: {} wrong bytes", flow.wrong_bytes));
         }
-        if flow.ended_well > 0 && flow.received_bytes != flow.sent_bytes {
-            return Err(format!("{name} ended well with {} of {} bytes", flow.received_bytes, flow.sent_bytes));
+        if well > 0 && received != flow.sent_bytes {
+            return Err(format!("{name} ended well with {received} of {} bytes", flow.sent_bytes));
         }
-        if flow.ended_well + flow.ended_badly != 2 && !(flow.ended_badly == 1 && flow.received_bytes == 0) {
-            let (well, badly, received) = (flow.ended_well, flow.ended_badly, flow.received_bytes);
+        if !is_over(&flow) {
             return Err(format!("{name} has not ended: {well} well, {badly} badly, {received} of {}", flow.sent_bytes));
+        }
+        if badly > 0 && is_gentle(simulation.seed()) {
+            return Err(format!("{name} failed on a link that allows for it to succeed"));
         }
     }
     // 200 kB in each direction, sent and received, and what a small segment wastes.
     if frames_max > 10_000 {
         return Err(format!("{frames_max} frames in use"));
     }
-    simulation.run_for(AFTERWARDS).unwrap();
+    simulation.run_for(AFTERWARDS).map_err(|stalled| stalled.to_string())?;
     assert_conserved(simulation);
+    let hosts = simulation.links().find_map(|link| simulation.link_ends(link)).unwrap();
+    for stack in hosts.iter().filter_map(|&host| simulation.stack(host)) {
+        let probes = stack.tcp_counters().keep_alive_probes;
+        if all_well && probes > 0 {
+            return Err(format!("streams that ended well had fallen asleep: {probes} probes"));
+        }
+        let connections: Vec<_> = stack.tcp_connections(simulation.now()).collect();
+        if !connections.is_empty() || !stack.ledger().is_balanced(stack.held()) || stack.poll_timeout().is_some() {
+            let (held, due) = (stack.held(), stack.poll_timeout());
+            return Err(format!("left behind: {connections:?}, {held} held, due {due:?}, {:?}", stack.ledger()));
+        }
+    }
     match simulation.frames_in_use() {
         0 => Ok(()),
         left => Err(format!("{left} frames left behind")),
@@ -170,7 +193,18 @@ fn judge(simulation: &mut Simulation) -> Result<(), String> {
 
 #[test]
 fn every_byte_arrives_once_and_in_order_or_both_ends_fail() {
-    seeds::check("streams", 200, network, everything_arrives_or_fails_on_both_ends);
+    let [streams, well] = [const { AtomicU64::new(0) }; 2];
+    seeds::check("streams", 200, network, |simulation| {
+        everything_arrives_or_fails_on_both_ends(simulation)?;
+        for flow in simulation.flows().values() {
+            streams.fetch_add(1, Ordering::Relaxed);
+            well.fetch_add(u64::from(flow.ended_well == 2), Ordering::Relaxed);
+        }
+        Ok(())
+    });
+    let (streams, well) = (streams.into_inner(), well.into_inner());
+    println!("{well} of {streams} streams ended well");
+    assert!(streams < 100 || well * 10 >= streams * 9, "only {well} of {streams} streams ended well");
 }
 
 #[test]

@@ -146,6 +146,7 @@ pub struct TcpSink {
     connections: BTreeMap<ConnectionId, Received>,
     /// Of connections that are over.
     past: Received,
+    accepted: u64,
     ended_well: u64,
     ended_badly: u64,
 }
@@ -160,6 +161,7 @@ impl TcpSink {
             listener: None,
             connections: BTreeMap::new(),
             past: Received::default(),
+            accepted: 0,
             ended_well: 0,
             ended_badly: 0,
         }
@@ -184,6 +186,7 @@ impl Workload for TcpSink {
     fn on_tcp(&mut self, event: &TcpEvent, host: &mut HostContext<'_, '_>) {
         match *event {
             TcpEvent::Accepted { listener, connection, .. } if Some(listener) == self.listener => {
+                self.accepted += 1;
                 self.connections.insert(connection, Received::default());
                 self.read(connection, host);
             }
@@ -209,6 +212,7 @@ impl Workload for TcpSink {
         let all = || self.connections.values().chain([&self.past]);
         flow.received_bytes += all().map(|received| received.bytes).sum::<u64>();
         flow.wrong_bytes += all().map(|received| received.wrong).sum::<u64>();
+        flow.accepted += self.accepted;
         flow.ended_well += self.ended_well;
         flow.ended_badly += self.ended_badly;
     }

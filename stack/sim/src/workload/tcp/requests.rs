@@ -217,6 +217,7 @@ pub struct TcpResponder {
     options: ConnectionOptions,
     listener: Option<ListenerId>,
     connections: BTreeMap<ConnectionId, Served>,
+    accepted: u64,
     wrong: u64,
 }
 
@@ -230,7 +231,8 @@ impl TcpResponder {
         options: ConnectionOptions,
     ) -> Self {
         let (flow, request) = (flow.into(), request.max(1));
-        Self { flow, at, request, response, options, listener: None, connections: BTreeMap::new(), wrong: 0 }
+        let connections = BTreeMap::new();
+        Self { flow, at, request, response, options, listener: None, connections, accepted: 0, wrong: 0 }
     }
 
     fn serve(&mut self, id: ConnectionId, host: &mut HostContext<'_, '_>) {
@@ -255,6 +257,7 @@ impl Workload for TcpResponder {
     fn on_tcp(&mut self, event: &TcpEvent, host: &mut HostContext<'_, '_>) {
         match *event {
             TcpEvent::Accepted { listener, connection, .. } if Some(listener) == self.listener => {
+                self.accepted += 1;
                 self.connections.insert(connection, Served::default());
                 self.serve(connection, host);
             }
@@ -271,6 +274,7 @@ impl Workload for TcpResponder {
     }
 
     fn report(&self, flow: &mut Flow, _stack: &Stack<SimBuffer>, _now: Instant) {
+        flow.accepted += self.accepted;
         let open = self.connections.values().map(|served| served.received.wrong).sum::<u64>();
         flow.wrong_bytes += self.wrong + open;
     }
