@@ -41,6 +41,11 @@ impl Departures {
         self.free_ns.saturating_sub(now_ns)
     }
 
+    /// Nanoseconds for which the link has had nothing to send at `now_ns`.
+    pub fn idle_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.free_ns)
+    }
+
     /// A packet that takes `serialisation_ns` arrives at `now_ns`.
     pub fn next(&mut self, delay: &Delay, serialisation_ns: u64, now_ns: u64, random: &mut Random) -> Departure {
         self.free_ns = self.free_ns.max(now_ns).saturating_add(serialisation_ns);
@@ -99,6 +104,7 @@ mod tests {
         departures.next(&Delay::default(), 1_000, 100, &mut random);
         departures.next(&Delay::default(), 1_000, 200, &mut random);
         assert_eq!([200, 1_100, 5_000].map(|now_ns| departures.backlog_ns(now_ns)), [1_900, 1_000, 0]);
+        assert_eq!([200, 2_100, 5_000].map(|now_ns| departures.idle_ns(now_ns)), [0, 0, 2_900]);
     }
 
     #[test]

@@ -123,12 +123,15 @@ impl Path {
         let queued = (u128::from(backlog_ns) * u128::from(self.config.rate_bps) / 8_000_000_000) as u64;
         self.counters.queue_bytes_max = self.counters.queue_bytes_max.max(queued);
         let queue = &self.config.queue;
+        if queue.red.is_some() {
+            self.red.on_arrival(queued, self.departures.idle_ns(now_ns), took_ns);
+        }
         if queued + frame.len() as u64 > queue.bytes_max && queued > 0 {
             self.counters.queue_full += 1;
             return false;
         }
         let Some(red) = &queue.red else { return true };
-        if !self.red.strikes(red, queued, now_ns, took_ns, &mut self.random) {
+        if !self.red.strikes(red, &mut self.random) {
             return true;
         }
         if queue.ecn && ecn::mark(frame.bytes_mut()) {

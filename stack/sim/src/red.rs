@@ -15,6 +15,8 @@ pub struct Red {
 
 /// The authors' `w_q`.
 const WEIGHT: f64 = 1.0 / 512.0;
+/// After so many that could have passed nothing is left of any average.
+const IDLE_PACKETS_MAX: u64 = 8_192;
 
 /// Where one queue stands.
 #[derive(Clone, Copy, Debug)]
@@ -22,20 +24,33 @@ pub(crate) struct RedState {
     average: f64,
     /// Packets since the last drop or mark; -1 while the average is below the minimum.
     count: i64,
-    empty_since_ns: Option<u64>,
 }
 
 impl Default for RedState {
     fn default() -> Self {
-        Self { average: 0.0, count: -1, empty_since_ns: Some(0) }
+        Self { average: 0.0, count: -1 }
     }
 }
 
 impl RedState {
-    /// Whether the packet that arrives at a queue of `queued` bytes is to be marked or dropped. A packet takes
-    /// `packet_ns` to be sent: so many would have passed while the queue was empty.
-    pub(crate) fn strikes(&mut self, red: &Red, queued: u64, now_ns: u64, packet_ns: u64, random: &mut Random) -> bool {
-        self.move_average(queued, now_ns, packet_ns);
+    /// A packet arrives at a queue of `queued` bytes that has been empty for `idle_ns`, whether there is room for it or not.
+    /// A packet takes `packet_ns` to be sent: so many would have passed meanwhile.
+    pub(crate) fn on_arrival(&mut self, queued: u64, idle_ns: u64, packet_ns: u64) {
+        if queued > 0 {
+            self.average += WEIGHT * (queued as f64 - self.average);
+        } else if packet_ns == 0 {
+            self.average = 0.0;
+        } else {
+            // Multiplied and not raised to a power, so that every platform computes the same.
+            for _ in 0..(idle_ns / packet_ns).min(IDLE_PACKETS_MAX) {
+                self.average *= 1.0 - WEIGHT;
+            }
+            self.average *= 1.0 - WEIGHT * ((idle_ns % packet_ns) as f64 / packet_ns as f64);
+        }
+    }
+
+    /// Whether the packet that has just arrived is to be marked or dropped.
+    pub(crate) fn strikes(&mut self, red: &Red, random: &mut Random) -> bool {
         if self.average < red.min_bytes as f64 {
             self.count = -1;
             return false;
@@ -55,21 +70,6 @@ impl RedState {
         }
         strikes
     }
-
-    fn move_average(&mut self, queued: u64, now_ns: u64, packet_ns: u64) {
-        if queued == 0 {
-            let since_ns = *self.empty_since_ns.get_or_insert(now_ns);
-            let passed = now_ns.saturating_sub(since_ns).checked_div(packet_ns).unwrap_or(0);
-            // Multiplied and not raised to a power, so that every platform computes the same.
-            for _ in 0..passed.min(8_192) {
-                self.average *= 1.0 - WEIGHT;
-            }
-            self.empty_since_ns = Some(now_ns);
-        } else {
-            self.empty_since_ns = None;
-            self.average += WEIGHT * (queued as f64 - self.average);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -78,9 +78,16 @@ mod tests {
 
     const RED: Red = Red { min_bytes: 10_000, max_bytes: 30_000, probability_max: 0.1 };
 
+    impl RedState {
+        fn arrive(&mut self, queued: u64, idle_ns: u64, random: &mut Random) -> bool {
+            self.on_arrival(queued, idle_ns, 1_000);
+            self.strikes(&RED, random)
+        }
+    }
+
     fn share(queued: u64) -> f64 {
         let (mut state, mut random) = (RedState::default(), Random::new(3, 0));
-        let struck = (0..40_000).filter(|n| state.strikes(&RED, queued, *n, 1, &mut random) && *n >= 20_000);
+        let struck = (0..40_000).filter(|n| state.arrive(queued, 0, &mut random) && *n >= 20_000);
         struck.count() as f64 / 20_000.0
     }
 
@@ -98,19 +105,22 @@ mod tests {
     #[test]
     fn a_burst_passes_since_the_average_is_slow() {
         let (mut state, mut random) = (RedState::default(), Random::new(3, 0));
-        assert!((0..100).all(|n| !state.strikes(&RED, 50_000, n, 1, &mut random)));
-        assert!((100..2_000).any(|n| state.strikes(&RED, 50_000, n, 1, &mut random)));
+        assert!((0..100).all(|_| !state.arrive(50_000, 0, &mut random)));
+        assert!((100..2_000).any(|_| state.arrive(50_000, 0, &mut random)));
     }
 
     #[test]
     fn an_idle_queue_forgets() {
         let (mut state, mut random) = (RedState::default(), Random::new(3, 0));
-        (0..10_000).for_each(|n| {
-            state.strikes(&RED, 20_000, n, 1_000, &mut random);
-        });
-        state.strikes(&RED, 0, 10_000, 1_000, &mut random);
-        assert!(state.average > 19_000.0);
-        state.strikes(&RED, 0, 10_000_000, 1_000, &mut random);
+        for _ in 0..10_000 {
+            state.arrive(20_000, 0, &mut random);
+        }
+        let full = state.average;
+        state.arrive(0, 0, &mut random);
+        assert_eq!(state.average, full, "no time has passed");
+        state.arrive(0, 500, &mut random);
+        assert!(state.average < full && state.average > full * 0.99, "half a packet could have passed");
+        state.arrive(0, 10_000_000_000, &mut random);
         assert!(state.average < 1.0, "{}", state.average);
     }
 }
