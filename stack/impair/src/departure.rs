@@ -46,6 +46,15 @@ impl Departures {
         now_ns.saturating_sub(self.free_ns)
     }
 
+    /// The link sends at another rate (bits per second; 0 is no limit) from `now_ns` on, also what is waiting already.
+    pub fn change_rate(&mut self, from_bps: u64, to_bps: u64, now_ns: u64) {
+        let backlog_ns = self.backlog_ns(now_ns);
+        if backlog_ns > 0 {
+            let at_new_rate = (u128::from(backlog_ns) * u128::from(from_bps)).checked_div(u128::from(to_bps));
+            self.free_ns = now_ns.saturating_add(u64::try_from(at_new_rate.unwrap_or(0)).unwrap_or(u64::MAX));
+        }
+    }
+
     /// A packet that takes `serialisation_ns` arrives at `now_ns`.
     pub fn next(&mut self, delay: &Delay, serialisation_ns: u64, now_ns: u64, random: &mut Random) -> Departure {
         self.free_ns = self.free_ns.max(now_ns).saturating_add(serialisation_ns);
@@ -105,6 +114,20 @@ mod tests {
         departures.next(&Delay::default(), 1_000, 200, &mut random);
         assert_eq!([200, 1_100, 5_000].map(|now_ns| departures.backlog_ns(now_ns)), [1_900, 1_000, 0]);
         assert_eq!([200, 2_100, 5_000].map(|now_ns| departures.idle_ns(now_ns)), [0, 0, 2_900]);
+    }
+
+    #[test]
+    fn what_waits_is_sent_at_the_new_rate() {
+        let (mut departures, mut random) = (Departures::default(), Random::new(1, 0));
+        departures.next(&Delay::default(), 1_000, 100, &mut random);
+        departures.change_rate(10_000, 40_000, 300);
+        assert_eq!(departures.backlog_ns(300), 200);
+        departures.change_rate(40_000, 20_000, 400);
+        assert_eq!(departures.backlog_ns(400), 200);
+        departures.change_rate(20_000, 0, 500);
+        assert_eq!(departures.backlog_ns(500), 0);
+        departures.change_rate(0, 1, 900);
+        assert_eq!(departures.idle_ns(900), 400, "an idle link stays one");
     }
 
     #[test]

@@ -64,7 +64,8 @@ impl Path {
     }
 
     /// From the next frame on.
-    pub(crate) fn set(&mut self, config: LinkConfig) {
+    pub(crate) fn set(&mut self, config: LinkConfig, now_ns: u64) {
+        self.departures.change_rate(self.config.rate_bps, config.rate_bps, now_ns);
         self.config = config;
         self.delay = config.delay_model();
     }

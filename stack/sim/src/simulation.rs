@@ -216,9 +216,10 @@ impl Simulation {
     /// Changes a link both ways, from the next frame on. The MTU stays what it was.
     pub fn set_link(&mut self, link: LinkId, there: LinkConfig, back: LinkConfig) {
         let Some(link) = self.links.get(link.0) else { return };
+        let now_ns = self.network.now.as_nanos();
         for (path, config) in link.paths.into_iter().zip([there, back]) {
             if let Some(path) = self.network.paths.get_mut(path) {
-                path.set(LinkConfig { mtu: path.config().mtu, ..config });
+                path.set(LinkConfig { mtu: path.config().mtu, ..config }, now_ns);
             }
         }
     }

@@ -172,3 +172,18 @@ fn directions_may_differ() {
     assert!(flows["to 10.0.0.2:7000"].one_way.last().unwrap() < ms(11));
     assert!(flows["to 10.0.0.1:7000"].one_way.last().unwrap() >= ms(50));
 }
+
+// 125 kB wait at 1 Mbit/s. At a hundred times the rate they would be 12.5 MB, if a queue were time.
+#[test]
+fn what_waits_when_a_link_gets_faster_is_what_waited_before() {
+    let slow = LinkConfig { rate_bps: 1_000_000, ..LinkConfig::default() };
+    let (mut simulation, [a, b], link) = pair(1, slow);
+    stream(&mut simulation, a, b, "10.0.0.2:7000", 2_000_000, 4);
+    simulation.run_for(Duration::from_secs(1)).unwrap();
+    let fast = LinkConfig { rate_bps: 100_000_000, ..slow };
+    simulation.set_link(link, fast, fast);
+    simulation.run_for(Duration::from_secs(5)).unwrap();
+    let [there, _] = simulation.link_counters(link);
+    assert_eq!(there.queue_full, 0, "{there:?}");
+    assert!(there.queue_bytes_max < 150_000, "{there:?}");
+}
