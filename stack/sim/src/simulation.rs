@@ -75,6 +75,8 @@ pub struct Simulation {
     /// Nodes between which frames can pass, and no others.
     parts: Vec<Vec<usize>>,
     links: Vec<Link>,
+    /// Names of links, and how many more between the same nodes there are.
+    link_names: BTreeMap<String, u32>,
     macs: u32,
     routes_stale: bool,
 }
@@ -88,6 +90,7 @@ impl Simulation {
             beside: Network::new(),
             parts: Vec::new(),
             links: Vec::new(),
+            link_names: BTreeMap::new(),
             macs: 0,
             routes_stale: false,
         }
@@ -149,10 +152,22 @@ impl Simulation {
                 node.ports.push(path);
             }
         }
-        let name = format!("{}-{}", self.name(first.node), self.name(second.node));
+        let name = self.name_link(format!("{}-{}", self.name(first.node), self.name(second.node)));
         self.links.push(Link { name, ends, ports, paths });
         self.routes_stale = true;
         Ok(LinkId(self.links.len() - 1))
+    }
+
+    /// `a-b`, or `a-b.2` for a second one.
+    fn name_link(&mut self, between: String) -> String {
+        let mut name = between.clone();
+        while self.link_names.contains_key(&name) {
+            let known = self.link_names.entry(between.clone()).or_default();
+            *known += 1;
+            name = format!("{between}.{}", *known + 1);
+        }
+        self.link_names.insert(name.clone(), 0);
+        name
     }
 
     fn check_end(&self, end: &End) -> Result<(), ConnectError> {

@@ -47,3 +47,19 @@ fn each_end_sees_what_it_sends_at_once_and_what_it_receives_later() {
     assert_eq!((sent.len(), received.len()), (10, 10));
     assert!(sent.iter().zip(&received).all(|(sent, received)| *received == *sent + ms(30)));
 }
+
+#[test]
+fn links_between_the_same_nodes_have_captures_of_their_own() {
+    let mut simulation = tailwater_sim::Simulation::new(1);
+    let (a, b) = (simulation.add_host("a"), simulation.add_host("b"));
+    for n in 1..=3 {
+        let [left, right] = [1, 2].map(|host| format!("10.0.{n}.{host}/24"));
+        simulation.connect((a, &*left), (b, &*right), LinkConfig::default()).unwrap();
+    }
+    let names: Vec<&str> = simulation.links().map(|link| simulation.link_name(link)).collect();
+    assert_eq!(names, ["a-b", "a-b.2", "a-b.3"]);
+    let folder = std::env::temp_dir().join(format!("tailwater-sim-parallel-{}", std::process::id()));
+    let files = tailwater_sim::seeds::capture_all(&folder, &mut simulation).unwrap();
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), files.len());
+    std::fs::remove_dir_all(&folder).unwrap();
+}
