@@ -105,11 +105,12 @@ impl Workload for Ping {
     fn on_timeout(&mut self, host: &mut HostContext<'_, '_>) {
         let Some(ident) = self.ident else { return };
         self.due = host.now() + self.config.interval.max(Duration::from_nanos(1));
-        let Some(data) = payload(self.config.size, self.sent, host) else { return };
         let Pings { to: destination, hop_limit, .. } = self.config;
         let request = EchoRequest { destination, interface: None, ident, sequence: self.sent as u16, hop_limit };
+        let data = payload(self.config.size, self.sent, host);
         self.sent += 1;
-        self.failed += u64::from(host.stack.echo_request(&request, data, host.env).is_err());
+        let left = data.is_some_and(|data| host.stack.echo_request(&request, data, host.env).is_ok());
+        self.failed += u64::from(!left);
     }
 
     fn flow(&self) -> &str {

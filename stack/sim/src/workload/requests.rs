@@ -139,10 +139,11 @@ impl Workload for UdpRequests {
         let Some(socket) = self.socket else { return };
         self.unanswered += u64::from(std::mem::take(&mut self.outstanding));
         self.due = host.now() + self.config.timeout;
-        if let Some(payload) = payload(self.config.size, self.number, host) {
-            self.number += 1;
-            self.outstanding = host.stack.udp_send(socket, self.config.to, payload, host.env).is_ok();
-        }
+        let payload = payload(self.config.size, self.number, host);
+        self.number += 1;
+        self.outstanding =
+            payload.is_some_and(|payload| host.stack.udp_send(socket, self.config.to, payload, host.env).is_ok());
+        self.unanswered += u64::from(!self.outstanding);
     }
 
     fn flow(&self) -> &str {

@@ -76,18 +76,34 @@ impl UdpSource {
     }
 }
 
-/// A buffer with the number and the time in it.
+/// A payload with the number and the time in it, in as many frames as it needs; `None` if there are not as many.
 pub(super) fn payload(len: usize, number: u64, host: &mut HostContext<'_, '_>) -> Option<SimBuffer> {
     let now = host.now();
+    let mut left = len.max(sequence::LEN_MIN);
     let mut payload = host.env.allocate()?;
-    match payload.append(len.max(sequence::LEN_MIN)) {
-        Ok(room) => sequence::write(room, number, now),
-        Err(_) => {
+    if let Ok(room) = payload.append(take(&mut left, &payload)) {
+        sequence::write(room, number, now);
+    }
+    while left > 0 {
+        let Some(mut further) = host.env.allocate() else {
             host.env.release(payload);
             return None;
+        };
+        if let Ok(room) = further.append(take(&mut left, &further)) {
+            room.fill(0);
+        }
+        if let Err(further) = payload.chain(further) {
+            host.env.release(further);
         }
     }
     Some(payload)
+}
+
+/// Of the bytes that are left those that a new frame has room for.
+fn take(left: &mut usize, frame: &SimBuffer) -> usize {
+    let taken = (*left).min(frame.tailroom());
+    *left -= taken;
+    taken
 }
 
 /// The unspecified address of the same family.

@@ -190,3 +190,26 @@ fn a_ring_of_switches_is_refused() {
         assert!(error.hint.contains("leave a link out"), "{}", error.hint);
     }
 }
+
+#[test]
+fn what_no_frame_has_room_for_is_sent_in_fragments() {
+    for (kind, addresses) in [("ping", ""), ("udp-requests", "pause = \"100 ms\""), ("udp", "rate = \"1 Mbit/s\"")]
+        .into_iter()
+        .flat_map(|(kind, keys)| [(kind, keys.to_owned()), (kind, format!("{keys}\nipv6 = true"))])
+    {
+        for size in ["1400 B", "1490 B", "8 kB", "65 kB"] {
+            let text = format!(
+                "duration = \"2 s\"\nhosts = [\"a\", \"b\"]\n[[link]]\nends = [\"a 10.0.0.1/24 fd00::1/64\", \"b \
+                 10.0.0.2/24 fd00::2/64\"]\ndelay = \"5 ms\"\n[[flow]]\nname = \"large\"\nkind = \"{kind}\"\nfrom = \
+                 \"a\"\nto = \"b\"\nsize = \"{size}\"\nstop = \"1 s\"\n{addresses}\n"
+            );
+            let scenario = parse(&text).unwrap();
+            let mut simulation = scenario.build(1).unwrap().simulation;
+            simulation.run_until(scenario.end()).unwrap();
+            let flow = &simulation.flows()["large"];
+            assert!(flow.sent_packets > 0, "{kind} of {size}");
+            let (received, failed) = (flow.received_packets, flow.failed);
+            assert_eq!((received, failed), (flow.sent_packets, 0), "{kind} of {size}, {addresses}");
+        }
+    }
+}
