@@ -29,14 +29,16 @@ impl Default for LossModel {
 
 impl LossModel {
     /// Gilbert's model: everything within a burst is lost, nothing between bursts, `share` of all packets in all.
-    /// Bursts have `mean_packets` on average; below 1 each loss is independent.
+    /// Bursts have `mean_packets` on average, or more where that leaves less than a packet between two of them; below 1
+    /// each loss is independent.
     pub fn bursts(share: f64, mean_packets: f64) -> Self {
         if mean_packets < 1.0 || share >= 1.0 {
             return Self::Uniform { probability: share };
         }
-        let leave = 1.0 / mean_packets;
-        // Entering and leaving balance where this share of the packets lies in bursts.
-        Self::GilbertElliott { enter: leave * share / (1.0 - share), leave, good: 0.0, bad: 1.0 }
+        // Entering and leaving balance where this share of the packets lies in bursts: enter is leave * balance.
+        let balance = share / (1.0 - share);
+        let leave = if balance > mean_packets { 1.0 / balance } else { 1.0 / mean_packets };
+        Self::GilbertElliott { enter: (leave * balance).min(1.0), leave, good: 0.0, bad: 1.0 }
     }
 }
 
@@ -93,6 +95,15 @@ mod tests {
         let (share, run) = measure(LossModel::bursts(0.02, 8.0));
         assert!((share - 0.02).abs() < 0.004, "{share}");
         assert!((run - 8.0).abs() < 0.8, "{run}");
+    }
+
+    #[test]
+    fn bursts_are_as_long_as_their_share_needs() {
+        for (share, mean) in [(0.95, 2.0), (0.5, 1.0), (0.6, 1.0), (0.75, 3.0)] {
+            let (measured, run) = measure(LossModel::bursts(share, mean));
+            assert!((measured - share).abs() < 0.01, "{measured} is not {share}");
+            assert!(run > mean * 0.95, "{run}");
+        }
     }
 
     // The share of time in the bad state is enter / (enter + leave) = 1 / 11.
