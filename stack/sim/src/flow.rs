@@ -5,36 +5,35 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 /// Delays, in a histogram of nanoseconds with two significant digits, up to 17 minutes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Delays {
-    /// None where only the latest is wanted.
+    /// Made with the first delay: it takes more memory than all else of a flow.
     histogram: Option<Histogram<u64>>,
     last: Option<Duration>,
+    /// Only the latest is wanted.
+    forgets: bool,
 }
 
 const HIGHEST_NS: u64 = 1 << 40;
 
-impl Default for Delays {
-    fn default() -> Self {
-        #[allow(clippy::expect_used, reason = "the bounds are constants that the library accepts; a test makes one")]
-        let histogram = Histogram::new_with_bounds(1, HIGHEST_NS, 2).expect("bounds are valid");
-        Self { histogram: Some(histogram), last: None }
-    }
+#[allow(clippy::expect_used, reason = "the bounds are constants that the library accepts; a test makes one")]
+fn empty() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, HIGHEST_NS, 2).expect("bounds are valid")
 }
 
 impl Delays {
     pub fn add(&mut self, delay: Duration) {
         let nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
-        if let Some(histogram) = &mut self.histogram {
-            histogram.saturating_record(nanos.clamp(1, HIGHEST_NS));
+        if !self.forgets {
+            self.histogram.get_or_insert_with(empty).saturating_record(nanos.clamp(1, HIGHEST_NS));
         }
         self.last = Some(delay);
     }
 
     pub fn merge(&mut self, other: &Self) {
-        if let (Some(histogram), Some(other)) = (&mut self.histogram, &other.histogram) {
+        if let Some(other) = other.histogram.as_ref().filter(|_| !self.forgets) {
             // Both have the same bounds.
-            let _ = histogram.add(other);
+            let _ = self.histogram.get_or_insert_with(empty).add(other);
         }
         self.last = other.last.or(self.last);
     }
@@ -106,7 +105,7 @@ pub struct Flow {
 impl Flow {
     /// Keeps of delays only the latest: histograms of many flows, added up often, would cost more than what they are about.
     pub(crate) fn without_histograms() -> Self {
-        let latest = || Delays { histogram: None, last: None };
+        let latest = || Delays { forgets: true, ..Delays::default() };
         Self { one_way: latest(), rtt: latest(), ..Self::default() }
     }
 

@@ -41,7 +41,7 @@ use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use tailwater_stack::{Cidr, Instant};
+use tailwater_stack::{Cidr, Config, Instant};
 
 pub use error::ScenarioError;
 
@@ -128,9 +128,10 @@ impl Scenario {
     /// Makes the network, with another seed than the file's if wanted.
     pub fn build(&self, seed: u64) -> Result<Built, ScenarioError> {
         let mut simulation = Simulation::new(seed);
+        let config = self.host_config();
         let add = |(name, kind): &(Text, NodeKind)| {
             let id = match kind {
-                NodeKind::Host => simulation.add_host(&name.value),
+                NodeKind::Host => simulation.add_host_with(&name.value, config),
                 NodeKind::Router => simulation.add_router(&name.value),
                 NodeKind::Switch => simulation.add_switch(&name.value),
             };
@@ -149,6 +150,14 @@ impl Scenario {
             flow.add(&place, &mut simulation);
         }
         Ok(Built { simulation, captures })
+    }
+
+    /// Room for the ends of every flow at any host.
+    fn host_config(&self) -> Config {
+        let mut config = Config::default();
+        config.sockets_max = config.sockets_max.max(self.flows.len());
+        config.tcp.listeners_max = config.tcp.listeners_max.max(self.flows.len());
+        config
     }
 
     /// When the run ends.

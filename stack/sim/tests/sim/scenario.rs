@@ -213,3 +213,52 @@ fn what_no_frame_has_room_for_is_sent_in_fragments() {
         }
     }
 }
+
+/// `hosts` pairs, with `each` flows of a kind between the two of each.
+fn many(hosts: u64, each: u64, kind: &str) -> String {
+    let mut text = format!(
+        "duration = \"10 ms\"\nhosts = [\"a{{1..{hosts}}}\", \"b{{1..{hosts}}}\"]\n[[link]]\nrepeat = {hosts}\nends = [\"a{{n}} \
+         10.0.{{n}}.1/24\", \"b{{n}} 10.0.{{n}}.2/24\"]\ndelay = \"1 ms\"\n"
+    );
+    for host in 1..=hosts {
+        text += &format!(
+            "[[flow]]\nrepeat = {each}\nname = \"{host} {{n}}\"\nfrom = \"a{host}\"\nto = \"b{host}\"\nstart = \"1 s\"\n{kind}\n"
+        );
+    }
+    text
+}
+
+#[test]
+fn there_may_be_more_flows_than_ports_but_not_to_one_host() {
+    let scenario = parse(&many(70, 1_000, "kind = \"udp\"\nrate = \"1 Mbit/s\"")).unwrap();
+    let mut simulation = scenario.build(1).unwrap().simulation;
+    simulation.run_until(scenario.end()).unwrap();
+    assert_eq!(simulation.flows().len(), 70_000);
+    let error = parse(&many(1, 70_000, "kind = \"ping\"")).err().unwrap();
+    assert!(error.message.contains("more flows lead to 'b1' than there are ports"), "{error}");
+}
+
+#[test]
+fn every_one_of_many_connections_to_a_host_finds_its_listener() {
+    let text = many(1, 1_500, "kind = \"tcp\"\nbytes = \"1 B\"").replace("\"10 ms\"", "\"2 s\"");
+    let scenario = parse(&text).unwrap();
+    let mut simulation = scenario.build(1).unwrap().simulation;
+    simulation.run_until(scenario.end()).unwrap();
+    assert!(simulation.flows().values().all(|flow| flow.received_bytes == 1));
+}
+
+#[test]
+fn more_nodes_links_or_flows_than_a_file_may_have_are_refused_where_they_begin() {
+    for (text, what, line) in [
+        ("hosts = [\"a{1..60000}\", \"b{1..60000}\"]", "nodes", 2),
+        (
+            "hosts = []\n[[link]]\nrepeat = 60000\nends = [\"a\", \"b\"]\n[[link]]\nrepeat = 60000\nends = [\"a\", \"b\"]",
+            "links",
+            6,
+        ),
+    ] {
+        let error = parse(&format!("duration = \"1 s\"\n{text}\n")).err().unwrap();
+        assert!(error.message.contains(&format!("more than 100000 {what}")), "{error}");
+        assert_eq!(error.line, line, "{error}");
+    }
+}
