@@ -136,7 +136,7 @@ impl FlowSpec {
 fn payload_size(section: &mut Section<'_>, default: usize) -> Result<usize> {
     let size = section.quantity("size", quantity::size)?.map_or(default, |size| size as usize);
     if !(16..=65_507).contains(&size) {
-        return Err(section.missing("size", "16 B to 65507 B"));
+        return Err(section.wrong_value("size", "16 B to 65507 B"));
     }
     Ok(size)
 }
@@ -152,7 +152,7 @@ fn at_least_a_microsecond(section: &mut Section<'_>, key: &str) -> Result<Option
 fn udp(section: &mut Section<'_>) -> Result<Recipe> {
     let rate_bps = section.need("rate", quantity::rate)?;
     if rate_bps == 0 {
-        return Err(section.missing("rate", "a rate with an end, such as \"10 Mbit/s\""));
+        return Err(section.wrong_value("rate", "a rate with an end, such as \"10 Mbit/s\""));
     }
     let size = payload_size(section, 1_200)?;
     Ok(Recipe::new(move |name, place| {
@@ -196,10 +196,16 @@ fn connection(section: &mut Section<'_>) -> Result<ConnectionOptions> {
     }
     options.ecn = section.flag("ecn")?.unwrap_or(options.ecn);
     options.pacing = section.flag("pacing")?.unwrap_or(options.pacing);
-    let buffer = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
-    options.send_buffer_max = section.quantity("send_buffer", quantity::size)?.map_or(options.send_buffer_max, buffer);
-    options.receive_buffer = section.quantity("receive_buffer", quantity::size)?.map_or(options.receive_buffer, buffer);
+    options.send_buffer_max = buffer(section, "send_buffer")?.unwrap_or(options.send_buffer_max);
+    options.receive_buffer = buffer(section, "receive_buffer")?.unwrap_or(options.receive_buffer);
     Ok(options)
+}
+
+fn buffer(section: &mut Section<'_>, key: &str) -> Result<Option<u32>> {
+    match section.quantity(key, quantity::size)? {
+        Some(0) => Err(section.wrong_value(key, "at least 1 B")),
+        size => Ok(size.map(|size| u32::try_from(size).unwrap_or(u32::MAX))),
+    }
 }
 
 fn tcp(section: &mut Section<'_>) -> Result<Recipe> {

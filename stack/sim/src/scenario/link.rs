@@ -48,10 +48,11 @@ impl LinkSpec {
             }
             there.mtu = mtu as usize;
         }
-        read_path(&mut section, &mut there)?;
+        let mut loss = LossKeys::default();
+        read_path(&mut section, &mut there, &mut loss)?;
         let mut back = there;
         if let Some(mut section) = section.table("back")? {
-            read_path(&mut section, &mut back)?;
+            read_path(&mut section, &mut back, &mut loss)?;
             section.finish()?;
         }
         section.finish()?;
@@ -82,7 +83,7 @@ fn read_end(text: &str, end: &Text) -> Result<EndSpec, ScenarioError> {
 }
 
 /// What one direction does, over what is there already.
-fn read_path(section: &mut Section<'_>, path: &mut LinkConfig) -> Result<(), ScenarioError> {
+fn read_path(section: &mut Section<'_>, path: &mut LinkConfig, loss: &mut LossKeys) -> Result<(), ScenarioError> {
     fn set<T>(place: &mut T, value: Option<T>) {
         if let Some(value) = value {
             *place = value;
@@ -97,7 +98,7 @@ fn read_path(section: &mut Section<'_>, path: &mut LinkConfig) -> Result<(), Sce
     set(&mut path.corrupt, section.quantity("corrupt", quantity::share)?);
     set(&mut path.queue.bytes_max, section.quantity("queue", quantity::size)?);
     set(&mut path.queue.ecn, section.flag("ecn")?);
-    set(&mut path.loss, read_loss(section)?);
+    path.loss = loss.read(section)?;
     if let Some(mut red) = section.table("red")? {
         let min_bytes = red.need("min", quantity::size)?;
         let max_bytes = red.need("max", quantity::size)?;
@@ -109,21 +110,99 @@ fn read_path(section: &mut Section<'_>, path: &mut LinkConfig) -> Result<(), Sce
         red.finish()?;
         path.queue.red = Some(Red { min_bytes, max_bytes, probability_max });
     }
+    check_path(section, path)
+}
+
+/// Refuses what would have no effect, or not the one that it seems to have.
+fn check_path(section: &Section<'_>, path: &LinkConfig) -> Result<(), ScenarioError> {
+    if path.queue.ecn && path.queue.red.is_none() {
+        let hint = "add red = { min = \"15 kB\", max = \"60 kB\" }, or leave ecn out";
+        return Err(section.wrong_at(&["ecn"], "nothing is marked by ecn without red").hint(hint));
+    }
+    if path.reorder > 0.0 && path.delay.is_zero() {
+        let hint = "a frame overtakes others by skipping their delay: give one such as delay = \"5 ms\"";
+        return Err(section.wrong_at(&["reorder", "delay"], "nothing is reordered without a delay").hint(hint));
+    }
+    if path.jitter > path.delay {
+        let hint = "the delay varies by the jitter either way: give a delay at least as long";
+        return Err(section.wrong_at(&["jitter", "delay"], "the jitter is longer than the delay").hint(hint));
+    }
     Ok(())
 }
 
-fn read_loss(section: &mut Section<'_>) -> Result<Option<LossModel>, ScenarioError> {
-    let share = section.quantity("loss", quantity::share)?;
-    let burst = section.integer("loss_burst_packets")?;
-    if let Some(mut states) = section.table("gilbert_elliott")? {
-        let model = LossModel::GilbertElliott {
-            enter: states.need("enter", quantity::share)?,
-            leave: states.need("leave", quantity::share)?,
-            good: states.quantity("good", quantity::share)?.unwrap_or(0.0),
-            bad: states.quantity("bad", quantity::share)?.unwrap_or(1.0),
-        };
-        states.finish()?;
-        return Ok(Some(model));
+/// Who is lost, as the keys say it; what the way back does not say is as on the way there.
+#[derive(Default)]
+struct LossKeys {
+    share: Option<f64>,
+    burst_packets: Option<u64>,
+    states: Option<LossModel>,
+}
+
+impl LossKeys {
+    fn read(&mut self, section: &mut Section<'_>) -> Result<LossModel, ScenarioError> {
+        let share = section.quantity("loss", quantity::share)?;
+        let burst_packets = section.integer("loss_burst_packets")?;
+        let states = section.table("gilbert_elliott")?.map(read_states).transpose()?;
+        if states.is_some() && (share.is_some() || burst_packets.is_some()) {
+            let keys = ["loss", "loss_burst_packets"];
+            let hint = "leave out either loss and loss_burst_packets, or gilbert_elliott";
+            return Err(section.wrong_at(&keys, "gilbert_elliott says already who is lost").hint(hint));
+        }
+        if states.is_some() {
+            *self = Self { states, ..Self::default() };
+        } else if share.is_some() {
+            let burst_packets = burst_packets.or(self.burst_packets);
+            *self = Self { share, burst_packets, states: None };
+        } else if burst_packets.is_some() {
+            if self.share.is_none() {
+                let hint = "say how much is lost: loss = \"1 %\"";
+                return Err(section.wrong_at(&["loss_burst_packets"], "there are no bursts without loss").hint(hint));
+            }
+            self.burst_packets = burst_packets;
+        }
+        let bursts = |share| LossModel::bursts(share, self.burst_packets.unwrap_or(0) as f64);
+        Ok(self.states.or(self.share.map(bursts)).unwrap_or_default())
     }
-    Ok(share.map(|share| LossModel::bursts(share, burst.unwrap_or(0) as f64)))
+}
+
+fn read_states(mut states: Section<'_>) -> Result<LossModel, ScenarioError> {
+    let model = LossModel::GilbertElliott {
+        enter: states.need("enter", quantity::share)?,
+        leave: states.need("leave", quantity::share)?,
+        good: states.quantity("good", quantity::share)?.unwrap_or(0.0),
+        bad: states.quantity("bad", quantity::share)?.unwrap_or(1.0),
+    };
+    states.finish()?;
+    Ok(model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn losses(keys: &str) -> [LossModel; 2] {
+        let text = format!("[[link]]\nends = [\"a\", \"b\"]\n{keys}\n");
+        let document = super::super::section::parse(&text).unwrap();
+        let section = Section::top(&text, &document).tables("link").unwrap().remove(0);
+        let link = LinkSpec::read(section).unwrap().remove(0);
+        [link.there.loss, link.back.loss]
+    }
+
+    #[test]
+    fn the_way_back_keeps_of_the_loss_what_it_does_not_say() {
+        let bursts = LossModel::bursts;
+        assert_eq!(losses(""), [LossModel::default(); 2]);
+        assert_eq!(losses("loss = \"1 %\"\nloss_burst_packets = 4"), [bursts(0.01, 4.0); 2]);
+        let both = "loss = \"1 %\"\nloss_burst_packets = 4\n";
+        assert_eq!(losses(&format!("{both}back = {{ loss = \"3 %\" }}")), [bursts(0.01, 4.0), bursts(0.03, 4.0)]);
+        assert_eq!(
+            losses(&format!("{both}back = {{ loss_burst_packets = 2 }}")),
+            [bursts(0.01, 4.0), bursts(0.01, 2.0)]
+        );
+        let states = "gilbert_elliott = { enter = \"1 %\", leave = \"10 %\" }";
+        let model = LossModel::GilbertElliott { enter: 0.01, leave: 0.1, good: 0.0, bad: 1.0 };
+        assert_eq!(losses(states), [model; 2]);
+        assert_eq!(losses(&format!("{both}back = {{ {states} }}")), [bursts(0.01, 4.0), model]);
+        assert_eq!(losses(&format!("{states}\nback = {{ loss = \"3 %\" }}")), [model, bursts(0.03, 0.0)]);
+    }
 }

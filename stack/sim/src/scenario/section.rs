@@ -96,10 +96,18 @@ impl<'a> Section<'a> {
 
     /// At the value of `key`, which can be read and yet be no good.
     pub(super) fn wrong_value(&self, key: &str, expected: &str) -> ScenarioError {
-        let value = self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value);
-        let span = value.map_or(self.span(), Spanned::span);
-        let written = self.text.get(span.clone()).unwrap_or_default();
-        ScenarioError::at(self.text, span, format!("'{key}' is {written}: expected {expected}"))
+        let written = self.text.get(self.span_of(&[key])).unwrap_or_default();
+        self.wrong_at(&[key], format!("'{key}' is {written}: expected {expected}"))
+    }
+
+    /// At the first of these keys that is there.
+    pub(super) fn wrong_at(&self, keys: &[&str], message: impl Into<String>) -> ScenarioError {
+        ScenarioError::at(self.text, self.span_of(keys), message)
+    }
+
+    fn span_of(&self, keys: &[&str]) -> Range<usize> {
+        let value = |key: &&str| self.table.iter().find(|(name, _)| name.get_ref() == *key).map(|(_, value)| value);
+        keys.iter().find_map(value).map_or(self.span(), Spanned::span)
     }
 
     pub(super) fn list(&mut self, key: &str) -> Result<Vec<Text>> {
