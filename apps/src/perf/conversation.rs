@@ -10,7 +10,7 @@ use tailwater_stack::tcp::CloseReason;
 
 use super::book::{Book, Row};
 use super::desk::{Desk, Event, Met, Opened, Order};
-use super::protocol::{State, describe_fault, framed};
+use super::protocol::{RESULTS_MAX, State, describe_fault, framed};
 use super::report::Reporter;
 use super::rr::Tally;
 use super::test::Test;
@@ -21,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// How long a test without a fixed time may go without a byte that moves.
 pub(super) const STALL: Duration = Duration::from_secs(60);
+
+/// Bytes that the other end may be ahead of us: nothing that is said is longer than the results and their length.
+const HEARD_MAX: usize = 4 + RESULTS_MAX;
 
 /// Waits again as long as bytes move.
 pub(super) fn while_moving<T>(test: &Test, mut wait: impl FnMut() -> Result<T, Trouble>) -> Result<T, Trouble> {
@@ -78,7 +81,8 @@ pub(super) struct Conversation<'a> {
     worker: usize,
     heard: VecDeque<u8>,
     gone: Option<String>,
-    lost: Option<String>,
+    /// What ends the session, once nothing else is there to be taken.
+    trouble: Option<Trouble>,
     /// By ticket, or as they came.
     pub(super) opened: Vec<Opened>,
     /// Streams that have sent all they had to.
@@ -108,7 +112,7 @@ impl<'a> Conversation<'a> {
             worker,
             heard: VecDeque::new(),
             gone: None,
-            lost: None,
+            trouble: None,
             opened: Vec::new(),
             sent: 0,
             met: None,
@@ -214,8 +218,8 @@ impl<'a> Conversation<'a> {
             if let Some(why) = &self.gone {
                 return Err(Trouble::Gone(why.clone()));
             }
-            if let Some(why) = self.lost.take() {
-                return Err(Trouble::Stream(why));
+            if let Some(trouble) = self.trouble.take() {
+                return Err(trouble);
             }
             if self.desk.stopping() && !self.leaving {
                 return Err(Trouble::Interrupted);
@@ -240,12 +244,12 @@ impl<'a> Conversation<'a> {
     fn take(&mut self, event: Event) {
         let ours = self.session;
         match event {
-            Event::Heard { session, bytes } if session == ours => self.heard.extend(bytes),
+            Event::Heard { session, bytes } if session == ours => self.hear(&bytes),
             Event::HungUp { session, reason } if session == ours => self.gone = Some(ended(reason)),
             Event::NotConnected { session, why } if session == ours => self.gone = Some(why),
             Event::Control { session, control, .. } if session == ours => self.met = Some(control),
             Event::Opened { session, stream } if session == ours => self.opened.push(stream),
-            Event::StreamLost { session, why } if session == ours => self.lost = Some(why),
+            Event::StreamLost { session, why } if session == ours => self.trouble = Some(Trouble::Stream(why)),
             Event::Sent { session } if session == ours => self.sent += 1,
             Event::Sample { session, sample } if session == ours => {
                 let Some(book) = &mut self.book else { return };
@@ -263,6 +267,16 @@ impl<'a> Conversation<'a> {
             Event::TurnedAway(remote) => self.reporter.turned_away(remote),
             // News of a session before, and what only wakes.
             _ => {}
+        }
+    }
+
+    /// Keeps what has come, until somebody waits for it.
+    fn hear(&mut self, bytes: &[u8]) {
+        if self.heard.len() + bytes.len() <= HEARD_MAX {
+            self.heard.extend(bytes);
+        } else {
+            let what = format!("more than {HEARD_MAX} bytes came unasked");
+            self.trouble = Some(Trouble::Protocol(what));
         }
     }
 

@@ -25,6 +25,13 @@ impl Server {
         Self { process }
     }
 
+    /// Bytes of memory that it has at the moment.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim_end_matches("kB").trim().parse::<u64>().unwrap() << 10
+    }
+
     /// Waits until it has reported `n` tests, and returns them.
     pub(crate) fn tests(&self, n: usize) -> Vec<Value> {
         crate::common::eventually("the server has reported its tests", || self.reported().len() >= n);

@@ -138,6 +138,26 @@ fn clients_that_leave_in_any_state_leave_a_server_that_serves() {
 }
 
 #[test]
+fn client_that_talks_without_end_is_left_at_once_and_not_remembered() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let server = Server::start(&lab, "");
+    let before = server.resident_bytes();
+    let mut client = Raw::first(&lab, b'f');
+    client.parameters(r#"{"tcp":true,"parallel":3,"len":1024,"time":1}"#);
+    assert_eq!(client.byte(), CREATE_STREAMS);
+    let piece = vec![b'x'; 1 << 20];
+    // It is waited for its streams, for fifteen seconds.
+    let sent = (0..64).take_while(|_| client.0.write_all(&piece).is_ok()).count();
+    assert!(sent < 64, "all of it was taken");
+    let test = server.tests(1).remove(0);
+    assert!(test["error"].as_str().unwrap().contains("came unasked"), "{test:#}");
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 48 << 20, "{grown} bytes more are resident");
+    serves(&lab);
+    server.stop();
+}
+
+#[test]
 fn client_that_is_killed_in_a_test_does_not_keep_the_server() {
     let lab = Lab::pair(1, 1500).unwrap();
     let server = Server::start(&lab, "");
