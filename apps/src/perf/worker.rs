@@ -123,7 +123,7 @@ impl Worker {
             part.tend(&self.desk, &self.payload, io);
         }
         if let Some(caller) = &mut self.caller {
-            caller.tend(&mut self.peers, &self.desk, io);
+            caller.tend(&mut self.peers, &self.desk, &self.payload, io);
         }
         self.tick_ns = io.now_ns() + if opening { TICK_OPENING_NS } else { TICK_NS };
     }
@@ -273,6 +273,11 @@ impl Service for Worker {
                 if let Some(stream) = part.stream_mut(at) {
                     stream.fill(&self.payload, io);
                     self.wake_ns = self.wake_ns.min(stream.next_ns());
+                }
+            }
+            (Some(&Peer::Caller(at)), ..) => {
+                if let Some(caller) = &mut self.caller {
+                    caller.on_writable(at, &self.payload, io);
                 }
             }
             (Some(Peer::Answerer(_)), ..) => self.answer(connection, io),
