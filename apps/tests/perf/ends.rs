@@ -109,6 +109,15 @@ pub(crate) fn sums(result: &Value, suffix: &str) -> (u64, u64) {
     (bytes("sent"), bytes("received"))
 }
 
+/// Both ends of a UDP test counted those datagrams that followed the omission: 1250 in a second.
+pub(crate) fn assert_omission_left_out(result: &Value) {
+    let packets = |which: &str| number(result, &format!("/end/sum_{which}/packets"));
+    let (sent, received) = (packets("sent"), packets("received"));
+    assert!((1_000.0..1_500.0).contains(&sent) && (received - sent).abs() < sent / 5.0, "{result:#}");
+    let percent = number(result, "/end/sum/lost_percent");
+    assert!((0.0..20.0).contains(&percent), "{result:#}");
+}
+
 /// Every member that programs read in iperf3's document of a TCP test.
 pub(crate) fn assert_complete(result: &Value, sends: bool) {
     for path in ["/start/version", "/start/system_info", "/start/timestamp/time", "/start/cookie"] {

@@ -108,6 +108,21 @@ fn datagrams_from_the_server_are_counted_by_stock_clients_in_both_widths() {
 }
 
 #[test]
+fn datagrams_of_the_omission_count_at_neither_end() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let server = Server::start(&lab, "");
+    assert_omission_left_out(&iperf3(&lab, "-c 10.1.0.1 -u -O 1 -t 1 -b 10M -l 1000"));
+    assert_omission_left_out(&iperf3(&lab, "-c 10.1.0.1 -u -R -O 1 -t 1 -b 10M -l 1000"));
+    for test in server.tests(2) {
+        assert_omission_left_out(&test);
+    }
+    server.stop();
+    let _server = iperf3_server(&lab);
+    assert_omission_left_out(&perf(&lab, "-c 10.1.0.2 -u -O 1 -t 1 -b 10M -l 1000"));
+    assert_omission_left_out(&perf(&lab, "-c 10.1.0.2 -u -R -O 1 -t 1 -b 10M -l 1000"));
+}
+
+#[test]
 fn congestion_control_of_both_ends_is_what_the_client_asks_for() {
     let lab = Lab::pair(1, 1500).unwrap();
     let server = Server::start(&lab, "");
