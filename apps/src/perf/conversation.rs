@@ -264,7 +264,6 @@ impl<'a> Conversation<'a> {
                     self.reporter.beat(&beat);
                 }
             }
-            Event::TurnedAway(remote) => self.reporter.turned_away(remote),
             // News of a session before, and what only wakes.
             _ => {}
         }

@@ -83,7 +83,7 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
     let reporter = Reporter::new(style(&args, &common));
     let own_stdout = !common.json && (args.iperf_json || end == End::Client);
     let theirs = Arc::clone(&desk);
-    let host = Host::new(move |_worker| Worker::new(Arc::clone(&theirs)));
+    let host = Host::new(move |worker| Worker::new(Arc::clone(&theirs), worker));
     let host = host.addresses(args.hosting.addresses()).stack_config(bounded());
     let (host, director): (_, Director) = match &args.client {
         None => {

@@ -74,7 +74,7 @@ impl Worker {
             return;
         }
         if !self.join(connection, cookie, io) && !self.serve(connection, cookie, remote, io) {
-            self.turn_away(connection, remote, io);
+            self.turn_away(connection, io);
         }
     }
 
@@ -136,25 +136,22 @@ impl Worker {
 
     /// Makes the connection the control connection of a new session, if there is none.
     fn serve(&mut self, connection: ConnectionId, cookie: Cookie, remote: SocketAddr, io: &mut Io<'_, '_>) -> bool {
-        let Some(session) = self.desk.take() else { return false };
-        let Some(snapshot) = io.snapshot(connection) else {
-            self.desk.release();
-            return true;
-        };
+        // One that is gone is nobody to be turned away.
+        let Some(snapshot) = io.snapshot(connection) else { return true };
+        let met = Met { remote, cookie: Some(cookie), smss: snapshot.smss };
+        let Some(session) = self.desk.take(io.worker(), met) else { return false };
         self.peers.insert(connection, Peer::Control);
         self.control = Some(Control::new(connection, session));
         // Words of a byte follow each other.
         let _ = io.set_nagle(connection, false);
-        let control = Met { remote, cookie: Some(cookie), smss: snapshot.smss };
-        self.desk.tell(Event::Control { session, worker: io.worker(), control });
         true
     }
 
-    fn turn_away(&mut self, connection: ConnectionId, remote: SocketAddr, io: &mut Io<'_, '_>) {
+    fn turn_away(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
         self.tally.turned_away += 1;
+        self.desk.on_turned_away();
         let _ = io.send(connection, &[State::AccessDenied.byte()]);
         let _ = io.close(connection);
-        self.desk.tell(Event::TurnedAway(remote));
     }
 
     // ---- UDP --------------------------------------------------------------------------------

@@ -88,9 +88,11 @@ impl Reporter {
         self.line(beat.line());
     }
 
-    /// Somebody came while a test was under way.
-    pub(super) fn turned_away(&self, from: SocketAddr) {
-        self.line(format_args!("Turned away {}: a test is under way", shown(from)));
+    /// So many came while the test was under way.
+    pub(super) fn turned_away(&self, connections: u64) {
+        if connections > 0 {
+            self.line(format_args!("Turned away {connections} that came while this test was under way"));
+        }
     }
 
     pub(super) fn end(&self, document: &Document) {

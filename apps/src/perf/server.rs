@@ -79,6 +79,7 @@ impl Server {
         document.intervals = std::mem::take(&mut talk.intervals);
         document.trouble = outcome.err().map(|trouble| trouble.to_string());
         reporter.end(&document);
+        reporter.turned_away(desk.take_turned_away());
     }
 }
 

@@ -51,6 +51,7 @@ pub(super) struct Tally {
 
 pub(super) struct Worker {
     pub(super) desk: Arc<Desk>,
+    number: usize,
     pub(super) payload: Payload,
     pub(super) peers: HashMap<ConnectionId, Peer, foldhash::fast::RandomState>,
     /// UDP streams.
@@ -65,9 +66,10 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(desk: Arc<Desk>) -> Self {
+    pub(super) fn new(desk: Arc<Desk>, number: usize) -> Self {
         Self {
             desk,
+            number,
             payload: Payload::new(),
             peers: HashMap::default(),
             flows: HashMap::default(),
@@ -287,11 +289,11 @@ impl Service for Worker {
     }
 
     fn on_closed(&mut self, connection: ConnectionId, reason: CloseReason, io: &mut Io<'_, '_>) {
-        match (self.peers.remove(&connection), &self.part, &self.control) {
+        match (self.peers.remove(&connection), &self.part, &mut self.control) {
             (Some(Peer::Newcomer(_)), _, _) => self.tally.newcomers -= 1,
             (Some(Peer::Control), _, Some(control)) => {
                 // It stays until the director has taken its leave.
-                self.desk.tell(Event::HungUp { session: control.session, reason });
+                control.hang_up(reason, &self.desk);
             }
             (Some(Peer::Caller(at)), ..) => {
                 if let Some(caller) = &mut self.caller {
@@ -344,6 +346,8 @@ impl Service for Worker {
         report("perf_turned_away", self.tally.turned_away);
         report("perf_newcomers_refused", self.tally.newcomers_refused);
         report("perf_newcomers_expired", self.tally.newcomers_expired);
+        // All workers have one desk.
+        report("perf_events_lost", if self.number == 0 { self.desk.events_lost() } else { 0 });
     }
 }
 
