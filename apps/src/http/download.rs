@@ -56,11 +56,17 @@ struct Hashes {
 
 impl Hashes {
     fn take(&mut self, answer: u64, bytes: &[u8]) -> Result<(), String> {
-        if self.of != answer {
-            self.end()?;
-            self.of = answer;
-        }
+        self.end_before(answer)?;
         self.current.update(bytes);
+        Ok(())
+    }
+
+    /// Ends all answers before this one: of one with an empty body nothing has come.
+    fn end_before(&mut self, answer: u64) -> Result<(), String> {
+        while self.of < answer {
+            self.end()?;
+            self.of += 1;
+        }
         Ok(())
     }
 
@@ -116,9 +122,7 @@ pub(super) fn collect(
     }
     bar.end();
     if wishes.hashes && outcome.answers > 0 {
-        // An empty body has no chunk.
-        hashes.of = hashes.of.max(1);
-        hashes.end()?;
+        hashes.end_before(outcome.answers + 1)?;
         outcome.sha256 = hashes.first;
     }
     outcome.bits_per_second = outcome.bytes as f64 * 8.0 / outcome.seconds.max(1e-9);
@@ -255,7 +259,10 @@ mod tests {
 
     #[test]
     fn bodies_that_differ_and_failures_are_told() {
-        assert!(run(&[b"abc", b"abd"], None).unwrap_err().contains("answer 2 differs"));
+        for bodies in [[b"abc".as_slice(), b"abd"], [b"abc", b""], [b"", b"abc"]] {
+            assert!(run(&bodies, None).unwrap_err().contains("answer 2 differs"), "{bodies:?}");
+        }
+        assert!(run(&[b"", b"", b"abc"], None).unwrap_err().contains("answer 3 differs"));
         let failed = run(&[b"abc"], Some(Happened::Failed("reset".into())));
         assert_eq!(failed.unwrap_err(), "reset");
     }
