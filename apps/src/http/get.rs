@@ -21,7 +21,7 @@ use super::url::Url;
 use crate::common::Common;
 use crate::failure::Failure;
 use crate::grouping::Grouping;
-use crate::hosting::{Hosting, explain};
+use crate::hosting::{Hosting, KEEP_ALIVE, explain};
 use crate::output;
 use crate::session::{self, Part};
 
@@ -84,7 +84,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let (sender, happened) = channel();
     let worker_outlook = Arc::clone(&outlook);
     let host = Host::new(move |_worker| Client::new(plan.clone(), Arc::clone(&worker_outlook), sender.clone()));
-    let host = host.addresses(args.hosting.addresses()).local_ports(LOCAL_PORTS);
+    let mut stack = tailwater_stack::Config::default();
+    stack.tcp.connection.keep_alive = Some(KEEP_ALIVE);
+    let host = host.addresses(args.hosting.addresses()).local_ports(LOCAL_PORTS).stack_config(stack);
     let prepared = host.prepare(&config).map_err(explain)?;
     let wishes = args.wishes()?;
     let plan = session::Plan::of_host("http", &common, config, &prepared);

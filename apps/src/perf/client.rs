@@ -171,7 +171,7 @@ fn run(talk: &mut Conversation<'_>, test: &Test) -> Result<(), Trouble> {
     };
     match test.lasts() {
         Some(lasts) => talk.wait(lasts + BOOKS, "the test does not end", &mut ended),
-        None => while_moving(test, || talk.wait(STALL, "nothing moves any more", &mut ended)),
+        None => while_moving(test, STALL, None, |stall| talk.wait(stall, "nothing moves any more", &mut ended)),
     }??;
     talk.close_books(BOOKS)
 }

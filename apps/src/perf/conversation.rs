@@ -25,12 +25,18 @@ pub(super) const STALL: Duration = Duration::from_secs(60);
 /// Bytes that the other end may be ahead of us: nothing that is said is longer than the results and their length.
 const HEARD_MAX: usize = 4 + RESULTS_MAX;
 
-/// Waits again as long as bytes move.
-pub(super) fn while_moving<T>(test: &Test, mut wait: impl FnMut() -> Result<T, Trouble>) -> Result<T, Trouble> {
+/// Waits for so long at a time, and again as long as bytes move, but not beyond `until`.
+pub(super) fn while_moving<T>(
+    test: &Test,
+    stall: Duration,
+    until: Option<Instant>,
+    mut wait: impl FnMut(Duration) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
     loop {
         let before = test.moved();
-        match wait() {
-            Err(Trouble::Silent(_)) if test.moved() > before => {}
+        let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+        match wait(stall.min(left)) {
+            Err(Trouble::Silent(_)) if test.moved() > before && stall < left => {}
             outcome => return outcome,
         }
     }
@@ -317,4 +323,36 @@ impl<'a> Conversation<'a> {
 
 fn ended(reason: CloseReason) -> String {
     told(reason).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::{COOKIE_LEN, Cookie, Parameters};
+    use super::super::settings::{End, Settings};
+    use super::*;
+
+    #[test]
+    fn a_test_is_waited_for_while_bytes_move_and_no_longer_than_it_may_last() {
+        let settings = Settings::of(&Parameters { time: 600, ..Parameters::default() }).unwrap();
+        let remote = "192.0.2.1:40000".parse().unwrap();
+        let test = Test::new(1, End::Server, Cookie([0; COOKIE_LEN]), settings, remote, 1);
+        let (minute, silent) = (Duration::from_secs(60), || Trouble::Silent(String::new()));
+        let mut waits = 0;
+        let moves_twice = |patience: Duration| -> Result<(), Trouble> {
+            assert_eq!(patience, minute);
+            waits += 1;
+            test.on_moved(u64::from(waits <= 2));
+            Err(silent())
+        };
+        let hour = Instant::now() + 60 * minute;
+        assert_eq!(while_moving(&test, minute, Some(hour), moves_twice), Err(silent()));
+        assert_eq!(waits, 3);
+        let always_moves = |patience: Duration| -> Result<(), Trouble> {
+            assert!(patience < minute);
+            test.on_moved(1);
+            Err(silent())
+        };
+        assert_eq!(while_moving(&test, minute, Some(Instant::now() + minute / 2), always_moves), Err(silent()));
+        assert_eq!(while_moving(&test, minute, None, |_| Ok(7)), Ok(7));
+    }
 }

@@ -142,9 +142,9 @@ fn style(args: &Args, common: &Common) -> Style {
     }
 }
 
-/// A stack whose connections do not take the frames that rings need.
+/// A stack whose connections do not take the frames that rings need, and end with their peers.
 fn bounded() -> tailwater_stack::Config {
-    let tcp = TcpConfig { buffers_max: FRAMES_KEPT, ..TcpConfig::default() };
+    let tcp = TcpConfig { buffers_max: FRAMES_KEPT, connection: part::basis(), ..TcpConfig::default() };
     tailwater_stack::Config { tcp, ..tailwater_stack::Config::default() }
 }
 

@@ -19,6 +19,8 @@ use super::test::Test;
 
 /// How long each step of a handshake may take.
 const STEP: Duration = Duration::from_secs(15);
+/// How long a test of a fixed time may go without a byte that moves, as with iperf3.
+const QUIET: Duration = Duration::from_secs(120);
 /// Longest that a test may last beyond what was agreed on.
 const GRACE: Duration = Duration::from_secs(15);
 /// Longest that a test whose end is a number of requests may last.
@@ -164,10 +166,13 @@ fn run(talk: &mut Conversation<'_>, test: &Test) -> Result<(), Trouble> {
     let settings = &test.settings;
     // With requests, only the client knows whether it goes on.
     let alone = settings.transactions.is_none();
+    let (late, quiet) = ("the test was to end long ago", "nothing moves any more");
     let state = match test.lasts() {
-        Some(lasts) => talk.state(lasts + GRACE, "the test was to end long ago"),
-        None if alone => while_moving(test, || talk.state(STALL, "nothing moves any more")),
-        None => talk.state(UNTIMED_MAX, "the test was to end long ago"),
+        Some(lasts) if alone => while_moving(test, QUIET, Some(Instant::now() + lasts + GRACE), |patience| {
+            talk.state(patience, if patience < QUIET { late } else { quiet })
+        }),
+        None if alone => while_moving(test, STALL, None, |stall| talk.state(stall, quiet)),
+        lasts => talk.state(lasts.map_or(UNTIMED_MAX, |lasts| lasts + GRACE), late),
     };
     match state? {
         State::TestEnd => {}

@@ -19,7 +19,7 @@ use tailwater_stack::tcp::{CloseReason, Connect, ConnectionId, ConnectionOptions
 use super::control::Control;
 use super::desk::{Desk, Event, Met, Order};
 use super::newcomer::{NEWCOMERS_MAX, Newcomer};
-use super::part::{Part, why};
+use super::part::{Part, basis, why};
 use super::settings::End;
 use super::stream::{Carrier, Payload, Stream};
 use super::transact::{Answerer, Caller};
@@ -201,7 +201,7 @@ impl Worker {
 
 /// A control connection: words of a byte follow each other.
 fn control_to(to: SocketAddr) -> Connect<Frame> {
-    let options = ConnectionOptions { nagle: false, ..ConnectionOptions::default() };
+    let options = ConnectionOptions { nagle: false, ..basis() };
     Connect { connection: Some(options), ..Connect::to(to) }
 }
 

@@ -174,6 +174,31 @@ fn client_that_is_killed_in_a_test_does_not_keep_the_server() {
 }
 
 #[test]
+fn client_whose_link_is_cut_does_not_keep_the_server() {
+    std::thread::scope(|scope| {
+        for words in ["-t 600", "-t 600 -u -b 10M", "-t 600 -u -R -b 10M"] {
+            scope.spawn(move || link_is_cut(words));
+        }
+    });
+}
+
+fn link_is_cut(words: &str) {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let server = Server::start(&lab, "");
+    let all = format!("-c 10.1.0.1 -i 0.1 --forceflush {words}");
+    let mut client = lab.client().program("iperf3").args(all.split(' ')).spawn().unwrap();
+    client.wait_for("runs", |line| line.contains("bits/sec"), DEADLINE).unwrap();
+    lab.client().ip("link set c0 down").unwrap();
+    let test = server.tests(1).remove(0);
+    assert!(test["error"].as_str().unwrap().contains("the other end"), "{words}: {test:#}");
+    client.kill();
+    lab.client().ip("link set c0 up").unwrap();
+    lab.client().wait_until_up("c0").unwrap();
+    serves(&lab);
+    server.stop();
+}
+
+#[test]
 fn interrupted_client_tells_the_server_and_interrupted_server_the_client() {
     let lab = Lab::pair(1, 1500).unwrap();
     let server = iperf3_server(&lab);
