@@ -86,7 +86,7 @@ impl Hashes {
     }
 }
 
-/// Takes everything in until it is complete, has failed, or `stop` says so.
+/// Takes everything in until it is complete or has failed, which `stop` makes of what is not complete.
 pub(super) fn collect(
     mut wishes: Wishes,
     outlook: &Arc<Outlook>,
@@ -96,9 +96,14 @@ pub(super) fn collect(
     let mut outcome = Outcome::default();
     let mut hashes = Hashes::default();
     let mut bar = Bar::new(wishes.json);
-    while !stop.load(Ordering::Relaxed) {
+    loop {
+        if stop.load(Ordering::Relaxed) && outcome.answers < wishes.count {
+            bar.end();
+            return Err(format!("interrupted after {} bytes", grouped(outlook.bytes.load(Ordering::Relaxed))));
+        }
         let mut idle = true;
-        while let Some((spout, chunk)) = outlook.spout.as_ref().and_then(|spout| Some((spout, spout.next()?))) {
+        // One at a time: what comes faster than it is hashed never ends.
+        if let Some((spout, chunk)) = outlook.spout.as_ref().and_then(|spout| Some((spout, spout.next()?))) {
             idle = false;
             if let Some(file) = wishes.file.as_mut().filter(|_| chunk.answer == 1) {
                 file.write_all(&chunk.bytes).map_err(|error| format!("cannot write the file: {error}"))?;
@@ -121,7 +126,7 @@ pub(super) fn collect(
         }
     }
     bar.end();
-    if wishes.hashes && outcome.answers > 0 {
+    if wishes.hashes {
         hashes.end_before(outcome.answers + 1)?;
         outcome.sha256 = hashes.first;
     }
@@ -255,6 +260,19 @@ mod tests {
         assert_eq!((outcome.answers, outcome.bytes, outcome.connect_us), (2, 6, 5.0));
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(run(&[b""], None).unwrap().sha256.as_deref(), Some(empty));
+    }
+
+    #[test]
+    fn what_is_stopped_has_failed_unless_all_is_there() {
+        let outlook = Arc::new(Outlook { bytes: 70_000.into(), spout: None });
+        let (sender, receiver) = channel();
+        let collected = |count| {
+            let wishes = Wishes { file: None, hashes: false, count, json: true };
+            collect(wishes, &outlook, &receiver, &AtomicBool::new(true))
+        };
+        sender.send(Happened::Finished { bytes: 70_000, took_ns: 1_000_000 }).unwrap();
+        assert!(collected(1).unwrap_err().starts_with("interrupted after 70"));
+        assert_eq!(collected(0).map(|outcome| outcome.answers), Ok(1));
     }
 
     #[test]

@@ -33,7 +33,7 @@ Examples:
   tailwater http get -i eth1 http://10.1.0.2/ -n 1000 --close       a connection for each
 
 The answer's length must be what its head says. Standard output has the result alone; what goes on meanwhile is on
-standard error. Exit code 1 if anything but a complete 200 came.";
+standard error. Exit code 1 if anything but a complete 200 came, or not all of it before the command was ended.";
 
 /// Local ports reserved in the kernel: one connection at a time, and some that linger.
 const LOCAL_PORTS: u16 = 64;
@@ -138,6 +138,15 @@ impl Collector {
         Ok(Self { thread: Some(thread), stop, ended })
     }
 
+    /// What has not come by now does not.
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been printed; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+
     fn with_end<T>(&self, look: impl FnOnce(&Ended) -> T) -> Option<T> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(look)
     }
@@ -145,11 +154,7 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been printed; there is nothing to add.
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 
@@ -178,6 +183,10 @@ impl Part for Getting {
 
     fn owns_stdout(&self) -> bool {
         true
+    }
+
+    fn ending(&mut self) {
+        self.collector.end();
     }
 
     fn stopped(&mut self) {

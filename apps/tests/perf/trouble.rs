@@ -204,7 +204,8 @@ fn interrupted_client_tells_the_server_and_interrupted_server_the_client() {
     let server = iperf3_server(&lab);
     let mut client = command(lab.dut(), "perf -i d0 -c 10.1.0.2 -t 60 --interval 0.1").spawn().unwrap();
     client.wait_for("runs", |line| line.contains("bits/sec"), DEADLINE).unwrap();
-    client.interrupt().unwrap();
+    let client = client.interrupt().unwrap();
+    assert!(client.status.code() == Some(1) && client.stderr.contains("interrupted"), "{client:?}");
     // It serves one after the other.
     perf(&lab, "-c 10.1.0.2 -n 1M");
     let server = server.interrupt().unwrap();
