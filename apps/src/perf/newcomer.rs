@@ -81,7 +81,9 @@ impl Worker {
     /// Takes the connection as a stream, if it is one of the test under way.
     fn join(&mut self, connection: ConnectionId, cookie: Cookie, io: &mut Io<'_, '_>) -> bool {
         let Some(test) = self.joinable(cookie) else { return false };
+        // An error would mean that the connection is over, which is told otherwise.
         let _ = io.set_nagle(connection, !test.settings.nodelay);
+        let _ = io.set_dscp(connection, test.settings.dscp());
         if let Some(answerer) = Answerer::new(&test) {
             self.keep_part(test, io);
             self.peers.insert(connection, Peer::Answerer(answerer));
@@ -91,7 +93,6 @@ impl Worker {
         let Some(ticket) = Some(&test).filter(|t| t.settings.transport == Transport::Tcp).and_then(|t| t.join()) else {
             return false;
         };
-        // An error would mean that the connection is over, which is told otherwise.
         let _ = io.set_send_buffer(connection, test.settings.send_buffer());
         if let Some(control) = test.settings.congestion {
             let _ = io.set_congestion_control(connection, control);
@@ -170,6 +171,7 @@ impl Worker {
             io.close_udp(socket);
             return;
         };
+        io.set_udp_dscp(socket, test.settings.dscp());
         let flow = Flow::new(socket, datagram.source);
         let at = self.take_in(Stream::new(ticket, Carrier::Udp(flow)), test, io);
         self.flows.insert((socket, datagram.source), at);

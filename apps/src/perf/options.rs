@@ -128,7 +128,7 @@ pub(super) struct Testing {
     /// Do not hold small segments back (no Nagle)
     #[arg(short = 'N', long, conflicts_with = "server")]
     pub(super) no_delay: bool,
-    /// Traffic class of what is sent, 0 to 255; the lower two bits are TCP's
+    /// Traffic class of what both ends send, 0 to 255; the lower two bits, for ECN, are not set by it
     #[arg(short = 'S', long, value_name = "N", conflicts_with = "server")]
     pub(super) tos: Option<u8>,
     /// Datagrams are numbered with 64 bits

@@ -175,6 +175,7 @@ impl Part {
             }
             Transport::Udp => {
                 let socket = io.open_udp(test.remote).map_err(|error| format!("no socket: {error:?}"))?;
+                io.set_udp_dscp(socket, test.settings.dscp());
                 let flow = Flow::new(socket, test.remote);
                 flow.say_hello(io);
                 Carrier::Udp(flow)
@@ -255,7 +256,7 @@ pub(super) fn basis() -> ConnectionOptions {
 
 /// What the streams of a client start with.
 pub(super) fn options(settings: &Settings) -> ConnectionOptions {
-    let mut options = ConnectionOptions { nagle: !settings.nodelay, dscp: settings.tos >> 2, ..basis() };
+    let mut options = ConnectionOptions { nagle: !settings.nodelay, dscp: settings.dscp(), ..basis() };
     if settings.mss > 0 {
         options.mss_max = settings.mss;
     }

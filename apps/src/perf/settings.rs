@@ -121,6 +121,11 @@ impl Settings {
         client_sends == (end == End::Client)
     }
 
+    /// DSCP of what is sent.
+    pub(super) fn dscp(&self) -> u8 {
+        self.tos >> 2
+    }
+
     /// Bytes after which the test ends; `None`: it ends by the clock.
     pub(super) fn volume(&self) -> Option<u64> {
         match (self.bytes, self.blocks) {
