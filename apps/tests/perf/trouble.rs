@@ -229,6 +229,8 @@ fn client_without_a_server_says_how_to_start_one() {
     assert!(code == Some(1) && stderr.contains("nobody listens") && stderr.contains("-p 5999"), "{stderr}");
     let (code, _, stderr) = outcome(command(lab.dut(), "perf -i d0 -c 10.1.0.2 -C vegas"));
     assert!(code == Some(2) && stderr.contains("cubic, reno, bbr"), "{stderr}");
+    let (code, _, stderr) = outcome(command(lab.dut(), "perf -i d0 -c 10.1.0.2 -w 513M"));
+    assert!(code == Some(2) && stderr.contains("up to 512M"), "{stderr}");
     for words in ["perf -i d0", "perf -i d0 -s -R", "perf -i d0 -c 10.1.0.2 -u --rr", "perf -s -i d0 -t 5"] {
         assert_eq!(outcome(command(lab.dut(), words)).0, Some(2), "{words}");
     }
