@@ -98,7 +98,9 @@ pub(super) struct Conversation<'a> {
     pub(super) leaving: bool,
     pub(super) book: Option<Book>,
     pub(super) tally: Option<Tally>,
+    /// Those that somebody will read once more.
     pub(super) intervals: Vec<Vec<Row>>,
+    pub(super) keeps_intervals: bool,
     /// Shows intervals as they end.
     reporter: &'a Reporter,
 }
@@ -126,6 +128,7 @@ impl<'a> Conversation<'a> {
             book: None,
             tally: None,
             intervals: Vec::new(),
+            keeps_intervals: reporter.has_documents(),
             reporter,
         }
     }
@@ -262,7 +265,9 @@ impl<'a> Conversation<'a> {
                 book.note(&sample);
                 while let Some(rows) = book.next_interval() {
                     self.reporter.interval(&rows);
-                    self.intervals.push(rows);
+                    if self.keeps_intervals {
+                        self.intervals.push(rows);
+                    }
                 }
             }
             Event::Transacted { session, news } if session == ours => {
@@ -327,9 +332,30 @@ fn ended(reason: CloseReason) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::meter::{Counts, Sample};
     use super::super::protocol::{COOKIE_LEN, Cookie, Parameters};
+    use super::super::report::Style;
     use super::super::settings::{End, Settings};
+    use super::super::test::Mark;
     use super::*;
+
+    #[test]
+    fn intervals_are_kept_for_those_who_read_them_again() {
+        let settings = Settings::of(&Parameters { time: 1, ..Parameters::default() }).unwrap();
+        let at = "192.0.2.1:5201".parse().unwrap();
+        let opened = Opened { ticket: 0, opened_ns: 0, local: at, remote: at, congestion: None };
+        for (style, kept) in [(Style::Text, 0), (Style::Iperf, 1), (Style::Events, 1)] {
+            let (desk, events) = Desk::new(End::Server, 1, 100_000_000);
+            let reporter = Reporter::new(style);
+            let mut talk = Conversation::new(&desk, &events, 1, 0, &reporter);
+            talk.book = Some(Book::new(End::Server, &settings, desk.interval_ns, 0, vec![opened]));
+            let (mark, at_ns, counts) = (Mark::Final, 100_000_000, Counts::default());
+            let sample = Sample { place: 0, mark, at_ns, sends: false, counts, jitter_s: 0.0, path: None };
+            desk.tell(Event::Sample { session: 1, sample });
+            talk.close_books(LOOK).unwrap();
+            assert_eq!(talk.intervals.len(), kept, "{style:?}");
+        }
+    }
 
     #[test]
     fn a_test_is_waited_for_while_bytes_move_and_no_longer_than_it_may_last() {

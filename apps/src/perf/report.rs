@@ -34,6 +34,11 @@ impl Reporter {
         Self { style, columns: Cell::new(None), headed: Cell::new(false) }
     }
 
+    /// Whether the end of a test is told with all that came before.
+    pub(super) fn has_documents(&self) -> bool {
+        self.style != Style::Text
+    }
+
     fn line(&self, text: impl std::fmt::Display) {
         if self.style == Style::Text {
             output::line(text);

@@ -78,7 +78,7 @@ impl Server {
             farewell(&talk, trouble);
         }
         talk.leave(matches!(outcome, Err(Trouble::Gone(_))), true);
-        document.intervals = std::mem::take(&mut talk.intervals);
+        document.intervals.append(&mut talk.intervals);
         document.trouble = outcome.err().map(|trouble| trouble.to_string());
         reporter.end(&document);
         reporter.turned_away(desk.take_turned_away());
@@ -101,6 +101,7 @@ fn hold(talk: &mut Conversation<'_>, met: &Met, document: &mut Document, reporte
     let cookie = met.cookie.ok_or_else(|| Trouble::Protocol("no cookie".into()))?;
     let test = Arc::new(Test::new(talk.session, End::Server, cookie, settings, met.remote, talk.desk.workers()));
     document.settings = Some(test.settings.clone());
+    talk.keeps_intervals |= test.settings.server_output;
     talk.desk.set_test(Some(Arc::clone(&test)));
     let answers = test.settings.transactions.is_some();
     talk.say_state(if answers { State::AnswerRequests } else { State::CreateStreams });
@@ -122,7 +123,7 @@ fn hold(talk: &mut Conversation<'_>, met: &Met, document: &mut Document, reporte
     let Some(book) = &talk.book else { return Err(Trouble::Stream("no books".into())) };
     let mut ours = book.results().with_cpu(used);
     let totals = book.totals(Some(&theirs));
-    document.intervals.clone_from(&talk.intervals);
+    document.intervals = std::mem::take(&mut talk.intervals);
     document.ending = Some(Ending { totals, host: used, ours: ours.clone(), theirs: Some(theirs) });
     if test.settings.server_output {
         reporter.attach(document, &mut ours);
