@@ -22,9 +22,6 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a test without a fixed time may go without a byte that moves.
 pub(super) const STALL: Duration = Duration::from_secs(60);
 
-/// Bytes that the other end may be ahead of us: nothing that is said is longer than the results and their length.
-const HEARD_MAX: usize = 4 + RESULTS_MAX;
-
 /// Waits for so long at a time, and again as long as bytes move, but not beyond `until`.
 pub(super) fn while_moving<T>(
     test: &Test,
@@ -86,6 +83,8 @@ pub(super) struct Conversation<'a> {
     pub(super) session: u64,
     worker: usize,
     heard: VecDeque<u8>,
+    /// Bytes of the longest that the other end may say.
+    pub(super) heard_max: usize,
     gone: Option<String>,
     /// What ends the session, once nothing else is there to be taken.
     trouble: Option<Trouble>,
@@ -119,6 +118,7 @@ impl<'a> Conversation<'a> {
             session,
             worker,
             heard: VecDeque::new(),
+            heard_max: RESULTS_MAX,
             gone: None,
             trouble: None,
             opened: Vec::new(),
@@ -282,10 +282,11 @@ impl<'a> Conversation<'a> {
 
     /// Keeps what has come, until somebody waits for it.
     fn hear(&mut self, bytes: &[u8]) {
-        if self.heard.len() + bytes.len() <= HEARD_MAX {
+        // With its length in front.
+        if self.heard.len() + bytes.len() <= 4 + self.heard_max {
             self.heard.extend(bytes);
         } else {
-            let what = format!("more than {HEARD_MAX} bytes came unasked");
+            let what = format!("more than {} bytes came unasked", self.heard_max);
             self.trouble = Some(Trouble::Protocol(what));
         }
     }

@@ -36,7 +36,7 @@ pub(super) const PORT: u16 = 5_201;
 pub(super) const COOKIE_LEN: usize = 37;
 /// Longest parameters that are read, in bytes; iperf3 (3.17) has the same bound.
 pub(super) const PARAMETERS_MAX: usize = 8 << 10;
-/// Longest results that are read, in bytes: 128 streams, and the other end's output if that was asked for.
+/// Longest results that are read, in bytes, but for the other end's output: 256 streams, many times over.
 pub(super) const RESULTS_MAX: usize = 4 << 20;
 /// Streams of one test and direction at most, as in iperf3.
 pub(super) const STREAMS_MAX: usize = 128;
