@@ -1,14 +1,21 @@
 //! Options of commands that are a host on the network: whose traffic, and under which addresses.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use clap::Args;
 use tailwater_dataplane::runtime::RuntimeError;
 use tailwater_dataplane::service::{Addresses, HostError};
 use tailwater_stack::Cidr;
+use tailwater_stack::tcp::KeepAlive;
 use tailwater_xdp::Mode;
 
 use crate::failure::Failure;
+
+/// For connections whose end is waited for, and whose peer may vanish without a word: 25 seconds after it was last heard. A
+/// peer that is there answers, whatever keeps its program busy.
+pub(crate) const KEEP_ALIVE: KeepAlive =
+    KeepAlive { idle: Duration::from_secs(10), interval: Duration::from_secs(3), probes_max: 5 };
 
 /// Whose traffic, and under which addresses.
 #[derive(Args, Clone, Debug)]

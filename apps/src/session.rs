@@ -48,7 +48,7 @@ pub(crate) trait Part: Send {
         Counts::new()
     }
 
-    /// What went wrong meanwhile, if that is reason to stop.
+    /// What went wrong meanwhile, if that is reason to stop; asked once more when it has come to its end.
     fn failure(&mut self) -> Option<anyhow::Error> {
         None
     }
@@ -171,12 +171,12 @@ impl<'a> Plan<'a> {
         print(shared.announcement(common.json, metrics.as_ref()));
         let ended = shared.watch(common, &interrupt);
         drop((server, metrics));
-        let snapshot = shared.stop(napi)?;
+        let (snapshot, failure) = shared.stop(napi)?;
         print(match common.json {
             true => json!({ "event": "summary", "report": snapshot }).to_string(),
             false => summary::brief(&snapshot),
         });
-        ended
+        ended.and(failure.map_or(Ok(()), Err))
     }
 }
 
@@ -398,14 +398,16 @@ impl Shared {
         Ok(part.enough(&Snapshot::of(self.command, self.uptime_ms(), &report, Counts::new())))
     }
 
-    fn stop(&self, napi: NapiThreads) -> anyhow::Result<Snapshot> {
+    /// What it was in the end, and what the part could not end without.
+    fn stop(&self, napi: NapiThreads) -> anyhow::Result<(Snapshot, Option<anyhow::Error>)> {
         let (runtime, mut part) = self.running().take().context("stopped twice")?;
         part.ending();
+        let failure = part.failure();
         let uptime_ms = self.uptime_ms();
         // While the program is attached the interface still has the NAPI whose thread is to go.
         drop(napi);
         let report = runtime.stop()?;
         part.stopped();
-        Ok(Snapshot::of(self.command, uptime_ms, &report, self.counters(part.as_ref())))
+        Ok((Snapshot::of(self.command, uptime_ms, &report, self.counters(part.as_ref())), failure))
     }
 }

@@ -34,6 +34,8 @@ pub enum BindError {
 pub(crate) struct Bound {
     pub(crate) local: SocketAddr,
     pub(crate) remote: Option<SocketAddr>,
+    /// Of what it sends.
+    pub(crate) dscp: u8,
 }
 
 #[derive(Debug)]
@@ -65,7 +67,7 @@ impl UdpSockets {
         if local.port() == 0 || remote.is_some_and(|r| r.port() == 0) || families_differ {
             return Err(BindError::Address);
         }
-        let bound = Bound { local, remote };
+        let bound = Bound { local, remote, dscp: 0 };
         let at_port = self.by_port.get(&local.port()).map(Vec::as_slice).unwrap_or_default();
         let same = |id: &SocketId| self.get(*id).is_some_and(|b| b.local.ip() == local.ip() && b.remote == remote);
         if at_port.iter().any(same) {
@@ -129,6 +131,11 @@ impl UdpSockets {
     pub(crate) fn get(&self, id: SocketId) -> Option<&Bound> {
         let slot = self.slots.get(id.index as usize)?;
         slot.bound.as_ref().filter(|_| slot.generation == id.generation)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SocketId) -> Option<&mut Bound> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        slot.bound.as_mut().filter(|_| slot.generation == id.generation)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SocketId, &Bound)> {

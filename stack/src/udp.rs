@@ -53,6 +53,13 @@ impl<B: Buffer> Stack<B> {
         self.sockets.close(socket)
     }
 
+    /// Gives what the socket sends from now on this DSCP: the upper six bits of the traffic class (RFC 1122 §4.1.4). Whether
+    /// it is open.
+    pub fn udp_set_dscp(&mut self, socket: SocketId, dscp: u8) -> bool {
+        let bound = self.sockets.get_mut(socket);
+        bound.map(|bound| bound.dscp = dscp).is_some()
+    }
+
     /// Where the socket is bound.
     pub fn udp_local(&self, socket: SocketId) -> Option<SocketAddr> {
         self.sockets.get(socket).map(|bound| bound.local)
@@ -106,7 +113,7 @@ impl<B: Buffer> Stack<B> {
             self.ledger.discard(env, payload, DropReason::SocketUnknown);
             return Err(DropReason::SocketUnknown);
         };
-        self.send_udp(bound.local, destination, None, payload, env)
+        self.send_udp(bound.local, bound.dscp, destination, None, payload, env)
     }
 
     /// Sends the datagram back to where it came from, with the payload it has now. An unchanged or
@@ -120,26 +127,31 @@ impl<B: Buffer> Stack<B> {
         let total = datagram.buffer.len().saturating_sub(packet.ip_offset);
         let in_place = packet.plain && packet.local == Local::Unicast && total <= mtu;
         if !in_place || interface.is_none() {
-            let Datagram { source, destination, .. } = datagram;
+            let Datagram { socket, source, destination, .. } = datagram;
             let from = if packet.local == Local::Unicast {
                 destination
             } else {
                 SocketAddr::new(unspecified(destination.ip()), destination.port())
             };
             let payload = datagram.into_payload();
-            return self.send_udp(from, source, Some(packet.interface), payload, env);
+            return self.send_udp(from, self.dscp_of(socket), source, Some(packet.interface), payload, env);
         }
         self.reply_in_place(datagram, env)
     }
 
+    /// Of a socket, which may be closed by now.
+    fn dscp_of(&self, socket: SocketId) -> u8 {
+        self.sockets.get(socket).map_or(0, |bound| bound.dscp)
+    }
+
     fn reply_in_place<E: Env<Buffer = B>>(&mut self, datagram: Datagram<B>, env: &mut E) -> Result<Sent, DropReason> {
-        let Datagram { source, destination, packet, mut buffer, changed, .. } = datagram;
+        let Datagram { socket, source, destination, packet, mut buffer, changed } = datagram;
         let out = Outgoing {
             source: destination.ip(),
             destination: source.ip(),
             protocol: protocol::UDP,
             hop_limit: self.config.hop_limit,
-            traffic_class: 0,
+            traffic_class: self.dscp_of(socket) << 2,
         };
         let (from, to) = (destination.port(), source.port());
         let written = write_header(&mut buffer, &out, packet.payload_offset, from, to, changed)
@@ -159,6 +171,7 @@ impl<B: Buffer> Stack<B> {
     fn send_udp<E: Env<Buffer = B>>(
         &mut self,
         from: SocketAddr,
+        dscp: u8,
         to: SocketAddr,
         via: Option<InterfaceId>,
         mut payload: B,
@@ -176,7 +189,7 @@ impl<B: Buffer> Stack<B> {
             destination: to.ip(),
             protocol: protocol::UDP,
             hop_limit: self.config.hop_limit,
-            traffic_class: 0,
+            traffic_class: dscp << 2,
         };
         let written = if payload.len() > usize::from(u16::MAX) - udp::HEADER_LEN {
             Err(DropReason::TooBig)

@@ -56,11 +56,17 @@ struct Hashes {
 
 impl Hashes {
     fn take(&mut self, answer: u64, bytes: &[u8]) -> Result<(), String> {
-        if self.of != answer {
-            self.end()?;
-            self.of = answer;
-        }
+        self.end_before(answer)?;
         self.current.update(bytes);
+        Ok(())
+    }
+
+    /// Ends all answers before this one: of one with an empty body nothing has come.
+    fn end_before(&mut self, answer: u64) -> Result<(), String> {
+        while self.of < answer {
+            self.end()?;
+            self.of += 1;
+        }
         Ok(())
     }
 
@@ -80,7 +86,7 @@ impl Hashes {
     }
 }
 
-/// Takes everything in until it is complete, has failed, or `stop` says so.
+/// Takes everything in until it is complete or has failed, which `stop` makes of what is not complete.
 pub(super) fn collect(
     mut wishes: Wishes,
     outlook: &Arc<Outlook>,
@@ -90,9 +96,14 @@ pub(super) fn collect(
     let mut outcome = Outcome::default();
     let mut hashes = Hashes::default();
     let mut bar = Bar::new(wishes.json);
-    while !stop.load(Ordering::Relaxed) {
+    loop {
+        if stop.load(Ordering::Relaxed) && outcome.answers < wishes.count {
+            bar.end();
+            return Err(format!("interrupted after {} bytes", grouped(outlook.bytes.load(Ordering::Relaxed))));
+        }
         let mut idle = true;
-        while let Some((spout, chunk)) = outlook.spout.as_ref().and_then(|spout| Some((spout, spout.next()?))) {
+        // One at a time: what comes faster than it is hashed never ends.
+        if let Some((spout, chunk)) = outlook.spout.as_ref().and_then(|spout| Some((spout, spout.next()?))) {
             idle = false;
             if let Some(file) = wishes.file.as_mut().filter(|_| chunk.answer == 1) {
                 file.write_all(&chunk.bytes).map_err(|error| format!("cannot write the file: {error}"))?;
@@ -115,10 +126,8 @@ pub(super) fn collect(
         }
     }
     bar.end();
-    if wishes.hashes && outcome.answers > 0 {
-        // An empty body has no chunk.
-        hashes.of = hashes.of.max(1);
-        hashes.end()?;
+    if wishes.hashes {
+        hashes.end_before(outcome.answers + 1)?;
         outcome.sha256 = hashes.first;
     }
     outcome.bits_per_second = outcome.bytes as f64 * 8.0 / outcome.seconds.max(1e-9);
@@ -254,8 +263,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stopped_has_failed_unless_all_is_there() {
+        let outlook = Arc::new(Outlook { bytes: 70_000.into(), spout: None });
+        let (sender, receiver) = channel();
+        let collected = |count| {
+            let wishes = Wishes { file: None, hashes: false, count, json: true };
+            collect(wishes, &outlook, &receiver, &AtomicBool::new(true))
+        };
+        sender.send(Happened::Finished { bytes: 70_000, took_ns: 1_000_000 }).unwrap();
+        assert!(collected(1).unwrap_err().starts_with("interrupted after 70"));
+        assert_eq!(collected(0).map(|outcome| outcome.answers), Ok(1));
+    }
+
+    #[test]
     fn bodies_that_differ_and_failures_are_told() {
-        assert!(run(&[b"abc", b"abd"], None).unwrap_err().contains("answer 2 differs"));
+        for bodies in [[b"abc".as_slice(), b"abd"], [b"abc", b""], [b"", b"abc"]] {
+            assert!(run(&bodies, None).unwrap_err().contains("answer 2 differs"), "{bodies:?}");
+        }
+        assert!(run(&[b"", b"", b"abc"], None).unwrap_err().contains("answer 3 differs"));
         let failed = run(&[b"abc"], Some(Happened::Failed("reset".into())));
         assert_eq!(failed.unwrap_err(), "reset");
     }

@@ -21,7 +21,7 @@ use super::url::Url;
 use crate::common::Common;
 use crate::failure::Failure;
 use crate::grouping::Grouping;
-use crate::hosting::{Hosting, explain};
+use crate::hosting::{Hosting, KEEP_ALIVE, explain};
 use crate::output;
 use crate::session::{self, Part};
 
@@ -33,7 +33,7 @@ Examples:
   tailwater http get -i eth1 http://10.1.0.2/ -n 1000 --close       a connection for each
 
 The answer's length must be what its head says. Standard output has the result alone; what goes on meanwhile is on
-standard error. Exit code 1 if anything but a complete 200 came.";
+standard error. Exit code 1 if anything but a complete 200 came, or not all of it before the command was ended.";
 
 /// Local ports reserved in the kernel: one connection at a time, and some that linger.
 const LOCAL_PORTS: u16 = 64;
@@ -84,7 +84,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let (sender, happened) = channel();
     let worker_outlook = Arc::clone(&outlook);
     let host = Host::new(move |_worker| Client::new(plan.clone(), Arc::clone(&worker_outlook), sender.clone()));
-    let host = host.addresses(args.hosting.addresses()).local_ports(LOCAL_PORTS);
+    let mut stack = tailwater_stack::Config::default();
+    stack.tcp.connection.keep_alive = Some(KEEP_ALIVE);
+    let host = host.addresses(args.hosting.addresses()).local_ports(LOCAL_PORTS).stack_config(stack);
     let prepared = host.prepare(&config).map_err(explain)?;
     let wishes = args.wishes()?;
     let plan = session::Plan::of_host("http", &common, config, &prepared);
@@ -136,6 +138,15 @@ impl Collector {
         Ok(Self { thread: Some(thread), stop, ended })
     }
 
+    /// What has not come by now does not.
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been printed; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+
     fn with_end<T>(&self, look: impl FnOnce(&Ended) -> T) -> Option<T> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(look)
     }
@@ -143,11 +154,7 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been printed; there is nothing to add.
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 
@@ -176,6 +183,10 @@ impl Part for Getting {
 
     fn owns_stdout(&self) -> bool {
         true
+    }
+
+    fn ending(&mut self) {
+        self.collector.end();
     }
 
     fn stopped(&mut self) {

@@ -51,6 +51,7 @@ struct Fields {
     has_content: bool,
     malformed: bool,
     range: Option<Range>,
+    if_range: bool,
 }
 
 /// Parses the head at the front of `bytes`.
@@ -93,7 +94,9 @@ fn judge<'a>(request: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status>
     };
     // RFC 9112 §9.3.
     let keeps_alive = !fields.close && (!is_old || fields.keep_alive);
-    Ok(Request { method, path, keeps_alive, is_old, range: fields.range })
+    // RFC 9110 §13.1.5: what we serve has no validators, so that none is the one that the client has.
+    let range = fields.range.filter(|_| !fields.if_range);
+    Ok(Request { method, path, keeps_alive, is_old, range })
 }
 
 impl Fields {
@@ -104,6 +107,7 @@ impl Fields {
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => fields.hosts += 1,
                 5 if name.eq_ignore_ascii_case("range") => fields.range = Range::parse(value),
+                8 if name.eq_ignore_ascii_case("if-range") => fields.if_range = true,
                 10 if name.eq_ignore_ascii_case("connection") => fields.connection(value),
                 14 if name.eq_ignore_ascii_case("content-length") => match number(value) {
                     Some(len) => fields.has_content |= len > 0,
@@ -211,6 +215,14 @@ mod tests {
         let long = "y".repeat(HEAD_MAX);
         assert_eq!(refused(&format!("GET / HTTP/1.1\r\nX: {long}")), Status::HeadTooLarge);
         assert_eq!(refused(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n")), Status::HeadTooLarge);
+    }
+
+    #[test]
+    fn a_part_of_what_the_client_has_is_none_of_ours_rfc9110_s13_1_5() {
+        let range = |fields: &str| whole(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).range;
+        assert_eq!(range("Range: bytes=1-\r\n"), Some(Range::From { first: 1, last: None }));
+        assert_eq!(range("If-Range: \"x\"\r\nRange: bytes=1-\r\n"), None);
+        assert_eq!(range("Range: bytes=1-\r\nif-range: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), None);
     }
 
     #[test]

@@ -65,6 +65,8 @@ struct Entry {
     base_ns: u64,
     last: (u64, Counts),
     omitting: bool,
+    /// What does not count: up to the end of the omission.
+    omitted: Counts,
     extremes: Extremes,
     total: Option<Sample>,
 }
@@ -139,6 +141,7 @@ impl Book {
             base_ns: started_ns,
             last: (started_ns, Counts::default()),
             omitting: !settings.omit.is_zero(),
+            omitted: Counts::default(),
             extremes: Extremes::default(),
             total: None,
         };
@@ -163,7 +166,7 @@ impl Book {
             Mark::Interval => {}
             Mark::OmitEnd => {
                 (entry.base_ns, entry.last, entry.omitting) = (sample.at_ns, (sample.at_ns, Counts::default()), false);
-                entry.extremes = Extremes::default();
+                (entry.omitted, entry.extremes) = (sample.counts, Extremes::default());
             }
             Mark::Final => entry.total = Some(*sample),
         }
@@ -203,14 +206,14 @@ impl Book {
             let (id, sends) = (stream_id(place), self.settings.sends(self.end, place));
             let ours = self.side(place, entry);
             let found = theirs.and_then(|theirs| theirs.streams.iter().find(|stream| stream.id == id));
-            let theirs = found.map(side_of).unwrap_or_default();
+            let theirs = found.map(|found| side_of(found, &entry.omitted)).unwrap_or_default();
             let (sender, receiver) = if sends { (ours, theirs) } else { (theirs, ours) };
             Total { id, sends, sender, receiver, extremes: entry.extremes }
         };
         self.streams.iter().enumerate().map(total).collect()
     }
 
-    /// What the other end is told, but for the CPU.
+    /// What the other end is told, but for the CPU. Datagrams are told with those of the omission, which it takes off.
     pub(super) fn results(&self) -> Results {
         let stream = |(place, entry): (usize, &Entry)| {
             let side = self.side(place, entry);
@@ -219,8 +222,10 @@ impl Book {
                 bytes: side.bytes,
                 retransmits: side.retransmits.map_or(-1, |n| n as i64),
                 jitter: side.jitter,
-                errors: side.lost as i64,
-                packets: side.packets,
+                errors: (side.lost + entry.omitted.lost) as i64,
+                omitted_errors: Some(entry.omitted.lost as i64),
+                packets: side.packets + entry.omitted.packets,
+                omitted_packets: Some(entry.omitted.packets as i64),
                 start_time: 0.0,
                 end_time: side.seconds,
             }
@@ -252,14 +257,55 @@ impl Entry {
     }
 }
 
-fn side_of(theirs: &StreamResults) -> Side {
+/// What the other end found, without its omission; where it does not tell that, without ours.
+fn side_of(theirs: &StreamResults, omitted: &Counts) -> Side {
+    let counted =
+        |all: u64, told: Option<i64>, ours: u64| all.saturating_sub(told.map_or(ours, |told| told.max(0) as u64));
     Side {
         seconds: (theirs.end_time - theirs.start_time).max(0.0),
         bytes: theirs.bytes,
-        packets: theirs.packets,
-        lost: theirs.errors.max(0) as u64,
+        packets: counted(theirs.packets, theirs.omitted_packets, omitted.packets),
+        lost: counted(theirs.errors.max(0) as u64, theirs.omitted_errors, omitted.lost),
         out_of_order: 0,
         jitter: theirs.jitter,
         retransmits: u64::try_from(theirs.retransmits).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::Parameters;
+    use super::*;
+
+    /// A UDP test with an omission, of which one end counted 100 datagrams and then 900, two and then three of them lost.
+    fn book(end: End) -> Book {
+        let asked = Parameters { udp: true, len: 1_000, omit: 1, time: 1, ..Parameters::default() };
+        let at = "192.0.2.1:5201".parse().unwrap();
+        let opened = Opened { ticket: 0, opened_ns: 0, local: at, remote: at, congestion: None };
+        let mut book = Book::new(end, &Settings::of(&asked).unwrap(), 0, 0, vec![opened]);
+        for (mark, at_ns, packets, lost) in
+            [(Mark::OmitEnd, 1_000_000_000, 100, 2), (Mark::Final, 2_000_000_000, 900, 3)]
+        {
+            let counts = Counts { packets, lost, ..Counts::default() };
+            book.note(&Sample { place: 0, mark, at_ns, sends: end == End::Client, counts, jitter_s: 0.0, path: None });
+        }
+        book
+    }
+
+    #[test]
+    fn datagrams_are_told_with_the_omission_and_read_without_it() {
+        let theirs = book(End::Server).results();
+        let StreamResults { errors, omitted_errors, packets, omitted_packets, .. } = theirs.streams[0];
+        assert_eq!((errors, omitted_errors, packets, omitted_packets), (5, Some(2), 1_000, Some(100)));
+        let total = book(End::Client).totals(Some(&theirs)).remove(0);
+        assert_eq!((total.sender.packets, total.receiver.packets, total.receiver.lost), (900, 900, 3));
+    }
+
+    #[test]
+    fn an_end_that_does_not_tell_its_omission_has_ours() {
+        let mut theirs = book(End::Server).results();
+        (theirs.streams[0].omitted_errors, theirs.streams[0].omitted_packets) = (None, None);
+        let total = book(End::Client).totals(Some(&theirs)).remove(0);
+        assert_eq!((total.receiver.packets, total.receiver.lost), (900, 3));
     }
 }

@@ -27,6 +27,11 @@ const STEP: Duration = Duration::from_secs(30);
 const BOOKS: Duration = Duration::from_secs(10);
 /// The same when the command is to end at once.
 const LAST_BOOKS: Duration = Duration::from_millis(500);
+/// Shortest interval between a server's reports, and the bytes at most of one stream's line or object in it.
+const REPORTS: Duration = Duration::from_millis(100);
+const ROW_MAX: usize = 512;
+/// Longest output of a server that is read, in bytes, whatever its test was.
+const OUTPUT_MAX: usize = 256 << 20;
 /// The session: there is one.
 const SESSION: u64 = 1;
 
@@ -102,7 +107,11 @@ fn hold(
     let ours = book.results().with_cpu(used);
     document.ending = Some(Ending { totals: book.totals(None), host: used, ours: ours.clone(), theirs: None });
     match ran {
-        Ok(()) if !echo => compare(talk, &ours, document),
+        Ok(()) if !echo => {
+            let lasted_ns = test.started_ns().map_or(0, |started_ns| clock::now_ns() - started_ns);
+            talk.heard_max = results_max(&test.settings, Duration::from_nanos(lasted_ns));
+            compare(talk, &ours, document)
+        }
         ran => ran,
     }
 }
@@ -123,12 +132,23 @@ fn agree(talk: &mut Conversation<'_>, remote: SocketAddr, settings: &Settings, c
     }
 }
 
+/// Bytes of the longest results that a server may send of a test that took so long.
+fn results_max(settings: &Settings, lasted: Duration) -> usize {
+    if !settings.server_output {
+        return RESULTS_MAX;
+    }
+    // With the first and the last, and the sums in both directions.
+    let reports = usize::try_from(lasted.as_nanos() / REPORTS.as_nanos()).unwrap_or(usize::MAX).saturating_add(2);
+    let rows = reports.saturating_mul(settings.streams() + 2);
+    RESULTS_MAX + rows.saturating_mul(ROW_MAX).min(OUTPUT_MAX)
+}
+
 /// What each end found, exchanged.
 fn compare(talk: &mut Conversation<'_>, ours: &Results, document: &mut Document) -> Result<(), Trouble> {
     talk.say_state(State::TestEnd);
     talk.expect(State::ExchangeResults, STEP)?;
     talk.say_json(ours)?;
-    let theirs = talk.json(RESULTS_MAX, STEP, "the results did not come")?;
+    let theirs = talk.json(talk.heard_max, STEP, "the results did not come")?;
     let theirs: Results =
         serde_json::from_slice(&theirs).map_err(|error| Trouble::Protocol(format!("results: {error}")))?;
     if let (Some(book), Some(ending)) = (&talk.book, &mut document.ending) {
@@ -171,7 +191,7 @@ fn run(talk: &mut Conversation<'_>, test: &Test) -> Result<(), Trouble> {
     };
     match test.lasts() {
         Some(lasts) => talk.wait(lasts + BOOKS, "the test does not end", &mut ended),
-        None => while_moving(test, || talk.wait(STALL, "nothing moves any more", &mut ended)),
+        None => while_moving(test, STALL, None, |stall| talk.wait(stall, "nothing moves any more", &mut ended)),
     }??;
     talk.close_books(BOOKS)
 }
@@ -192,4 +212,32 @@ fn explain(trouble: Trouble, remote: SocketAddr) -> anyhow::Error {
         Trouble::GaveUp | Trouble::Fault(_) | Trouble::Protocol(_) | Trouble::Stream(_) => String::new(),
     };
     Failure::new(format!("{}: {trouble}", super::settings::shown(remote)), hint).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::Parameters;
+    use super::super::report::Style;
+    use super::*;
+
+    #[test]
+    fn output_of_a_server_is_read_as_long_as_the_test_makes_it() {
+        let asked = Parameters { parallel: 128, bidirectional: true, time: 60, ..Parameters::default() };
+        let plain = Settings::of(&asked).unwrap();
+        let with_output = Settings { server_output: true, ..plain.clone() };
+        let minute = Duration::from_secs(60);
+        assert_eq!(results_max(&plain, minute), RESULTS_MAX);
+        assert_eq!(results_max(&with_output, Duration::from_secs(86_400)), RESULTS_MAX + OUTPUT_MAX);
+        // Sixty reports of 256 streams.
+        let json = vec![b' '; 60 * 256 * 400];
+        for (settings, is_read) in [(&plain, false), (&with_output, true)] {
+            let (desk, events) = Desk::new(End::Client, 1, 0);
+            let reporter = Reporter::new(Style::Text);
+            let mut talk = Conversation::new(&desk, &events, SESSION, 0, &reporter);
+            talk.heard_max = results_max(settings, minute);
+            desk.tell(Event::Heard { session: SESSION, bytes: super::super::protocol::framed(&json) });
+            let read = talk.json(talk.heard_max, minute, "nothing came");
+            assert_eq!(read.map(|read| read.len()).ok(), is_read.then_some(json.len()));
+        }
+    }
 }

@@ -61,6 +61,12 @@ impl Control {
         }
     }
 
+    /// The connection is over. What the director had no room for is lost with it, but not that.
+    pub(super) fn hang_up(&mut self, reason: CloseReason, desk: &Desk) {
+        self.finished = true;
+        self.pass(Event::HungUp { session: self.session, reason }, desk);
+    }
+
     fn pass(&mut self, event: Event, desk: &Desk) -> bool {
         self.stash = desk.try_tell(event).err();
         self.stash.is_none()

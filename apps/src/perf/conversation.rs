@@ -10,7 +10,7 @@ use tailwater_stack::tcp::CloseReason;
 
 use super::book::{Book, Row};
 use super::desk::{Desk, Event, Met, Opened, Order};
-use super::protocol::{State, describe_fault, framed};
+use super::protocol::{RESULTS_MAX, State, describe_fault, framed};
 use super::report::Reporter;
 use super::rr::Tally;
 use super::test::Test;
@@ -22,12 +22,18 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a test without a fixed time may go without a byte that moves.
 pub(super) const STALL: Duration = Duration::from_secs(60);
 
-/// Waits again as long as bytes move.
-pub(super) fn while_moving<T>(test: &Test, mut wait: impl FnMut() -> Result<T, Trouble>) -> Result<T, Trouble> {
+/// Waits for so long at a time, and again as long as bytes move, but not beyond `until`.
+pub(super) fn while_moving<T>(
+    test: &Test,
+    stall: Duration,
+    until: Option<Instant>,
+    mut wait: impl FnMut(Duration) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
     loop {
         let before = test.moved();
-        match wait() {
-            Err(Trouble::Silent(_)) if test.moved() > before => {}
+        let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+        match wait(stall.min(left)) {
+            Err(Trouble::Silent(_)) if test.moved() > before && stall < left => {}
             outcome => return outcome,
         }
     }
@@ -77,8 +83,11 @@ pub(super) struct Conversation<'a> {
     pub(super) session: u64,
     worker: usize,
     heard: VecDeque<u8>,
+    /// Bytes of the longest that the other end may say.
+    pub(super) heard_max: usize,
     gone: Option<String>,
-    lost: Option<String>,
+    /// What ends the session, once nothing else is there to be taken.
+    trouble: Option<Trouble>,
     /// By ticket, or as they came.
     pub(super) opened: Vec<Opened>,
     /// Streams that have sent all they had to.
@@ -88,7 +97,9 @@ pub(super) struct Conversation<'a> {
     pub(super) leaving: bool,
     pub(super) book: Option<Book>,
     pub(super) tally: Option<Tally>,
+    /// Those that somebody will read once more.
     pub(super) intervals: Vec<Vec<Row>>,
+    pub(super) keeps_intervals: bool,
     /// Shows intervals as they end.
     reporter: &'a Reporter,
 }
@@ -107,8 +118,9 @@ impl<'a> Conversation<'a> {
             session,
             worker,
             heard: VecDeque::new(),
+            heard_max: RESULTS_MAX,
             gone: None,
-            lost: None,
+            trouble: None,
             opened: Vec::new(),
             sent: 0,
             met: None,
@@ -116,6 +128,7 @@ impl<'a> Conversation<'a> {
             book: None,
             tally: None,
             intervals: Vec::new(),
+            keeps_intervals: reporter.has_documents(),
             reporter,
         }
     }
@@ -214,8 +227,8 @@ impl<'a> Conversation<'a> {
             if let Some(why) = &self.gone {
                 return Err(Trouble::Gone(why.clone()));
             }
-            if let Some(why) = self.lost.take() {
-                return Err(Trouble::Stream(why));
+            if let Some(trouble) = self.trouble.take() {
+                return Err(trouble);
             }
             if self.desk.stopping() && !self.leaving {
                 return Err(Trouble::Interrupted);
@@ -240,19 +253,21 @@ impl<'a> Conversation<'a> {
     fn take(&mut self, event: Event) {
         let ours = self.session;
         match event {
-            Event::Heard { session, bytes } if session == ours => self.heard.extend(bytes),
+            Event::Heard { session, bytes } if session == ours => self.hear(&bytes),
             Event::HungUp { session, reason } if session == ours => self.gone = Some(ended(reason)),
             Event::NotConnected { session, why } if session == ours => self.gone = Some(why),
             Event::Control { session, control, .. } if session == ours => self.met = Some(control),
             Event::Opened { session, stream } if session == ours => self.opened.push(stream),
-            Event::StreamLost { session, why } if session == ours => self.lost = Some(why),
+            Event::StreamLost { session, why } if session == ours => self.trouble = Some(Trouble::Stream(why)),
             Event::Sent { session } if session == ours => self.sent += 1,
             Event::Sample { session, sample } if session == ours => {
                 let Some(book) = &mut self.book else { return };
                 book.note(&sample);
                 while let Some(rows) = book.next_interval() {
                     self.reporter.interval(&rows);
-                    self.intervals.push(rows);
+                    if self.keeps_intervals {
+                        self.intervals.push(rows);
+                    }
                 }
             }
             Event::Transacted { session, news } if session == ours => {
@@ -260,9 +275,19 @@ impl<'a> Conversation<'a> {
                     self.reporter.beat(&beat);
                 }
             }
-            Event::TurnedAway(remote) => self.reporter.turned_away(remote),
             // News of a session before, and what only wakes.
             _ => {}
+        }
+    }
+
+    /// Keeps what has come, until somebody waits for it.
+    fn hear(&mut self, bytes: &[u8]) {
+        // With its length in front.
+        if self.heard.len() + bytes.len() <= 4 + self.heard_max {
+            self.heard.extend(bytes);
+        } else {
+            let what = format!("more than {} bytes came unasked", self.heard_max);
+            self.trouble = Some(Trouble::Protocol(what));
         }
     }
 
@@ -304,4 +329,57 @@ impl<'a> Conversation<'a> {
 
 fn ended(reason: CloseReason) -> String {
     told(reason).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::meter::{Counts, Sample};
+    use super::super::protocol::{COOKIE_LEN, Cookie, Parameters};
+    use super::super::report::Style;
+    use super::super::settings::{End, Settings};
+    use super::super::test::Mark;
+    use super::*;
+
+    #[test]
+    fn intervals_are_kept_for_those_who_read_them_again() {
+        let settings = Settings::of(&Parameters { time: 1, ..Parameters::default() }).unwrap();
+        let at = "192.0.2.1:5201".parse().unwrap();
+        let opened = Opened { ticket: 0, opened_ns: 0, local: at, remote: at, congestion: None };
+        for (style, kept) in [(Style::Text, 0), (Style::Iperf, 1), (Style::Events, 1)] {
+            let (desk, events) = Desk::new(End::Server, 1, 100_000_000);
+            let reporter = Reporter::new(style);
+            let mut talk = Conversation::new(&desk, &events, 1, 0, &reporter);
+            talk.book = Some(Book::new(End::Server, &settings, desk.interval_ns, 0, vec![opened]));
+            let (mark, at_ns, counts) = (Mark::Final, 100_000_000, Counts::default());
+            let sample = Sample { place: 0, mark, at_ns, sends: false, counts, jitter_s: 0.0, path: None };
+            desk.tell(Event::Sample { session: 1, sample });
+            talk.close_books(LOOK).unwrap();
+            assert_eq!(talk.intervals.len(), kept, "{style:?}");
+        }
+    }
+
+    #[test]
+    fn a_test_is_waited_for_while_bytes_move_and_no_longer_than_it_may_last() {
+        let settings = Settings::of(&Parameters { time: 600, ..Parameters::default() }).unwrap();
+        let remote = "192.0.2.1:40000".parse().unwrap();
+        let test = Test::new(1, End::Server, Cookie([0; COOKIE_LEN]), settings, remote, 1);
+        let (minute, silent) = (Duration::from_secs(60), || Trouble::Silent(String::new()));
+        let mut waits = 0;
+        let moves_twice = |patience: Duration| -> Result<(), Trouble> {
+            assert_eq!(patience, minute);
+            waits += 1;
+            test.on_moved(u64::from(waits <= 2));
+            Err(silent())
+        };
+        let hour = Instant::now() + 60 * minute;
+        assert_eq!(while_moving(&test, minute, Some(hour), moves_twice), Err(silent()));
+        assert_eq!(waits, 3);
+        let always_moves = |patience: Duration| -> Result<(), Trouble> {
+            assert!(patience < minute);
+            test.on_moved(1);
+            Err(silent())
+        };
+        assert_eq!(while_moving(&test, minute, Some(Instant::now() + minute / 2), always_moves), Err(silent()));
+        assert_eq!(while_moving(&test, minute, None, |_| Ok(7)), Ok(7));
+    }
 }

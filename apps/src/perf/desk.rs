@@ -88,8 +88,6 @@ pub(super) enum Event {
         session: u64,
         news: News,
     },
-    /// Somebody came while a test was under way, and was told so.
-    TurnedAway(SocketAddr),
 }
 
 /// A control connection.
@@ -124,6 +122,8 @@ pub(super) struct Desk {
     test: Mutex<Option<Arc<Test>>>,
     /// There is a session: further clients are turned away.
     taken: AtomicBool,
+    /// How many were, since somebody last asked.
+    turned_away: AtomicU64,
     /// UDP flows may join.
     admits_udp: AtomicBool,
     sessions: AtomicU64,
@@ -142,6 +142,7 @@ impl Desk {
             events_lost: AtomicU64::new(0),
             test: Mutex::new(None),
             taken: AtomicBool::new(false),
+            turned_away: AtomicU64::new(0),
             admits_udp: AtomicBool::new(false),
             sessions: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -172,6 +173,11 @@ impl Desk {
     pub(super) fn release(&self) {
         self.set_test(None);
         self.taken.store(false, Ordering::Release);
+    }
+
+    /// How many were turned away since this was last asked.
+    pub(super) fn take_turned_away(&self) -> u64 {
+        self.turned_away.swap(0, Ordering::Relaxed)
     }
 
     pub(super) fn stop(&self) {
@@ -214,10 +220,19 @@ impl Desk {
         self.admits_udp.load(Ordering::Acquire)
     }
 
-    /// A number for a new session, if there is none under way.
-    pub(super) fn take(&self) -> Option<u64> {
-        let free = self.taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire);
-        free.is_ok().then(|| self.sessions.fetch_add(1, Ordering::Relaxed) + 1)
+    /// A number for a new session, if there is none under way and the director hears of it.
+    pub(super) fn take(&self, worker: usize, control: Met) -> Option<u64> {
+        self.taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).ok()?;
+        let session = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        let told = self.try_tell(Event::Control { session, worker, control });
+        if told.is_err() {
+            self.release();
+        }
+        told.is_ok().then_some(session)
+    }
+
+    pub(super) fn on_turned_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -225,12 +240,27 @@ impl Desk {
 mod tests {
     use super::*;
 
+    fn take(desk: &Desk) -> Option<u64> {
+        let remote = "192.0.2.1:40000".parse().unwrap();
+        desk.take(0, Met { remote, cookie: None, smss: 1_448 })
+    }
+
     #[test]
     fn one_session_at_a_time() {
         let (desk, _events) = Desk::new(End::Server, 1, 0);
-        assert_eq!((desk.take(), desk.take()), (Some(1), None));
+        assert_eq!((take(&desk), take(&desk)), (Some(1), None));
         desk.release();
-        assert_eq!(desk.take(), Some(2));
+        assert_eq!(take(&desk), Some(2));
+    }
+
+    #[test]
+    fn a_session_that_the_director_cannot_hear_of_is_none() {
+        let (desk, events) = Desk::new(End::Server, 1, 0);
+        (0..EVENTS_MAX).for_each(|_| desk.tell(Event::Begun));
+        assert_eq!((take(&desk), take(&desk)), (None, None));
+        assert_eq!(events.try_iter().count(), EVENTS_MAX);
+        assert!(take(&desk).is_some(), "the next one is served");
+        assert!(matches!(events.try_recv(), Ok(Event::Control { .. })));
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub(crate) fn run(args: Args, common: Common) -> anyhow::Result<()> {
     let reporter = Reporter::new(style(&args, &common));
     let own_stdout = !common.json && (args.iperf_json || end == End::Client);
     let theirs = Arc::clone(&desk);
-    let host = Host::new(move |_worker| Worker::new(Arc::clone(&theirs)));
+    let host = Host::new(move |worker| Worker::new(Arc::clone(&theirs), worker));
     let host = host.addresses(args.hosting.addresses()).stack_config(bounded());
     let (host, director): (_, Director) = match &args.client {
         None => {
@@ -142,9 +142,9 @@ fn style(args: &Args, common: &Common) -> Style {
     }
 }
 
-/// A stack whose connections do not take the frames that rings need.
+/// A stack whose connections do not take the frames that rings need, and end with their peers.
 fn bounded() -> tailwater_stack::Config {
-    let tcp = TcpConfig { buffers_max: FRAMES_KEPT, ..TcpConfig::default() };
+    let tcp = TcpConfig { buffers_max: FRAMES_KEPT, connection: part::basis(), ..TcpConfig::default() };
     tailwater_stack::Config { tcp, ..tailwater_stack::Config::default() }
 }
 

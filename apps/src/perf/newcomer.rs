@@ -74,14 +74,16 @@ impl Worker {
             return;
         }
         if !self.join(connection, cookie, io) && !self.serve(connection, cookie, remote, io) {
-            self.turn_away(connection, remote, io);
+            self.turn_away(connection, io);
         }
     }
 
     /// Takes the connection as a stream, if it is one of the test under way.
     fn join(&mut self, connection: ConnectionId, cookie: Cookie, io: &mut Io<'_, '_>) -> bool {
         let Some(test) = self.joinable(cookie) else { return false };
+        // An error would mean that the connection is over, which is told otherwise.
         let _ = io.set_nagle(connection, !test.settings.nodelay);
+        let _ = io.set_dscp(connection, test.settings.dscp());
         if let Some(answerer) = Answerer::new(&test) {
             self.keep_part(test, io);
             self.peers.insert(connection, Peer::Answerer(answerer));
@@ -91,7 +93,6 @@ impl Worker {
         let Some(ticket) = Some(&test).filter(|t| t.settings.transport == Transport::Tcp).and_then(|t| t.join()) else {
             return false;
         };
-        // An error would mean that the connection is over, which is told otherwise.
         let _ = io.set_send_buffer(connection, test.settings.send_buffer());
         if let Some(control) = test.settings.congestion {
             let _ = io.set_congestion_control(connection, control);
@@ -136,25 +137,22 @@ impl Worker {
 
     /// Makes the connection the control connection of a new session, if there is none.
     fn serve(&mut self, connection: ConnectionId, cookie: Cookie, remote: SocketAddr, io: &mut Io<'_, '_>) -> bool {
-        let Some(session) = self.desk.take() else { return false };
-        let Some(snapshot) = io.snapshot(connection) else {
-            self.desk.release();
-            return true;
-        };
+        // One that is gone is nobody to be turned away.
+        let Some(snapshot) = io.snapshot(connection) else { return true };
+        let met = Met { remote, cookie: Some(cookie), smss: snapshot.smss };
+        let Some(session) = self.desk.take(io.worker(), met) else { return false };
         self.peers.insert(connection, Peer::Control);
         self.control = Some(Control::new(connection, session));
         // Words of a byte follow each other.
         let _ = io.set_nagle(connection, false);
-        let control = Met { remote, cookie: Some(cookie), smss: snapshot.smss };
-        self.desk.tell(Event::Control { session, worker: io.worker(), control });
         true
     }
 
-    fn turn_away(&mut self, connection: ConnectionId, remote: SocketAddr, io: &mut Io<'_, '_>) {
+    fn turn_away(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
         self.tally.turned_away += 1;
+        self.desk.on_turned_away();
         let _ = io.send(connection, &[State::AccessDenied.byte()]);
         let _ = io.close(connection);
-        self.desk.tell(Event::TurnedAway(remote));
     }
 
     // ---- UDP --------------------------------------------------------------------------------
@@ -173,6 +171,7 @@ impl Worker {
             io.close_udp(socket);
             return;
         };
+        io.set_udp_dscp(socket, test.settings.dscp());
         let flow = Flow::new(socket, datagram.source);
         let at = self.take_in(Stream::new(ticket, Carrier::Udp(flow)), test, io);
         self.flows.insert((socket, datagram.source), at);

@@ -9,7 +9,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use super::protocol::{PORT, STREAMS_MAX, Transactions};
 use super::settings::{
     Direction, MESSAGE_MAX, OMIT_MAX_S, Settings, TCP_LEN, TCP_LEN_MAX, TIME_MAX_S, Transport, UDP_LEN_MAX,
-    UDP_LEN_MIN, control,
+    UDP_LEN_MIN, WINDOW_MAX, control,
 };
 use crate::failure::Failure;
 use crate::hosting::Hosting;
@@ -118,7 +118,7 @@ pub(super) struct Testing {
     /// Congestion control at both ends: cubic, reno, bbr (version 1, as Linux has it), bbr3 (no kernel has it yet)
     #[arg(short = 'C', long, value_name = "NAME", conflicts_with = "server")]
     pub(super) congestion: Option<String>,
-    /// Bytes of socket buffers
+    /// Bytes of socket buffers, 512M at most
     #[arg(short, long, value_name = "BYTES", conflicts_with = "server", value_parser = size)]
     pub(super) window: Option<u64>,
     /// Bytes of payload per segment at most
@@ -128,7 +128,7 @@ pub(super) struct Testing {
     /// Do not hold small segments back (no Nagle)
     #[arg(short = 'N', long, conflicts_with = "server")]
     pub(super) no_delay: bool,
-    /// Traffic class of what is sent, 0 to 255; the lower two bits are TCP's
+    /// Traffic class of what both ends send, 0 to 255; the lower two bits, for ECN, are not set by it
     #[arg(short = 'S', long, value_name = "N", conflicts_with = "server")]
     pub(super) tos: Option<u8>,
     /// Datagrams are numbered with 64 bits
@@ -252,6 +252,11 @@ impl Testing {
             let hint = format!("give -l from {shortest} to {longest}");
             return Err(Failure::usage(format!("blocks of {len} bytes cannot be sent"), hint).into());
         }
+        let window = self.window.unwrap_or(0);
+        if window > WINDOW_MAX {
+            let hint = format!("give -w up to {}M", WINDOW_MAX >> 20);
+            return Err(Failure::usage(format!("socket buffers of {window} bytes are not granted"), hint).into());
+        }
         let congestion = self.congestion.as_deref().map(control).transpose();
         let congestion = congestion.map_err(|why| Failure::usage(why, "give -C with one of these"))?;
         let (rate, burst) = self.bitrate.unwrap_or((if self.udp { 1_000_000 } else { 0 }, 1));
@@ -273,7 +278,7 @@ impl Testing {
             burst,
             mss: self.set_mss.unwrap_or(0),
             nodelay: self.no_delay,
-            window: u32::try_from(self.window.unwrap_or(0)).unwrap_or(u32::MAX >> 1),
+            window: window as u32,
             tos: self.tos.unwrap_or(0),
             congestion,
             counters_64bit: self.udp_counters_64bit,

@@ -10,6 +10,7 @@ use super::settings::{End, Settings, Transport};
 use super::stream::{Carrier, Payload, Stream};
 use super::test::{Mark, Schedule, Test};
 use super::udp::Flow;
+use crate::hosting::KEEP_ALIVE;
 
 /// Nanoseconds after which the first datagram of a stream is sent again.
 const HELLO_AGAIN_NS: u64 = 500_000_000;
@@ -102,7 +103,9 @@ impl Part {
             self.test.on_begun(self.streams.len());
             desk.tell(Event::Begun);
         }
-        self.account(io.now_ns());
+        if self.test.lasts().is_none() {
+            self.account(io.now_ns());
+        }
         let ended = io.now_ns() >= self.test.ended_ns();
         while let Some(mark) = self.schedule.as_mut().and_then(|schedule| schedule.due(io.now_ns())) {
             // The last interval ends with the test.
@@ -122,6 +125,7 @@ impl Part {
         if self.schedule.is_none() || self.over {
             return;
         }
+        self.account(io.now_ns());
         for stream in &mut self.streams {
             stream.nudge(payload, io);
             if stream.has_sent_all(io) {
@@ -140,11 +144,8 @@ impl Part {
         }
     }
 
-    /// Where a test does not end by the clock, the workers tell each other what they have received, and that they move.
+    /// The workers tell each other what they have received, and the director that they move.
     fn account(&mut self, now_ns: u64) {
-        if self.test.lasts().is_some() {
-            return;
-        }
         let moved: u64 = self.streams.iter().map(Stream::moved).sum();
         self.test.on_moved(moved - std::mem::replace(&mut self.moved, moved));
         let received: u64 = self.streams.iter().map(Stream::received).sum();
@@ -174,6 +175,7 @@ impl Part {
             }
             Transport::Udp => {
                 let socket = io.open_udp(test.remote).map_err(|error| format!("no socket: {error:?}"))?;
+                io.set_udp_dscp(socket, test.settings.dscp());
                 let flow = Flow::new(socket, test.remote);
                 flow.say_hello(io);
                 Carrier::Udp(flow)
@@ -247,10 +249,14 @@ pub(super) fn describe(stream: &Stream, io: &Io<'_, '_>) -> Option<Opened> {
     }
 }
 
-/// What connections of a client start with.
+/// What all connections start with.
+pub(super) fn basis() -> ConnectionOptions {
+    ConnectionOptions { keep_alive: Some(KEEP_ALIVE), ..ConnectionOptions::default() }
+}
+
+/// What the streams of a client start with.
 pub(super) fn options(settings: &Settings) -> ConnectionOptions {
-    let mut options =
-        ConnectionOptions { nagle: !settings.nodelay, dscp: settings.tos >> 2, ..ConnectionOptions::default() };
+    let mut options = ConnectionOptions { nagle: !settings.nodelay, dscp: settings.dscp(), ..basis() };
     if settings.mss > 0 {
         options.mss_max = settings.mss;
     }

@@ -36,7 +36,7 @@ pub(super) const PORT: u16 = 5_201;
 pub(super) const COOKIE_LEN: usize = 37;
 /// Longest parameters that are read, in bytes; iperf3 (3.17) has the same bound.
 pub(super) const PARAMETERS_MAX: usize = 8 << 10;
-/// Longest results that are read, in bytes: 128 streams, and the other end's output if that was asked for.
+/// Longest results that are read, in bytes, but for the other end's output: 256 streams, many times over.
 pub(super) const RESULTS_MAX: usize = 4 << 20;
 /// Streams of one test and direction at most, as in iperf3.
 pub(super) const STREAMS_MAX: usize = 128;
@@ -283,11 +283,17 @@ pub(super) struct StreamResults {
     pub(super) retransmits: i64,
     /// Seconds.
     pub(super) jitter: f64,
-    /// Datagrams that did not come.
+    /// Datagrams that did not come, of all since the test began.
     #[serde(deserialize_with = "counted")]
     pub(super) errors: i64,
+    /// Of these, those before the end of the omission. Releases before 3.14 do not say.
+    #[serde(deserialize_with = "counted_if_told", skip_serializing_if = "Option::is_none")]
+    pub(super) omitted_errors: Option<i64>,
+    /// Datagrams since the test began.
     #[serde(deserialize_with = "whole")]
     pub(super) packets: u64,
+    #[serde(deserialize_with = "counted_if_told", skip_serializing_if = "Option::is_none")]
+    pub(super) omitted_packets: Option<i64>,
     /// Seconds.
     pub(super) start_time: f64,
     pub(super) end_time: f64,
@@ -310,6 +316,10 @@ fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 fn counted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     let number = f64::deserialize(deserializer)?;
     Ok(if (0.0..=9e15).contains(&number) { number as i64 } else { -1 })
+}
+
+fn counted_if_told<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    counted(deserializer).map(Some)
 }
 
 /// The number by which both ends know the stream that was opened at this place, from 0 on. iperf3 leaves 2 out.
@@ -353,7 +363,8 @@ mod tests {
             "streams":[{"id":1,"bytes":125976,"retransmits":18446744073709551615,"jitter":0,"errors":0,"packets":87,
             "start_time":0,"end_time":1.000096}]}"#;
         let results: Results = serde_json::from_str(text).unwrap();
-        assert_eq!((results.streams[0].retransmits, results.streams[0].bytes), (-1, 125_976));
+        let StreamResults { retransmits, bytes, omitted_errors, omitted_packets, .. } = results.streams[0];
+        assert_eq!((retransmits, bytes, omitted_errors, omitted_packets), (-1, 125_976, None, None));
     }
 
     #[test]

@@ -34,6 +34,11 @@ impl Reporter {
         Self { style, columns: Cell::new(None), headed: Cell::new(false) }
     }
 
+    /// Whether the end of a test is told with all that came before.
+    pub(super) fn has_documents(&self) -> bool {
+        self.style != Style::Text
+    }
+
     fn line(&self, text: impl std::fmt::Display) {
         if self.style == Style::Text {
             output::line(text);
@@ -88,9 +93,11 @@ impl Reporter {
         self.line(beat.line());
     }
 
-    /// Somebody came while a test was under way.
-    pub(super) fn turned_away(&self, from: SocketAddr) {
-        self.line(format_args!("Turned away {}: a test is under way", shown(from)));
+    /// So many came while the test was under way.
+    pub(super) fn turned_away(&self, connections: u64) {
+        if connections > 0 {
+            self.line(format_args!("Turned away {connections} that came while this test was under way"));
+        }
     }
 
     pub(super) fn end(&self, document: &Document) {

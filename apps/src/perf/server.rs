@@ -19,6 +19,8 @@ use super::test::Test;
 
 /// How long each step of a handshake may take.
 const STEP: Duration = Duration::from_secs(15);
+/// How long a test of a fixed time may go without a byte that moves, as with iperf3.
+const QUIET: Duration = Duration::from_secs(120);
 /// Longest that a test may last beyond what was agreed on.
 const GRACE: Duration = Duration::from_secs(15);
 /// Longest that a test whose end is a number of requests may last.
@@ -76,9 +78,10 @@ impl Server {
             farewell(&talk, trouble);
         }
         talk.leave(matches!(outcome, Err(Trouble::Gone(_))), true);
-        document.intervals = std::mem::take(&mut talk.intervals);
+        document.intervals.append(&mut talk.intervals);
         document.trouble = outcome.err().map(|trouble| trouble.to_string());
         reporter.end(&document);
+        reporter.turned_away(desk.take_turned_away());
     }
 }
 
@@ -98,6 +101,7 @@ fn hold(talk: &mut Conversation<'_>, met: &Met, document: &mut Document, reporte
     let cookie = met.cookie.ok_or_else(|| Trouble::Protocol("no cookie".into()))?;
     let test = Arc::new(Test::new(talk.session, End::Server, cookie, settings, met.remote, talk.desk.workers()));
     document.settings = Some(test.settings.clone());
+    talk.keeps_intervals |= test.settings.server_output;
     talk.desk.set_test(Some(Arc::clone(&test)));
     let answers = test.settings.transactions.is_some();
     talk.say_state(if answers { State::AnswerRequests } else { State::CreateStreams });
@@ -119,7 +123,7 @@ fn hold(talk: &mut Conversation<'_>, met: &Met, document: &mut Document, reporte
     let Some(book) = &talk.book else { return Err(Trouble::Stream("no books".into())) };
     let mut ours = book.results().with_cpu(used);
     let totals = book.totals(Some(&theirs));
-    document.intervals.clone_from(&talk.intervals);
+    document.intervals = std::mem::take(&mut talk.intervals);
     document.ending = Some(Ending { totals, host: used, ours: ours.clone(), theirs: Some(theirs) });
     if test.settings.server_output {
         reporter.attach(document, &mut ours);
@@ -163,10 +167,13 @@ fn run(talk: &mut Conversation<'_>, test: &Test) -> Result<(), Trouble> {
     let settings = &test.settings;
     // With requests, only the client knows whether it goes on.
     let alone = settings.transactions.is_none();
+    let (late, quiet) = ("the test was to end long ago", "nothing moves any more");
     let state = match test.lasts() {
-        Some(lasts) => talk.state(lasts + GRACE, "the test was to end long ago"),
-        None if alone => while_moving(test, || talk.state(STALL, "nothing moves any more")),
-        None => talk.state(UNTIMED_MAX, "the test was to end long ago"),
+        Some(lasts) if alone => while_moving(test, QUIET, Some(Instant::now() + lasts + GRACE), |patience| {
+            talk.state(patience, if patience < QUIET { late } else { quiet })
+        }),
+        None if alone => while_moving(test, STALL, None, |stall| talk.state(stall, quiet)),
+        lasts => talk.state(lasts.map_or(UNTIMED_MAX, |lasts| lasts + GRACE), late),
     };
     match state? {
         State::TestEnd => {}

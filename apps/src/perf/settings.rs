@@ -18,7 +18,7 @@ pub(super) const UDP_LEN_MAX: usize = 65_507;
 pub(super) const TIME_MAX_S: u64 = 86_400;
 pub(super) const OMIT_MAX_S: u64 = 600;
 /// Largest socket buffer that is granted, in bytes.
-const WINDOW_MAX: u64 = 512 << 20;
+pub(super) const WINDOW_MAX: u64 = 512 << 20;
 /// Frames that a worker's connections keep, to be sent or received; all of them fit into them, whatever their streams do.
 pub(super) const FRAMES_KEPT: usize = 16_384;
 /// Bytes that all send buffers of a worker have: half of these frames, with the least text in each that is usual.
@@ -119,6 +119,11 @@ impl Settings {
             Direction::Both => place < self.parallel,
         };
         client_sends == (end == End::Client)
+    }
+
+    /// DSCP of what is sent.
+    pub(super) fn dscp(&self) -> u8 {
+        self.tos >> 2
     }
 
     /// Bytes after which the test ends; `None`: it ends by the clock.

@@ -31,9 +31,9 @@ pub(super) struct Test {
     places: OnceLock<Vec<usize>>,
     started_ns: AtomicU64,
     ended_ns: AtomicU64,
-    /// Bytes that this end has received, brought up to date once a tick where the test ends by them.
+    /// Bytes that this end has received, brought up to date once a tick.
     received: AtomicU64,
-    /// Bytes sent and received, where nothing but them tells that the other end is alive.
+    /// Bytes sent and received, likewise.
     moved: AtomicU64,
     /// Workers that open streams in turn.
     workers: usize,

@@ -70,6 +70,8 @@ impl Transacted {
 #[derive(Default)]
 struct Slot {
     connection: Option<ConnectionId>,
+    /// Bytes of the request that found no room yet.
+    left: usize,
     /// Bytes of the response so far.
     got: u64,
     since_ns: u64,
@@ -137,12 +139,14 @@ impl Caller {
         }
     }
 
-    /// Once a tick: connections that could not be opened.
-    pub(super) fn tend(&mut self, peers: &mut Peers, desk: &Desk, io: &mut Io<'_, '_>) {
-        for slot in 0..self.slots.len() {
-            if !self.over && self.slots.get(slot).is_some_and(|slot| slot.waits) {
-                self.connect(slot, peers, desk, io);
+    /// Once a tick: connections that could not be opened, and requests that found no room when nothing of theirs was on its
+    /// way, so that no acknowledgement will remind of them.
+    pub(super) fn tend(&mut self, peers: &mut Peers, desk: &Desk, payload: &Payload, io: &mut Io<'_, '_>) {
+        for at in 0..self.slots.len() {
+            if !self.over && self.slots.get(at).is_some_and(|slot| slot.waits) {
+                self.connect(at, peers, desk, io);
             }
+            self.on_writable(at, payload, io);
         }
     }
 
@@ -160,7 +164,7 @@ impl Caller {
         let since_ns = clock::now_ns();
         match io.connect(connect) {
             Ok(connection) => {
-                *slot = Slot { connection: Some(connection), got: 0, since_ns, waits: false };
+                *slot = Slot { connection: Some(connection), since_ns, ..Slot::default() };
                 peers.insert(connection, Peer::Caller(at));
             }
             Err(ConnectError::NoPort | ConnectError::InUse | ConnectError::Full) => {
@@ -186,12 +190,24 @@ impl Caller {
         {
             slot.since_ns = clock::now_ns();
         }
-        self.ask(connection, payload, io);
+        self.ask(at, payload, io);
     }
 
-    fn ask(&self, connection: ConnectionId, payload: &Payload, io: &mut Io<'_, '_>) {
-        // One request at a time always has room.
-        let _ = io.send_with(connection, self.asked.request as usize, |_, room| payload.write(room));
+    fn ask(&mut self, at: usize, payload: &Payload, io: &mut Io<'_, '_>) {
+        if let Some(slot) = self.slots.get_mut(at) {
+            // An answer that came too early leaves the request to be ended.
+            slot.left += self.asked.request as usize;
+        }
+        self.on_writable(at, payload, io);
+    }
+
+    /// Sends what is left of a request, as far as there is room.
+    #[inline]
+    pub(super) fn on_writable(&mut self, at: usize, payload: &Payload, io: &mut Io<'_, '_>) {
+        let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.left > 0) else { return };
+        let Some(connection) = slot.connection else { return };
+        // An error means that the connection is over, which is told otherwise.
+        slot.left -= io.send_with(connection, slot.left, |_, room| payload.write(room)).unwrap_or(0);
     }
 
     /// Something has come: the response, when it is whole.
@@ -234,7 +250,7 @@ impl Caller {
             let _ = io.close(connection);
             self.connect(at, peers, desk, io);
         } else {
-            self.ask(connection, payload, io);
+            self.ask(at, payload, io);
         }
     }
 

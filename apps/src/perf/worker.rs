@@ -19,7 +19,7 @@ use tailwater_stack::tcp::{CloseReason, Connect, ConnectionId, ConnectionOptions
 use super::control::Control;
 use super::desk::{Desk, Event, Met, Order};
 use super::newcomer::{NEWCOMERS_MAX, Newcomer};
-use super::part::{Part, why};
+use super::part::{Part, basis, why};
 use super::settings::End;
 use super::stream::{Carrier, Payload, Stream};
 use super::transact::{Answerer, Caller};
@@ -51,6 +51,7 @@ pub(super) struct Tally {
 
 pub(super) struct Worker {
     pub(super) desk: Arc<Desk>,
+    number: usize,
     pub(super) payload: Payload,
     pub(super) peers: HashMap<ConnectionId, Peer, foldhash::fast::RandomState>,
     /// UDP streams.
@@ -65,9 +66,10 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(desk: Arc<Desk>) -> Self {
+    pub(super) fn new(desk: Arc<Desk>, number: usize) -> Self {
         Self {
             desk,
+            number,
             payload: Payload::new(),
             peers: HashMap::default(),
             flows: HashMap::default(),
@@ -123,7 +125,7 @@ impl Worker {
             part.tend(&self.desk, &self.payload, io);
         }
         if let Some(caller) = &mut self.caller {
-            caller.tend(&mut self.peers, &self.desk, io);
+            caller.tend(&mut self.peers, &self.desk, &self.payload, io);
         }
         self.tick_ns = io.now_ns() + if opening { TICK_OPENING_NS } else { TICK_NS };
     }
@@ -199,7 +201,7 @@ impl Worker {
 
 /// A control connection: words of a byte follow each other.
 fn control_to(to: SocketAddr) -> Connect<Frame> {
-    let options = ConnectionOptions { nagle: false, ..ConnectionOptions::default() };
+    let options = ConnectionOptions { nagle: false, ..basis() };
     Connect { connection: Some(options), ..Connect::to(to) }
 }
 
@@ -275,6 +277,11 @@ impl Service for Worker {
                     self.wake_ns = self.wake_ns.min(stream.next_ns());
                 }
             }
+            (Some(&Peer::Caller(at)), ..) => {
+                if let Some(caller) = &mut self.caller {
+                    caller.on_writable(at, &self.payload, io);
+                }
+            }
             (Some(Peer::Answerer(_)), ..) => self.answer(connection, io),
             (Some(Peer::Control), _, Some(control)) => control.flush(io),
             _ => {}
@@ -282,11 +289,11 @@ impl Service for Worker {
     }
 
     fn on_closed(&mut self, connection: ConnectionId, reason: CloseReason, io: &mut Io<'_, '_>) {
-        match (self.peers.remove(&connection), &self.part, &self.control) {
+        match (self.peers.remove(&connection), &self.part, &mut self.control) {
             (Some(Peer::Newcomer(_)), _, _) => self.tally.newcomers -= 1,
             (Some(Peer::Control), _, Some(control)) => {
                 // It stays until the director has taken its leave.
-                self.desk.tell(Event::HungUp { session: control.session, reason });
+                control.hang_up(reason, &self.desk);
             }
             (Some(Peer::Caller(at)), ..) => {
                 if let Some(caller) = &mut self.caller {
@@ -339,6 +346,8 @@ impl Service for Worker {
         report("perf_turned_away", self.tally.turned_away);
         report("perf_newcomers_refused", self.tally.newcomers_refused);
         report("perf_newcomers_expired", self.tally.newcomers_expired);
+        // All workers have one desk.
+        report("perf_events_lost", if self.number == 0 { self.desk.events_lost() } else { 0 });
     }
 }
 

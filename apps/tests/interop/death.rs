@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 
-use tailwater_lab::Lab;
+use tailwater_lab::{Lab, Process};
 
 use crate::common::{RunFolder, command, eventually};
 use crate::peer::*;
@@ -59,11 +59,8 @@ fn server_of_a_killed_kernel_client_closes_with_a_reset_and_counts_it() {
     assert!(report["dropped"]["tcp_reset"].as_u64() >= Some(1), "{report:#}");
 }
 
-#[test]
-fn our_client_of_a_killed_kernel_server_says_so() {
-    let lab = Lab::pair(1, 1500).unwrap();
-    // A body that does not end; socat's death closes the connection in the middle of it.
-    let folder = Folder::new("death-server");
+/// A server in the client's namespace, at port 8000, of one body that does not end.
+fn endless(lab: &Lab, folder: &Folder) -> Process {
     let script =
         "read -r line; printf 'HTTP/1.1 200 OK\\r\\nContent-Length: 100000000000\\r\\n\\r\\n'; exec cat /dev/zero";
     std::fs::write(folder.file("answer.sh"), script).unwrap();
@@ -72,6 +69,29 @@ fn our_client_of_a_killed_kernel_server_says_so() {
     eventually("socat listens", || {
         lab.client().program("ss").args(["-Hltn", "sport = :8000"]).run(ANSWER).unwrap().contains("8000")
     });
+    socat
+}
+
+#[test]
+fn interrupted_download_has_failed() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let folder = Folder::new("death-interrupt");
+    for words in ["", "--sha256"] {
+        let _socat = endless(&lab, &folder);
+        let mut get = command(lab.dut(), &format!("http get -j -i d0 http://10.1.0.2:8000/ {words}")).spawn().unwrap();
+        get.wait_for("makes progress", |line| line.contains(r#""event":"progress""#), ANSWER).unwrap();
+        let finished = get.interrupt().unwrap();
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        assert!(finished.stderr.contains("interrupted after") && !finished.stdout.contains("result"), "{finished:?}");
+    }
+}
+
+#[test]
+fn our_client_of_a_killed_kernel_server_says_so() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let folder = Folder::new("death-server");
+    // Its death closes the connection in the middle of the body.
+    let socat = endless(&lab, &folder);
     let mut get = command(lab.dut(), "http get -j -i d0 http://10.1.0.2:8000/").spawn().unwrap();
     get.wait_for("makes progress", |line| line.contains(r#""event":"progress""#), ANSWER).unwrap();
     socat.kill();

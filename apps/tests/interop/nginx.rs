@@ -100,6 +100,21 @@ fn answers(lab: &Lab, answer: &'static [u8]) -> thread::JoinHandle<()> {
 }
 
 #[test]
+fn server_whose_link_is_cut_is_not_waited_for() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let listener = lab.client().enter(|| TcpListener::bind("10.1.0.2:8001").unwrap()).unwrap();
+    let mut get = command(lab.dut(), "http get -j -i d0 http://10.1.0.2:8001/").spawn().unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort").unwrap();
+    get.wait_for("has half of it", |line| line.contains(r#""bytes":5"#), ANSWER).unwrap();
+    lab.client().ip("link set c0 down").unwrap();
+    let finished = get.wait(TRANSFER).unwrap();
+    let told = ["the server does not answer", "the server cannot be reached"];
+    assert!(told.iter().any(|told| finished.stderr.contains(told)), "{finished:?}");
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+}
+
+#[test]
 fn answers_that_are_not_what_they_say_are_errors() {
     let lab = Lab::pair(1, 1500).unwrap();
     for (answer, wanted) in [

@@ -25,6 +25,13 @@ impl Server {
         Self { process }
     }
 
+    /// Bytes of memory that it has at the moment.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim_end_matches("kB").trim().parse::<u64>().unwrap() << 10
+    }
+
     /// Waits until it has reported `n` tests, and returns them.
     pub(crate) fn tests(&self, n: usize) -> Vec<Value> {
         crate::common::eventually("the server has reported its tests", || self.reported().len() >= n);
@@ -100,6 +107,15 @@ pub(crate) fn number(result: &Value, path: &str) -> f64 {
 pub(crate) fn sums(result: &Value, suffix: &str) -> (u64, u64) {
     let bytes = |which: &str| number(result, &format!("/end/sum_{which}{suffix}/bytes")) as u64;
     (bytes("sent"), bytes("received"))
+}
+
+/// Both ends of a UDP test counted those datagrams that followed the omission: 1250 in a second.
+pub(crate) fn assert_omission_left_out(result: &Value) {
+    let packets = |which: &str| number(result, &format!("/end/sum_{which}/packets"));
+    let (sent, received) = (packets("sent"), packets("received"));
+    assert!((1_000.0..1_500.0).contains(&sent) && (received - sent).abs() < sent / 5.0, "{result:#}");
+    let percent = number(result, "/end/sum/lost_percent");
+    assert!((0.0..20.0).contains(&percent), "{result:#}");
 }
 
 /// Every member that programs read in iperf3's document of a TCP test.

@@ -54,6 +54,18 @@ fn our_server_answers_requests_of_both_kinds_from_two_workers_to_two() {
 }
 
 #[test]
+fn requests_larger_than_a_send_buffer_are_sent_piece_by_piece() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let server = Server::start_on(lab.client(), "c0", "");
+    for (words, n) in [("--rr 1M -P 16 -n 64", 64), ("--rr 64K -w 32K -n 10", 10), ("--crr 64K -w 32K -n 10", 10)] {
+        let result = perf(&lab, &format!("-c 10.1.0.2 {words}"));
+        assert!(transactions(&result)["count"].as_u64().unwrap() >= n, "{words}: {result:#}");
+    }
+    server.tests(3);
+    server.stop();
+}
+
+#[test]
 fn kernel_echo_is_measured_and_ports_in_time_wait_are_used_again() {
     let lab = Lab::pair(1, 1500).unwrap();
     kernel_echo(&lab);

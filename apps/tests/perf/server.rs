@@ -1,5 +1,6 @@
 //! Stock iperf3 as the client of our server.
 
+use crate::common::{DEADLINE, command};
 use crate::ends::*;
 use tailwater_lab::Lab;
 
@@ -105,6 +106,51 @@ fn datagrams_from_the_server_are_counted_by_stock_clients_in_both_widths() {
         assert!(packets > 100.0 && lost < packets / 2.0, "{reverse:#}");
     }
     server.stop();
+}
+
+#[test]
+fn datagrams_of_the_omission_count_at_neither_end() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let server = Server::start(&lab, "");
+    assert_omission_left_out(&iperf3(&lab, "-c 10.1.0.1 -u -O 1 -t 1 -b 10M -l 1000"));
+    assert_omission_left_out(&iperf3(&lab, "-c 10.1.0.1 -u -R -O 1 -t 1 -b 10M -l 1000"));
+    for test in server.tests(2) {
+        assert_omission_left_out(&test);
+    }
+    server.stop();
+    let _server = iperf3_server(&lab);
+    assert_omission_left_out(&perf(&lab, "-c 10.1.0.2 -u -O 1 -t 1 -b 10M -l 1000"));
+    assert_omission_left_out(&perf(&lab, "-c 10.1.0.2 -u -R -O 1 -t 1 -b 10M -l 1000"));
+}
+
+/// DSCP of large packets from d0 while a test is under way.
+fn classes(lab: &Lab) -> Vec<String> {
+    let words = "-i c0 -c 20 -T fields -e ip.dsfield.dscp -f";
+    let tshark = lab.client().program("tshark").args(words.split(' ')).arg("src host 10.1.0.1 and greater 500");
+    tshark.run(DEADLINE).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn both_ends_send_in_the_class_that_the_client_asks_for() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let server = Server::start(&lab, "");
+    for words in ["-R", "-u -R -b 10M"] {
+        let words = format!("-c 10.1.0.1 -t 60 -S 184 -i 0.1 --forceflush {words}");
+        let mut client = lab.client().program("iperf3").args(words.split(' ')).spawn().unwrap();
+        client.wait_for("runs", |line| line.contains("bits/sec"), DEADLINE).unwrap();
+        assert_eq!(classes(&lab), ["46"; 20], "{words}");
+        client.interrupt().unwrap();
+    }
+    server.tests(2);
+    server.stop();
+    let _server = iperf3_server(&lab);
+    for words in ["", "-u -b 10M"] {
+        let words = format!("perf -i d0 -c 10.1.0.2 -t 60 -S 184 --interval 0.1 {words}");
+        let mut client = command(lab.dut(), &words).spawn().unwrap();
+        client.wait_for("runs", |line| line.contains("bits/sec"), DEADLINE).unwrap();
+        assert_eq!(classes(&lab), ["46"; 20], "{words}");
+        client.interrupt().unwrap();
+    }
 }
 
 #[test]

@@ -138,6 +138,26 @@ fn clients_that_leave_in_any_state_leave_a_server_that_serves() {
 }
 
 #[test]
+fn client_that_talks_without_end_is_left_at_once_and_not_remembered() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let server = Server::start(&lab, "");
+    let before = server.resident_bytes();
+    let mut client = Raw::first(&lab, b'f');
+    client.parameters(r#"{"tcp":true,"parallel":3,"len":1024,"time":1}"#);
+    assert_eq!(client.byte(), CREATE_STREAMS);
+    let piece = vec![b'x'; 1 << 20];
+    // It is waited for its streams, for fifteen seconds.
+    let sent = (0..64).take_while(|_| client.0.write_all(&piece).is_ok()).count();
+    assert!(sent < 64, "all of it was taken");
+    let test = server.tests(1).remove(0);
+    assert!(test["error"].as_str().unwrap().contains("came unasked"), "{test:#}");
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 48 << 20, "{grown} bytes more are resident");
+    serves(&lab);
+    server.stop();
+}
+
+#[test]
 fn client_that_is_killed_in_a_test_does_not_keep_the_server() {
     let lab = Lab::pair(1, 1500).unwrap();
     let server = Server::start(&lab, "");
@@ -154,12 +174,38 @@ fn client_that_is_killed_in_a_test_does_not_keep_the_server() {
 }
 
 #[test]
+fn client_whose_link_is_cut_does_not_keep_the_server() {
+    std::thread::scope(|scope| {
+        for words in ["-t 600", "-t 600 -u -b 10M", "-t 600 -u -R -b 10M"] {
+            scope.spawn(move || link_is_cut(words));
+        }
+    });
+}
+
+fn link_is_cut(words: &str) {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let server = Server::start(&lab, "");
+    let all = format!("-c 10.1.0.1 -i 0.1 --forceflush {words}");
+    let mut client = lab.client().program("iperf3").args(all.split(' ')).spawn().unwrap();
+    client.wait_for("runs", |line| line.contains("bits/sec"), DEADLINE).unwrap();
+    lab.client().ip("link set c0 down").unwrap();
+    let test = server.tests(1).remove(0);
+    assert!(test["error"].as_str().unwrap().contains("the other end"), "{words}: {test:#}");
+    client.kill();
+    lab.client().ip("link set c0 up").unwrap();
+    lab.client().wait_until_up("c0").unwrap();
+    serves(&lab);
+    server.stop();
+}
+
+#[test]
 fn interrupted_client_tells_the_server_and_interrupted_server_the_client() {
     let lab = Lab::pair(1, 1500).unwrap();
     let server = iperf3_server(&lab);
     let mut client = command(lab.dut(), "perf -i d0 -c 10.1.0.2 -t 60 --interval 0.1").spawn().unwrap();
     client.wait_for("runs", |line| line.contains("bits/sec"), DEADLINE).unwrap();
-    client.interrupt().unwrap();
+    let client = client.interrupt().unwrap();
+    assert!(client.status.code() == Some(1) && client.stderr.contains("interrupted"), "{client:?}");
     // It serves one after the other.
     perf(&lab, "-c 10.1.0.2 -n 1M");
     let server = server.interrupt().unwrap();
@@ -183,6 +229,8 @@ fn client_without_a_server_says_how_to_start_one() {
     assert!(code == Some(1) && stderr.contains("nobody listens") && stderr.contains("-p 5999"), "{stderr}");
     let (code, _, stderr) = outcome(command(lab.dut(), "perf -i d0 -c 10.1.0.2 -C vegas"));
     assert!(code == Some(2) && stderr.contains("cubic, reno, bbr"), "{stderr}");
+    let (code, _, stderr) = outcome(command(lab.dut(), "perf -i d0 -c 10.1.0.2 -w 513M"));
+    assert!(code == Some(2) && stderr.contains("up to 512M"), "{stderr}");
     for words in ["perf -i d0", "perf -i d0 -s -R", "perf -i d0 -c 10.1.0.2 -u --rr", "perf -s -i d0 -t 5"] {
         assert_eq!(outcome(command(lab.dut(), words)).0, Some(2), "{words}");
     }

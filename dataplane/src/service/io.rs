@@ -91,6 +91,11 @@ impl<'a, 'c> Io<'a, 'c> {
         sockets.find(|(_, at, remote)| *at == local && remote.is_none()).map(|(socket, ..)| socket)
     }
 
+    /// Gives what a socket sends from now on this DSCP, the upper six bits of the traffic class. Whether it is open.
+    pub fn set_udp_dscp(&mut self, socket: SocketId, dscp: u8) -> bool {
+        self.stack.udp_set_dscp(socket, dscp)
+    }
+
     /// Where a socket is bound.
     pub fn udp_local(&self, socket: SocketId) -> Option<SocketAddr> {
         self.stack.udp_local(socket)
@@ -210,6 +215,11 @@ impl<'a, 'c> Io<'a, 'c> {
     /// Holds small segments back while others are unacknowledged, or not.
     pub fn set_nagle(&mut self, connection: ConnectionId, nagle: bool) -> Result<(), TcpError> {
         self.stack.tcp_set_nagle(connection, nagle, &mut self.env)
+    }
+
+    /// Gives what a connection sends from now on this DSCP, the upper six bits of the traffic class.
+    pub fn set_dscp(&mut self, connection: ConnectionId, dscp: u8) -> Result<(), TcpError> {
+        self.stack.tcp_set_dscp(connection, dscp, &mut self.env)
     }
 
     /// Bytes that may wait to be sent or acknowledged from now on.

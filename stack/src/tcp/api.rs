@@ -401,6 +401,17 @@ impl<B: Buffer> Stack<B> {
         set.ok_or(TcpError::Unknown)
     }
 
+    /// Gives what is sent from now on this DSCP: the upper six bits of the traffic class.
+    pub fn tcp_set_dscp<E: Env<Buffer = B>>(
+        &mut self,
+        id: ConnectionId,
+        dscp: u8,
+        env: &mut E,
+    ) -> Result<(), TcpError> {
+        let set = self.with_id(id, env, |tcb, _| Arc::make_mut(&mut tcb.options).dscp = dscp);
+        set.ok_or(TcpError::Unknown)
+    }
+
     /// Bytes that may wait to be sent or acknowledged from now on; what waits already stays.
     pub fn tcp_set_send_buffer<E: Env<Buffer = B>>(
         &mut self,

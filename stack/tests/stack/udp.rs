@@ -49,6 +49,28 @@ fn an_unchanged_reply_keeps_payload_and_checksum_where_they_lie() {
 }
 
 #[test]
+fn a_socket_has_a_traffic_class_of_its_own_in_what_it_sends_and_replies() {
+    let mut host = Host::acquainted();
+    let (v4, v6) = (host.bind("0.0.0.0:7"), host.bind("[::]:7"));
+    let classes = |host: &mut Host| {
+        host.send(v4, "192.0.2.2:9", b"hello").unwrap();
+        let sent = host.only_sent();
+        let reply = |host: &mut Host, frame: &[u8]| {
+            let datagram = host.datagram(frame);
+            host.reply(datagram).unwrap();
+            host.only_sent()
+        };
+        let (over_v4, over_v6) = (reply(host, &udp4(5000, 7, b"hello")), reply(host, &udp6(5000, 7, b"hello")));
+        let class_v6 = u16::from_be_bytes([over_v6[ETHERNET], over_v6[ETHERNET + 1]]) >> 4 & 0xff;
+        [u16::from(sent[ETHERNET + 1]), u16::from(over_v4[ETHERNET + 1]), class_v6]
+    };
+    assert_eq!(classes(&mut host), [0; 3]);
+    assert!(host.stack.udp_set_dscp(v4, 46) && host.stack.udp_set_dscp(v6, 8));
+    assert_eq!(classes(&mut host), [46 << 2, 46 << 2, 8 << 2]);
+    assert!(host.stack.udp_close(v4) && !host.stack.udp_set_dscp(v4, 46));
+}
+
+#[test]
 fn a_missing_checksum_stays_missing_in_the_reply_over_ipv4_and_is_refused_over_ipv6() {
     let mut host = Host::new();
     host.bind("0.0.0.0:7");
