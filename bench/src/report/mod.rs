@@ -88,6 +88,16 @@ impl Report {
         self.rows.iter_mut().find(|row| row.name == name)
     }
 
+    /// Leaves out the notes on rows that were not measured: those that name rows, of all that there may be, in quotation
+    /// marks, and none that is there.
+    pub(crate) fn drop_notes_on_others(&mut self, names: &[String]) {
+        let Self { notes, samples, .. } = self;
+        notes.retain(|note| {
+            let mut named = names.iter().filter(|name| note.contains(&format!("\"{name}\""))).peekable();
+            named.peek().is_none() || named.any(|name| samples.iter().any(|sample| sample.contender == *name))
+        });
+    }
+
     pub(crate) fn tables(&self) -> Vec<Table> {
         self.measures.iter().map(|measure| Table::make(measure, &self.rows, &self.samples)).collect()
     }
@@ -96,6 +106,19 @@ impl Report {
     pub(crate) fn quiet_share(&self) -> f64 {
         let quiet = self.samples.iter().filter(|sample| sample.quiet).count();
         if self.samples.is_empty() { 0.0 } else { quiet as f64 / self.samples.len() as f64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn notes_on_rows_that_were_not_measured_are_left_out() {
+        let mut report = super::example::report();
+        let kept = ["On \"close\" and all.", "\"dpdk\" is not \"ours\".", "\"kernel\" has this."];
+        report.notes = kept.iter().map(|note| (*note).to_owned()).collect();
+        report.notes.insert(1, "\"dpdk\" has that.".into());
+        report.drop_notes_on_others(&["kernel", "ours", "dpdk"].map(str::to_owned));
+        assert_eq!(report.notes, kept);
     }
 }
 

@@ -115,7 +115,8 @@ pub(super) fn notes(session: &mut Session<'_>) {
          the same placement, which \"What was run\" names for each row. Generator rows whose receive work runs on the \
          generator's core get it for nothing, and slow the generator instead.",
         "Sinks: XDP_DROP for what the kernel or XDP sends, plain for AF_XDP sockets, whose frames an XDP sink would make \
-         the kernel copy once more on the forwarder's CPU. kernel-plain has the AF_XDP rows' sink.",
+         the kernel copy once more on the forwarder's CPU.",
+        "\"kernel-plain\" has the AF_XDP rows' sink.",
         "Generic transmit of AF_XDP sockets on veth: no zero-copy, one socket buffer and one copy a frame, for us and DPDK.",
         "Sizes are lengths on a wire (with the 4 bytes of FCS that a veth does not carry). Transmit checksum off-load is \
          off on g0 and s0; IPv6 is off.",

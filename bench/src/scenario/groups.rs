@@ -133,10 +133,10 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
     }
     session.note(
         "Columns are members of the group: ends of veth pairs whose other ends are down in another namespace; IPv6 is off. \
-         Timed is the whole command with its process, on CPU 0, except for tailwater-library, which shows what starting a \
-         process costs. Each program was run once before, without being timed; tailwater is a copy, as an installed one is. After each \
+         Timed is the whole command with its process, on CPU 0. Each program was run once before, without being timed; tailwater is a copy, as an installed one is. After each \
          command every member was looked at.",
     );
+    session.note("\"tailwater-library\" is timed without starting a process, and so shows what that costs.");
     let binaries = &session.options.binaries;
     for contender in CONTENDERS.iter().filter(|contender| session.wants(contender.name)).collect::<Vec<_>>() {
         let absent = match contender.way {

@@ -102,7 +102,7 @@ impl Scenario {
             Self::Memory => memory::run(&mut session),
             Self::Groups => groups::run(&mut session),
         };
-        session.finish(result)
+        session.finish(self, result)
     }
 }
 
@@ -268,18 +268,21 @@ impl<'a> Session<'a> {
         self.report.measures.push(measure);
     }
 
+    /// One that names rows in quotation marks is on them, and left out where none of them is measured.
     pub(crate) fn note(&mut self, note: &str) {
         self.report.notes.push(note.to_owned());
     }
 
     /// An interrupted session still makes a report of what it has.
-    fn finish(mut self, result: Result<()>) -> Result<Report> {
+    fn finish(mut self, scenario: Scenario, result: Result<()>) -> Result<Report> {
         self.progress.finish_and_clear();
         match result {
             Ok(()) => {}
             Err(error) if error.is::<Interrupted>() => self.report.complete = false,
             Err(error) => return Err(error),
         }
+        let names: Vec<String> = scenario.contenders().into_iter().map(|(name, _)| name).collect();
+        self.report.drop_notes_on_others(&names);
         Ok(self.report)
     }
 }

@@ -136,11 +136,12 @@ fn describe(session: &mut Session<'_>) {
          connected, and a socket that began with BBR, where that is the default, goes on pacing by timers. The kernel's ends are iperf3's, ours are \
          `tailwater perf`, which speaks the same protocol.",
         "Off-loads (TSO, GSO, GRO, checksums) are off, as on a wire that carries no more than the MTU. Also then the \
-         kernel's TCP hands down large buffers and cuts them below IP; so does our end by a packet socket, except in \
-         \"sends-ring\". Scatter-gather is on for our ends, and off for the kernel's except in \"kernel-sg\".",
-        "On a veth, receiving is paid by whoever sends unless a NAPI thread does it: compare rows of one placement. A veth \
-         has a NAPI in the kernel's case only with GRO, so that \"kernel-napi\" and \"sends-napi\" have that at the receiver.",
-        "With off-loads 64 KiB buffers cross the veth uncut and unsummed: memory copies, not packets.",
+         kernel's TCP hands down large buffers and cuts them below IP; so does our end by a packet socket. Scatter-gather is \
+         on for our ends, which need it for that, and off for the kernel's.",
+        "\"sends-ring\" hands segments to the kernel one by one.",
+        "On a veth, receiving is paid by whoever sends unless a NAPI thread does it: compare rows of one placement.",
+        "A veth gives the kernel a NAPI only with GRO: \"kernel-napi\" and \"sends-napi\" have that at the receiver.",
+        "\"kernel-offloads\": buffers of 64 KiB cross the veth uncut and unsummed: memory copies, not packets.",
     ];
     for note in notes {
         session.note(note);

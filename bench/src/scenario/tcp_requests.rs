@@ -141,11 +141,13 @@ fn notes(session: &mut Session<'_>) {
     let notes = [
         "Client on CPU 1, the same for every row: one thread, kernel sockets, epoll without sleeping, and every response is \
          compared with its request; in the columns that say so `tailwater perf`, which costs less. Server on CPU 0.",
-        "In the last column each transaction opens a connection, sends, receives and closes; the client closes first, and \
+        "In the columns with \"connect and close\" each transaction opens a connection, sends, receives and closes; the client closes first, and \
          uses ports in TIME-WAIT again after 50 ms (tcp_tw_reuse, tcp_tw_reuse_delay).",
         "On a veth, receiving is paid by whoever sends unless a NAPI thread does it: compare within one placement. A server \
          that polls uses its CPU whatever there is to do, so for CPU time compare those that block.",
-        "Offloads (TSO, GSO, GRO, checksums) are off on both ends of the kernel's rows too, as on a wire.",
+        "Off-loads (TSO, GSO, GRO, checksums, scatter-gather) are off on both ends, the kernel's included, as on a wire.",
+        "\"kernel-blocks-napi\" and \"tailwater-sleep-napi\" have GRO on at the server's end, without which a veth gives the \
+         kernel no NAPI.",
         "Congestion control is CUBIC at every end, the kernel's included.",
     ];
     for note in notes {

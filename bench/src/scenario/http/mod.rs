@@ -136,8 +136,10 @@ fn notes(session: &mut Session<'_>) {
          (ours). nginx writes no access log, and its listening queue has 8192 places.",
         "On a veth, receiving is paid by whoever sends unless a NAPI thread does it: compare within one placement. A server \
          that polls uses its CPU whatever there is to do, so for CPU time compare those that block.",
-        "Off-loads (TSO, GSO, GRO, checksums) are off on both ends, as on a wire, scatter-gather is on; only \
-         \"nginx-offloads\" has them, and there buffers of up to 64 KiB cross the veth uncut and unsummed.",
+        "Off-loads (TSO, GSO, GRO, checksums) are off on both ends, as on a wire, scatter-gather is on.",
+        "\"nginx-offloads\" has off-loads on: buffers of up to 64 KiB cross the veth uncut and unsummed.",
+        "\"nginx-napi\" and \"tailwater-sleep-napi\" have GRO on at the server's end, without which a veth gives the kernel no \
+         NAPI.",
         "Congestion control is CUBIC at every end, the kernel's included.",
     ];
     for note in notes {
