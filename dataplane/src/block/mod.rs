@@ -166,6 +166,9 @@ pub struct Kind {
     /// Name of the state that it exports and imports; blocks with states of one name can replace one another. `None`:
     /// nothing is worth keeping.
     pub state: Option<&'static str>,
+    /// Whether it is told things only once, from elsewhere: it comes with the graph that is started and stays as long as that
+    /// runs. Another one can only take its place together with its state.
+    pub lasts: bool,
     /// Which parameters can change while a block lives, and what it wants made of them beforehand.
     pub prepare: Prepare,
     /// The constructor.
@@ -183,6 +186,7 @@ impl Kind {
         polled: false,
         asks_for_room: false,
         state: None,
+        lasts: false,
         prepare: fixed,
         build: |_, _| Err(BuildError::Service("a constructor")),
     };

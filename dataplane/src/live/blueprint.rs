@@ -91,6 +91,7 @@ impl Blueprint {
         }
         let gone = running.spec.nodes.iter().map(|node| &node.name).filter(|name| !survivors.contains(*name));
         blueprint.diff.removed = gone.cloned().collect();
+        blueprint.keep_lasting(&running.spec, registry)?;
         blueprint.compare_edges(&running.spec, registry);
         let Diff { added, removed, replaced, bound, unbound, .. } = &blueprint.diff;
         blueprint.reshapes |= added.len() + removed.len() + replaced.len() + bound.len() + unbound.len() > 0;
@@ -146,6 +147,20 @@ impl Blueprint {
             state,
         });
         Ok(Fate::Replaced { state: state == Inheritance::Kept })
+    }
+
+    /// Refuses to have a block begin or end that does neither while the graph runs.
+    fn keep_lasting(&self, old: &GraphSpec, registry: &Registry) -> Result<(), ChangeError> {
+        let Diff { added, removed, replaced, .. } = &self.diff;
+        let added = added.iter().map(|node| (&node.name, &node.kind));
+        let removed = old.nodes.iter().filter(|node| removed.contains(&node.name)).map(|node| (&node.name, &node.kind));
+        let emptied = replaced.iter().filter(|replacement| replacement.state != Inheritance::Kept);
+        let emptied = emptied.flat_map(|Replacement { name, from, to, .. }| [(name, from), (name, to)]);
+        let mut changed = added.chain(removed).chain(emptied);
+        match changed.find(|(_, kind)| registry.find(kind).is_some_and(|kind| kind.lasts)) {
+            Some((name, kind)) => Err(ChangeError::Lasting { name: name.clone(), kind: kind.clone() }),
+            None => Ok(()),
+        }
     }
 
     fn compare_edges(&mut self, old: &GraphSpec, registry: &Registry) {

@@ -33,6 +33,8 @@ pub enum ChangeError {
     Parameter { name: String, error: ParameterError },
     #[error("block {name:?}: the state of a {found:?} block does not fit a {wanted:?} block")]
     StateUnfit { name: String, found: String, wanted: String },
+    #[error("block {name:?}: what a {kind:?} block knows it is told once; it can be neither added, removed nor emptied")]
+    Lasting { name: String, kind: String },
     #[error(transparent)]
     Graph(#[from] GraphError),
     #[error("worker {worker}: {error}")]
@@ -65,6 +67,7 @@ impl ChangeError {
             Self::NotInLine { .. } => "not_in_line",
             Self::Parameter { .. } => "parameter",
             Self::StateUnfit { .. } => "state_unfit",
+            Self::Lasting { .. } => "lasting",
             Self::Graph(GraphError::Build { .. }) | Self::Build { .. } => "build",
             Self::Graph(_) => "graph",
             Self::Refused { .. } => "refused",
@@ -92,6 +95,7 @@ impl ChangeError {
             }
             Self::Parameter { .. } => "`ctl kinds KIND` shows its parameters",
             Self::StateUnfit { .. } => "--drop replaces it without its state",
+            Self::Lasting { .. } => "`ctl replace NAME` without --drop keeps what it knows; restart to begin anew",
             Self::Graph(GraphError::OutputTaken { .. }) => "unbind the old edge first, or `ctl insert` into it",
             Self::Unresponsive { .. } => "try again; `tailwater stats --full` shows whether the worker turns",
             Self::Unsettled { .. } => {

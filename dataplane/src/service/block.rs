@@ -37,6 +37,8 @@ pub(crate) const KIND: Kind = Kind {
     polled: true,
     asks_for_room: true,
     state: Some("stack"),
+    // The kernel's state comes as differences, connections and sockets are known outside.
+    lasts: true,
     build: |_, services| {
         let assembly = services.find::<Assembly>().ok_or(BuildError::Service("a service (service::Host)"))?;
         (assembly.build)(services)

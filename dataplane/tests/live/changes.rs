@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tailwater_dataplane::block::Value;
+use tailwater_dataplane::block::{Kind, Registry, Value};
 use tailwater_dataplane::graph::GraphSpec;
 use tailwater_dataplane::live::{Inheritance, Operation, Transaction, What};
 
-use crate::plant::{Outside, Plant, edge, extract, insert, node, replace, wire};
+use crate::plant::{DEADLINE, Outside, Plant, edge, extract, insert, node, replace, wire};
 
 fn run(outside: &mut Outside, steps: usize) {
     (0..steps).for_each(|_| outside.step(true));
@@ -142,7 +142,7 @@ fn every_refusal_has_its_code_and_leaves_the_graph_as_it_was() {
         ("not_in_line", vec![bind("split.other -> tx:b"), extract("split")]),
         ("state_unfit", vec![replace("count", Some("impair"), false)]),
         ("unknown_kind", vec![replace("count", Some("nothing"), true)]),
-        ("build", vec![add("host", "stack", &[])]),
+        ("lasting", vec![add("host", "stack", &[])]),
         // The last of several spoils them all.
         ("unknown_block", vec![set("slow", "delay_us", 7), extract("slow"), extract("slow")]),
         ("too_many", vec![set("slow", "delay_us", 7); 1025]),
@@ -159,6 +159,38 @@ fn every_refusal_has_its_code_and_leaves_the_graph_as_it_was() {
     run(&mut outsides[0], 20);
     let names: Vec<String> = plant.report(0).blocks.into_iter().map(|block| block.name).collect();
     assert_eq!(names.len(), 3);
+    plant.stop(outsides);
+}
+
+#[test]
+fn a_block_that_lasts_keeps_its_state_and_neither_begins_nor_ends_in_a_running_graph() {
+    let mut registry = Registry::builtin();
+    let counter = *registry.find("counter").unwrap();
+    registry.add(Kind { name: "host", lasts: true, ..counter });
+    let spec = GraphSpec::default().node("host", "host", &[]).edge("rx:a", "host").edge("host", "tx:b");
+    let (mut plant, mut outsides) = Plant::start_with(spec, 1, registry, DEADLINE);
+    run(&mut outsides[0], 50);
+    let (sent, before) = (outsides[0].sent, plant.dump());
+    let refusals = [
+        vec![replace("host", None, true)],
+        vec![replace("host", Some("impair"), true)],
+        vec![extract("host")],
+        vec![insert("other", "host", &[], "rx:a -> host")],
+        vec![extract("host"), insert("host", "host", &[], "rx:a -> tx:b")],
+        vec![Operation::Apply { graph: wire() }],
+    ];
+    for operations in refusals {
+        let error = plant.change(operations.clone()).unwrap_err();
+        assert_eq!((error.code(), plant.dump()), ("lasting", before.clone()), "{operations:?}: {error}");
+        assert!(error.hint().is_some());
+    }
+    for kind in [None, Some("counter")] {
+        // The latter counts on, and does not last.
+        let replaced = plant.change([replace("host", kind, false)]);
+        assert_eq!(replaced.unwrap().diff.replaced[0].state, Inheritance::Kept);
+        assert_eq!(plant.counter("host", "packets"), sent);
+    }
+    plant.change([replace("host", None, true)]).unwrap();
     plant.stop(outsides);
 }
 

@@ -154,6 +154,28 @@ fn a_closed_listener_refuses_the_kernels_connections_and_can_be_opened_again() {
 }
 
 #[test]
+fn a_port_whose_socket_could_not_be_opened_can_be_asked_for_again() {
+    let config = SocketConfig { sockets_max: 1, ..SocketConfig::default() };
+    let ours = Ours::with(config, 1, Idle::Adaptive);
+    let only = ours.sockets.bind_udp("10.1.0.1:7001").unwrap();
+    let listen = || ours.sockets.listen_tcp("10.1.0.1:7000");
+    assert_eq!(listen().err().unwrap().raw_os_error(), Some(libc::ENFILE));
+    drop(only);
+    // The worker gives its place back.
+    let end = Instant::now() + PATIENCE;
+    let listener = loop {
+        match listen() {
+            Err(error) if error.raw_os_error() == Some(libc::ENFILE) => assert!(Instant::now() < end),
+            opened => break opened.unwrap(),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let kernel = ours.kernel_connects("10.1.0.1:7000").unwrap();
+    drop((kernel, listener));
+    ours.stop();
+}
+
+#[test]
 fn more_connections_at_once_than_may_wait_are_all_accepted_and_none_is_reset() {
     const CONNECTIONS: usize = 24;
     let config = SocketConfig { backlog_max: 4, ..SocketConfig::default() };

@@ -39,7 +39,8 @@ impl Follower {
 
     fn reserve(&mut self, listener: Listener) -> io::Result<SocketAddr> {
         self.leaving.retain(|(_, leaving)| *leaving != listener);
-        if self.listeners.contains(&listener) {
+        // A socket that was not opened after all has left its reservation and nothing else.
+        if self.listeners.contains(&listener) || self.reservations.iter().any(|(held, _)| *held == listener) {
             return Ok(listener.at);
         }
         if self.reservations.len() >= RESERVATIONS_MAX {
