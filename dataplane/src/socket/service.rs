@@ -28,7 +28,7 @@ const HUNGER_NS: u64 = 1_000_000;
 /// What is due some time.
 enum Alarm {
     /// The application closed the connection long ago.
-    Abort(Arc<Connection>),
+    Abort(ConnectionId),
     /// Nobody has listened here for long.
     Unlisten(SocketAddr),
 }
@@ -184,7 +184,7 @@ impl SocketService {
         held.closing = true;
         match pump::send(held, id, io) {
             pump::Sent::All => self.part(connection, id, io),
-            pump::Sent::Some => self.alarms.push_back((io.now_ns() + LINGER_NS, Alarm::Abort(connection))),
+            pump::Sent::Some => self.alarms.push_back((io.now_ns() + LINGER_NS, Alarm::Abort(id))),
         }
     }
 
@@ -337,8 +337,10 @@ impl SocketService {
     fn ring(&mut self, io: &mut Io<'_, '_>) {
         while let Some((_, alarm)) = self.alarms.pop_front_if(|(at_ns, _)| *at_ns <= io.now_ns()) {
             match alarm {
-                Alarm::Abort(connection) => {
-                    let Some(id) = connection.id().filter(|_| !connection.is_over()) else { continue };
+                Alarm::Abort(id) => {
+                    // All of it may have left long ago.
+                    let Some(held) = self.table.find(id).filter(|held| held.closing) else { continue };
+                    let connection = Arc::clone(&held.connection);
                     self.counters.lingered += 1;
                     let _ = io.abort(id);
                     connection.end(0);

@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
+use tailwater_dataplane::socket::SocketConfig;
+
 use crate::hosts::{Hosts, at};
 use crate::traffic::PATIENCE;
 
@@ -17,6 +19,25 @@ fn what_was_written_before_closing_arrives_and_then_the_end() {
     (&server).read_to_end(&mut got).unwrap();
     assert!(got.len() == 300_000 && got.iter().all(|&byte| byte == 5));
     drop(server);
+    hosts.stop();
+}
+
+#[test]
+fn a_stream_closed_with_much_to_send_gives_its_place_back_when_that_is_sent() {
+    const LEN: usize = 1 << 20;
+    // A seat for the listener, one for each stream that is open, and some for those that are ending.
+    let hosts = Hosts::with(SocketConfig { sockets_max: 8, ..SocketConfig::default() });
+    let listener = hosts.listen(7_000);
+    for round in 0..50 {
+        let client = hosts.sockets[0].connect(at(1, 7_000)).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let server = listener.accept().unwrap().0;
+        (&client).write_all(&[round; LEN]).unwrap();
+        drop(client);
+        let mut got = Vec::new();
+        (&server).read_to_end(&mut got).unwrap();
+        assert!(got.len() == LEN && got.iter().all(|&byte| byte == round));
+    }
+    drop(listener);
     hosts.stop();
 }
 
