@@ -1,7 +1,7 @@
 //! What the wake-ups of threads and workers are made of: atomics, a futex, an eventfd. `tests/wake_model.rs` puts loom's in
 //! their place, with the same names.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering, fence};
 pub(crate) use std::thread::yield_now;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

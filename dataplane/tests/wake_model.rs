@@ -1,17 +1,19 @@
 //! Orders in which threads and a worker can meet while they wake each other, tried by loom: no wake-up is lost, and a
-//! descriptor's level is right at rest. The sources are those of the library, on loom's atomics.
+//! descriptor's level is right at rest, a failure is not missed. The sources are those of the library, on loom's atomics.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a test, of parts of the library")]
 
 #[path = "../src/socket/event.rs"]
 mod event;
 #[path = "../src/socket/gate.rs"]
 mod gate;
+#[path = "../src/socket/stage.rs"]
+mod stage;
 #[path = "../src/worker/waker.rs"]
 mod waker;
 
 /// Stands for the library's `sync`.
 mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering, fence};
     pub(crate) use loom::thread::yield_now;
 
     use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -100,6 +102,7 @@ use event::{Event, Readiness};
 use gate::Gate;
 use loom::sync::Arc;
 use loom::thread;
+use stage::Stage;
 use sync::{AtomicBool, AtomicU32, Ordering, fence};
 use waker::Waker;
 
@@ -188,4 +191,22 @@ fn the_level_of_a_descriptor_is_right_at_rest() {
             assert_eq!(event.fd().level(), count.load(Ordering::Acquire) > 0, "{taken} taken");
         });
     }
+}
+
+#[test]
+fn a_connection_that_failed_is_never_taken_for_one_that_ended_well() {
+    model(|| {
+        let stage = Arc::new(Stage::new());
+        stage.open();
+        let worker = {
+            let stage = Arc::clone(&stage);
+            thread::spawn(move || assert!(stage.end(1)))
+        };
+        // As a read does.
+        let told = stage.is_over();
+        assert!(!told || stage.take_error() == Some(1), "a clean end");
+        worker.join().unwrap();
+        assert_eq!(stage.take_error(), (!told).then_some(1), "once");
+        assert!(stage.is_over() && !stage.end(2) && stage.take_error().is_none());
+    });
 }

@@ -17,6 +17,9 @@ pub struct SocketConfig {
     pub outbox_max: usize,
     /// Blank frames that each worker keeps ready for writers.
     pub blanks_max: usize,
+    /// Longest that a connection lasts whose application has closed it, and whose peer takes nothing more of what was
+    /// written: then it is reset.
+    pub linger: Duration,
     /// How long a blocking call spins before it sleeps. Zero suits threads that share cores; a few tens of microseconds
     /// save the wake-up of a thread that has a core of its own.
     pub spin: Duration,
@@ -30,6 +33,8 @@ impl Default for SocketConfig {
             inbox_max: 256,
             outbox_max: 256,
             blanks_max: 512,
+            // As long as the stack waits for one whose own queue is empty.
+            linger: Duration::from_secs(60),
             spin: Duration::ZERO,
         }
     }

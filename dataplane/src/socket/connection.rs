@@ -9,12 +9,12 @@
 //! Every queue is bounded: a reader who stays away fills the inbox, then the stack's receive buffer, and then the peer
 //! may send no more; a peer who stays away fills the stack's send buffer, then the outbox, and then writers wait.
 //!
-//! The worker writes `stage`, `finished`, `error`; a thread who sees the end in them looks into the inbox once more
+//! The worker writes `stage` and `finished`; a thread who sees the end in them looks into the inbox once more
 //! before it believes it, for what was put there came first.
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ use super::gate::Gate;
 use super::lane::{Asks, Errand, Lane, Seat};
 use super::reader::Reader;
 use super::shared::Name;
+use super::stage::Stage;
 use crate::frame::Frame;
 
 /// What a thread may want of the worker.
@@ -52,10 +53,6 @@ pub(super) mod ask {
     /// The application has let go.
     pub(in super::super) const CLOSE: u32 = 1 << 8;
 }
-
-const OPENING: u8 = 0;
-const OPEN: u8 = 1;
-const OVER: u8 = 2;
 
 /// Payload of a segment before the worker has told: the least that every path takes (RFC 9293 §3.7.1).
 const SEGMENT_LEN_FIRST: u32 = 536;
@@ -135,11 +132,9 @@ pub(super) struct Connection {
     pub(super) inbox: ArrayQueue<Frame>,
     /// The stack has more than the inbox takes.
     inbox_blocked: AtomicBool,
-    stage: AtomicU8,
+    stage: Stage,
     /// The peer has ended its side, behind what is in the inbox.
     finished: AtomicBool,
-    /// What went wrong and was not told yet; 0: nothing.
-    error: AtomicI32,
     segment_len: AtomicU32,
 
     // To the worker.
@@ -204,9 +199,8 @@ impl Blank {
             local: OnceLock::new(),
             inbox: ArrayQueue::new(config.inbox_max.max(2)),
             inbox_blocked: AtomicBool::new(false),
-            stage: AtomicU8::new(OPENING),
+            stage: Stage::new(),
             finished: AtomicBool::new(false),
-            error: AtomicI32::new(0),
             segment_len: AtomicU32::new(SEGMENT_LEN_FIRST),
             outbox: ArrayQueue::new(config.outbox_max.max(2)),
             starved: AtomicBool::new(false),
@@ -264,12 +258,12 @@ impl Connection {
     }
 
     pub(super) fn is_opening(&self) -> bool {
-        self.stage.load(Ordering::Acquire) == OPENING
+        self.stage.is_opening()
     }
 
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        self.stage.load(Ordering::Acquire) == OVER
+        self.stage.is_over()
     }
 
     #[inline]
@@ -279,10 +273,7 @@ impl Connection {
 
     /// What went wrong, told once.
     pub(super) fn take_error(&self) -> Option<std::io::Error> {
-        if self.error.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        Some(self.error.swap(0, Ordering::AcqRel)).filter(|&number| number != 0).map(error::of)
+        self.stage.take_error().map(error::of)
     }
 
     pub(super) fn await_readable(&self, until: Option<Instant>) -> bool {
@@ -381,7 +372,7 @@ impl Connection {
     pub(super) fn open(&self, local: SocketAddr, segment_len: usize) {
         let _ = self.local.set(local);
         self.note_segment_len(segment_len);
-        self.stage.store(OPEN, Ordering::Release);
+        self.stage.open();
         self.signal_writer();
     }
 
@@ -412,13 +403,11 @@ impl Connection {
 
     /// The connection is over; with an error, or 0.
     pub(super) fn end(&self, error: i32) {
-        if self.stage.swap(OVER, Ordering::AcqRel) == OVER {
-            return;
+        if self.stage.end(error) {
+            self.signal_reader();
+            self.signal_writer();
+            self.answer(|| None);
         }
-        self.error.store(error, Ordering::Release);
-        self.signal_reader();
-        self.signal_writer();
-        self.answer(|| None);
     }
 
     /// There is something to read.

@@ -50,6 +50,7 @@ mod reader;
 mod service;
 mod shared;
 mod sockets;
+mod stage;
 mod stream;
 mod table;
 mod udp;

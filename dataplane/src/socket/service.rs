@@ -19,18 +19,18 @@ use super::table::Table;
 use super::udp::{self, Endpoint, Received};
 use crate::service::{After, Datagram, Io, Service};
 
-/// Longest that a connection lasts whose application has closed it and whose peer does not take what was written, in ns:
-/// as long as the stack waits for one whose own queue is empty.
-const LINGER_NS: u64 = 60_000_000_000;
+/// How long connections are refused where nobody listens any more before the listener goes, in ns.
+const REFUSE_NS: u64 = 60_000_000_000;
 /// Pause between two looks for free frames, in ns.
 const HUNGER_NS: u64 = 1_000_000;
 
-/// What is due some time.
-enum Alarm {
-    /// The application closed the connection long ago.
-    Abort(Arc<Connection>),
-    /// Nobody has listened here for long.
-    Unlisten(SocketAddr),
+/// A connection that its application has closed, and that has not sent everything.
+struct Lingering {
+    id: ConnectionId,
+    /// When to look what has become of it.
+    at_ns: u64,
+    /// Bytes that had arrived by the last look.
+    delivered: u64,
 }
 
 /// What did not go as it should.
@@ -59,8 +59,11 @@ pub struct SocketService {
     feeds: bool,
     /// When blank frames are looked for again.
     feed_at_ns: u64,
-    /// All set for the same time ahead.
-    alarms: VecDeque<(u64, Alarm)>,
+    linger_ns: u64,
+    /// In the order in which they are due, as the next are.
+    lingering: VecDeque<Lingering>,
+    /// Where nobody listens any more, and until when that is answered.
+    refusing: VecDeque<(u64, SocketAddr)>,
     counters: Counters,
 }
 
@@ -77,7 +80,9 @@ impl SocketService {
             hungry: Vec::new(),
             feeds: false,
             feed_at_ns: 0,
-            alarms: VecDeque::new(),
+            linger_ns: u64::try_from(shared.config.linger.as_nanos()).unwrap_or(u64::MAX),
+            lingering: VecDeque::new(),
+            refusing: VecDeque::new(),
             counters: Counters::default(),
         }
     }
@@ -184,7 +189,7 @@ impl SocketService {
         held.closing = true;
         match pump::send(held, id, io) {
             pump::Sent::All => self.part(connection, id, io),
-            pump::Sent::Some => self.alarms.push_back((io.now_ns() + LINGER_NS, Alarm::Abort(connection))),
+            pump::Sent::Some => self.linger(id, io),
         }
     }
 
@@ -270,7 +275,7 @@ impl SocketService {
         let Some(listener) = io.listener_at(acceptor.at).filter(|_| !self.has_acceptor(acceptor.at)) else { return };
         io.refuse(listener, true);
         if !self.kept.contains(&listener) {
-            self.alarms.push_back((io.now_ns() + LINGER_NS, Alarm::Unlisten(acceptor.at)));
+            self.refusing.push_back((io.now_ns() + REFUSE_NS, acceptor.at));
         }
     }
 
@@ -334,20 +339,30 @@ impl SocketService {
 
     // ---- time -------------------------------------------------------------------------------
 
+    /// Looks later what has become of a connection.
+    fn linger(&mut self, id: ConnectionId, io: &Io<'_, '_>) {
+        let delivered = io.snapshot(id).map_or(0, |snapshot| snapshot.delivered);
+        self.lingering.push_back(Lingering { id, at_ns: io.now_ns().saturating_add(self.linger_ns), delivered });
+    }
+
     fn ring(&mut self, io: &mut Io<'_, '_>) {
-        while let Some((_, alarm)) = self.alarms.pop_front_if(|(at_ns, _)| *at_ns <= io.now_ns()) {
-            match alarm {
-                Alarm::Abort(connection) => {
-                    let Some(id) = connection.id().filter(|_| !connection.is_over()) else { continue };
-                    self.counters.lingered += 1;
-                    let _ = io.abort(id);
-                    connection.end(0);
-                    self.dismiss(ask::CLOSE, connection);
-                }
-                Alarm::Unlisten(at) if !self.has_acceptor(at) => {
-                    io.listener_at(at).map(|listener| io.unlisten(listener));
-                }
-                Alarm::Unlisten(_) => {}
+        let now_ns = io.now_ns();
+        while let Some(Lingering { id, delivered, .. }) = self.lingering.pop_front_if(|next| next.at_ns <= now_ns) {
+            // All of it may have left long ago.
+            let Some(held) = self.table.find(id).filter(|held| held.closing) else { continue };
+            if io.snapshot(id).is_some_and(|snapshot| snapshot.delivered != delivered) {
+                self.linger(id, io);
+                continue;
+            }
+            let connection = Arc::clone(&held.connection);
+            self.counters.lingered += 1;
+            let _ = io.abort(id);
+            connection.end(0);
+            self.dismiss(ask::CLOSE, connection);
+        }
+        while let Some((_, at)) = self.refusing.pop_front_if(|(at_ns, _)| *at_ns <= now_ns) {
+            if !self.has_acceptor(at) {
+                io.listener_at(at).map(|listener| io.unlisten(listener));
             }
         }
     }
@@ -462,7 +477,9 @@ impl Service for SocketService {
             return Some(0);
         }
         let feed = (!self.hungry.is_empty()).then_some(self.feed_at_ns);
-        [feed, self.alarms.front().map(|(at_ns, _)| *at_ns)].into_iter().flatten().min()
+        let lingering = self.lingering.front().map(|next| next.at_ns);
+        let refusing = self.refusing.front().map(|(at_ns, _)| *at_ns);
+        [feed, lingering, refusing].into_iter().flatten().min()
     }
 
     fn on_deadline(&mut self, io: &mut Io<'_, '_>) {

@@ -2,7 +2,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tailwater_dataplane::socket::{SocketConfig, TcpStream};
 
 use crate::hosts::{Hosts, at};
 use crate::traffic::PATIENCE;
@@ -17,6 +19,58 @@ fn what_was_written_before_closing_arrives_and_then_the_end() {
     (&server).read_to_end(&mut got).unwrap();
     assert!(got.len() == 300_000 && got.iter().all(|&byte| byte == 5));
     drop(server);
+    hosts.stop();
+}
+
+#[test]
+fn a_stream_closed_with_much_to_send_gives_its_place_back_when_that_is_sent() {
+    const LEN: usize = 1 << 20;
+    // A seat for the listener, one for each stream that is open, and some for those that are ending.
+    let hosts = Hosts::with(SocketConfig { sockets_max: 8, ..SocketConfig::default() });
+    let listener = hosts.listen(7_000);
+    for round in 0..50 {
+        let client = hosts.sockets[0].connect(at(1, 7_000)).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let server = listener.accept().unwrap().0;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                (&client).write_all(&[round; LEN]).unwrap();
+                drop(client);
+            });
+            let mut got = Vec::new();
+            (&server).read_to_end(&mut got).unwrap();
+            assert!(got.len() == LEN && got.iter().all(|&byte| byte == round));
+        });
+    }
+    drop(listener);
+    hosts.stop();
+}
+
+/// Writes until every queue is full; how much that was.
+fn fill(stream: &TcpStream) -> usize {
+    stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut to = stream;
+    std::iter::from_fn(|| to.write(&[7; 100_000]).ok()).sum()
+}
+
+#[test]
+fn a_closed_stream_lasts_as_long_as_its_peer_goes_on_reading_and_no_longer() {
+    const LINGER: Duration = Duration::from_secs(1);
+    let hosts = Hosts::with(SocketConfig { inbox_max: 8, linger: LINGER, ..SocketConfig::default() });
+    let ((client, server), (idle_client, idle_server)) = (hosts.connect(), hosts.connect());
+    let (written, _) = (fill(&client), fill(&idle_client));
+    drop((client, idle_client));
+    let (mut total, mut room, end) = (0, vec![0; 16_384], Instant::now() + LINGER * 5 / 2);
+    // A piece at a time, so that what is still to be sent lasts longer than that.
+    while Instant::now() < end {
+        total += (&server).read(&mut room).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut rest = Vec::new();
+    total += (&server).read_to_end(&mut rest).unwrap();
+    assert_eq!(total, written);
+    let reset = (&idle_server).read_to_end(&mut rest).unwrap_err();
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    drop((server, idle_server));
     hosts.stop();
 }
 
