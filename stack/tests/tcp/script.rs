@@ -163,6 +163,8 @@ pub struct Host {
     pub stack: Stack<VecBuffer>,
     pub env: TestEnv,
     pub events: Vec<TcpEvent>,
+    /// What a segment's numbers are more on the wire than in the test: the peer's, and ours.
+    shifts: [u32; 2],
     given: usize,
     taken: usize,
 }
@@ -179,7 +181,37 @@ impl Host {
         let mut env = TestEnv::default();
         env.now = env.now + Duration::from_secs(1_000);
         assert!(stack.set_neighbour(port, PEER.into(), mac(2), &mut env));
-        Self { stack, env, events: Vec::new(), given: 0, taken: 0 }
+        Self { stack, env, events: Vec::new(), shifts: [0; 2], given: 0, taken: 0 }
+    }
+
+    /// Without, and with the numbers of both ends passing 2^32 after 1500 bytes of what [`accept`](Self::accept) makes; the
+    /// test need not know.
+    pub fn of_any_numbers() -> [Self; 2] {
+        const FIRST: u32 = u32::MAX - 1_499;
+        let (_, plain) = Self::new().accept();
+        let ours = FIRST.wrapping_sub(plain);
+        let mut host = Self::new();
+        // RFC 6528 §3: our numbers follow a clock with steps of 4096 ns.
+        host.env.now = host.env.now.plus_nanos(u64::from(ours) << 12);
+        host.shifts = [FIRST - 1_001, ours];
+        [Self::new(), host]
+    }
+
+    /// As it goes over the wire.
+    fn shifted(&self, segment: &Segment) -> Segment {
+        Self::moved(segment.clone(), self.shifts)
+    }
+
+    /// A segment of an end whose numbers move by the first of these, the other's by the second.
+    fn moved(mut segment: Segment, [own, other]: [u32; 2]) -> Segment {
+        segment.seq = segment.seq.wrapping_add(own);
+        if segment.has(ACK) {
+            segment.ack = segment.ack.wrapping_add(other);
+        }
+        for (left, right) in &mut segment.sack {
+            (*left, *right) = (left.wrapping_add(other), right.wrapping_add(other));
+        }
+        segment
     }
 
     pub fn listen(&mut self) -> ListenerId {
@@ -194,12 +226,12 @@ impl Host {
 
     /// A segment arrives from the peer.
     pub fn get(&mut self, segment: &Segment) {
-        let _ = self.frame(&segment.frame(PORT));
+        let _ = self.frame(&self.shifted(segment).frame(PORT));
     }
 
     /// A segment arrives that must be dropped, and says why it was.
     pub fn refusal(&mut self, segment: &Segment) -> DropReason {
-        match self.frame(&segment.frame(PORT)) {
+        match self.frame(&self.shifted(segment).frame(PORT)) {
             Verdict::Discarded(reason) => reason,
             other => panic!("not refused: {other:?}"),
         }
@@ -220,7 +252,7 @@ impl Host {
     /// A segment arrives in a frame of several segments, each of at most `len` bytes.
     pub fn get_segmented(&mut self, segment: &Segment, len: usize) {
         self.given += 1;
-        let frame = VecBuffer::segmented(&segment.frame(PORT), len);
+        let frame = VecBuffer::segmented(&self.shifted(segment).frame(PORT), len);
         let _ = self.stack.ingest(InterfaceId(0), frame, &mut self.env);
         self.collect();
     }
@@ -233,7 +265,9 @@ impl Host {
 
     /// The next segment sent.
     pub fn sent(&mut self) -> Option<Segment> {
-        self.env.sent().map(|frame| Segment::read(&frame))
+        let segment = self.env.sent().map(|frame| Segment::read(&frame))?;
+        let [peers, ours] = self.shifts.map(u32::wrapping_neg);
+        Some(Self::moved(segment, [ours, peers]))
     }
 
     pub fn expect(&mut self) -> Segment {

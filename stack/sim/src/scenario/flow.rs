@@ -54,11 +54,13 @@ struct Recipe {
     make: Box<dyn Fn(&str, &Place) -> Ends + Send + Sync>,
     /// Sends again as soon as there is an answer, without end.
     hurries: bool,
+    /// Takes one of the sending host's echo identifiers, and no port.
+    pings: bool,
 }
 
 impl Recipe {
     fn new(make: impl Fn(&str, &Place) -> Ends + Send + Sync + 'static) -> Self {
-        Self { make: Box::new(make), hurries: false }
+        Self { make: Box::new(make), hurries: false, pings: false }
     }
 }
 
@@ -123,6 +125,10 @@ impl FlowSpec {
         self.recipe.hurries
     }
 
+    pub(super) fn pings(&self) -> bool {
+        self.recipe.pings
+    }
+
     pub(super) fn add(&self, place: &Place, simulation: &mut Simulation) {
         let Ends { from, to } = (self.recipe.make)(&self.name, place);
         if let Some(to) = to {
@@ -178,10 +184,11 @@ fn ping(section: &mut Section<'_>) -> Result<Recipe> {
     let interval = at_least_a_microsecond(section, "interval")?.unwrap_or(Duration::from_secs(1));
     let count = section.integer("count")?.unwrap_or(u64::MAX);
     let size = payload_size(section, 56)?;
-    Ok(Recipe::new(move |name, place| {
+    let recipe = Recipe::new(move |name, place| {
         let pings = Pings { count, interval, size, start: place.start, ..Pings::to(place.address) };
         Ends { from: Box::new(Ping::new(name, pings)), to: None }
-    }))
+    });
+    Ok(Recipe { pings: true, ..recipe })
 }
 
 /// What connections start with: the stack's choices, but for what the section says.

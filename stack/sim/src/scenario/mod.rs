@@ -41,7 +41,7 @@ use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use tailwater_stack::{Cidr, Config, Instant};
+use tailwater_stack::{Cidr, Config, ECHO_IDENTS_MAX, Instant};
 
 pub use error::ScenarioError;
 
@@ -135,7 +135,7 @@ impl Scenario {
                 NodeKind::Router => simulation.add_router(&name.value),
                 NodeKind::Switch => simulation.add_switch(&name.value),
             };
-            Made { id, addresses: Vec::new(), ports: FIRST_PORT..=u16::MAX }
+            Made { id, addresses: Vec::new(), ports: FIRST_PORT..=u16::MAX, pings: 0 }
         };
         let mut nodes: Vec<Made> = self.nodes.iter().map(add).collect();
         let mut captures = Vec::new();
@@ -145,10 +145,9 @@ impl Scenario {
                 captures.extend(simulation.link_ends(id).into_iter().flatten().map(|node| (id, node)));
             }
         }
-        for flow in &self.flows {
-            let place = self.place(flow, &mut nodes)?;
-            flow.add(&place, &mut simulation);
-        }
+        let places = self.flows.iter().map(|flow| self.place(flow, &mut nodes));
+        let places = places.collect::<Result<Vec<_>, _>>()?;
+        self.flows.iter().zip(&places).for_each(|(flow, place)| flow.add(place, &mut simulation));
         Ok(Built { simulation, captures })
     }
 
@@ -200,15 +199,23 @@ impl Scenario {
 
     fn place(&self, flow: &FlowSpec, nodes: &mut [Made]) -> Result<Place, ScenarioError> {
         let (from, to) = (self.find_host(&flow.from)?, self.find_host(&flow.to)?);
-        let from = nodes.get(from).ok_or_else(|| self.unknown(&flow.from))?.id;
-        let Made { id: to, addresses, ports } = nodes.get_mut(to).ok_or_else(|| self.unknown(&flow.to))?;
+        let from = nodes.get_mut(from).ok_or_else(|| self.unknown(&flow.from))?;
+        from.pings += usize::from(flow.pings());
+        if from.pings > ECHO_IDENTS_MAX {
+            let message = format!("more than {ECHO_IDENTS_MAX} flows of pings leave '{}'", flow.from.value);
+            let hint = "let some leave another host";
+            return Err(ScenarioError::at(&self.text, flow.from.span.clone(), message).hint(hint));
+        }
+        let from = from.id;
+        let Made { id: to, addresses, ports, .. } = nodes.get_mut(to).ok_or_else(|| self.unknown(&flow.to))?;
         let wrong = |message, hint| ScenarioError::at(&self.text, flow.to.span.clone(), message).hint(hint);
         let address = addresses.iter().map(Cidr::address).find(|address| address.is_ipv4() != flow.ipv6);
         let address = address.ok_or_else(|| {
             let message = format!("'{}' has no {} address", flow.to.value, if flow.ipv6 { "IPv6" } else { "IPv4" });
             wrong(message, "give it one on a link, or choose by ipv6 = true or false")
         })?;
-        let port = ports.next().ok_or_else(|| {
+        let port = if flow.pings() { Some(0) } else { ports.next() };
+        let port = port.ok_or_else(|| {
             let message = format!("more flows lead to '{}' than there are ports", flow.to.value);
             wrong(message, "let some lead to another host")
         })?;
@@ -235,6 +242,8 @@ struct Made {
     addresses: Vec<Cidr>,
     /// For flows that lead to it.
     ports: RangeInclusive<u16>,
+    /// Flows of pings that leave it.
+    pings: usize,
 }
 
 /// The place of each name; no name is there twice.

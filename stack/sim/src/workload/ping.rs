@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tailwater_stack::{EchoRequest, Env, Event, Instant, Stack, Verdict};
+use tailwater_stack::{ECHO_IDENTS_MAX, EchoRequest, Env, Event, Instant, Stack, Verdict};
 
 use super::Workload;
 use super::sequence;
@@ -69,7 +69,9 @@ impl Ping {
 impl Workload for Ping {
     fn start(&mut self, host: &mut HostContext<'_, '_>) {
         let first = host.env.random() as u16;
-        self.ident = (0..=u16::MAX).map(|n| first.wrapping_add(n)).find(|&ident| host.stack.echo_open(ident));
+        // Of so many in a row one is free, unless the host has all that it can.
+        self.ident =
+            (0..=ECHO_IDENTS_MAX as u16).map(|n| first.wrapping_add(n)).find(|&ident| host.stack.echo_open(ident));
     }
 
     fn on_verdict(

@@ -4,9 +4,15 @@ use tailwater_sim::seeds::{self, Failure};
 
 use crate::networks::busy;
 
-/// Pings and datagrams arrive at most once each, whatever the links do.
+/// Datagrams arrive at most once each, and once more for each time that a link has sent one twice.
 fn nothing_is_made_up(simulation: &mut tailwater_sim::Simulation) -> Result<(), String> {
     simulation.run_for(Duration::from_secs(6)).unwrap();
+    let made_up = simulation.flows().values().map(|flow| flow.duplicates).sum::<u64>();
+    let counters = simulation.links().flat_map(|link| simulation.link_counters(link));
+    let duplicated = counters.map(|counters| counters.duplicated).sum::<u64>();
+    if made_up > duplicated {
+        return Err(format!("{made_up} came again, {duplicated} were sent twice"));
+    }
     for (name, flow) in simulation.flows() {
         if flow.received_packets > flow.sent_packets {
             return Err(format!("{name} received {} of {}", flow.received_packets, flow.sent_packets));

@@ -1,14 +1,14 @@
-//! What streams consist of: byte n is n modulo a prime, so that no shift by segments or windows goes unnoticed.
+//! What streams consist of: bytes that look random and come again after a prime number of them, far above any segment, so
+//! that no shift by segments or windows goes unnoticed.
 
-const PERIOD: usize = 251;
-/// Whole periods, and more than a segment.
-const TABLE_LEN: usize = PERIOD * 40;
+const PERIOD: usize = 65_521;
 
-static TABLE: [u8; TABLE_LEN] = {
-    let mut table = [0; TABLE_LEN];
+static TABLE: [u8; PERIOD] = {
+    let mut table = [0; PERIOD];
     let mut at = 0;
-    while at < TABLE_LEN {
-        table[at] = (at % PERIOD) as u8;
+    while at < PERIOD {
+        // Knuth's multiplicative hash; its upper bits mix all of the lower ones.
+        table[at] = ((at as u32).wrapping_mul(2_654_435_761) >> 24) as u8;
         at += 1;
     }
     table
@@ -19,7 +19,7 @@ fn pieces(offset: u64, len: usize) -> impl Iterator<Item = &'static [u8]> {
     let (mut offset, mut left) = (offset, len);
     std::iter::from_fn(move || {
         let start = (offset % PERIOD as u64) as usize;
-        let piece = TABLE.get(start..(start + left).min(TABLE_LEN)).filter(|piece| !piece.is_empty())?;
+        let piece = TABLE.get(start..(start + left).min(PERIOD)).filter(|piece| !piece.is_empty())?;
         offset += piece.len() as u64;
         left -= piece.len();
         Some(piece)
@@ -55,11 +55,14 @@ mod tests {
 
     #[test]
     fn what_was_filled_is_right_at_its_place_and_wrong_elsewhere() {
-        for (offset, len) in [(0, 10), (250, 3), (7, 20_000), (1 << 40, 1_448)] {
+        for (offset, len) in [(0, 10), (65_520, 3), (7, 200_000), (1 << 40, 1_448)] {
             let mut bytes = vec![0; len];
             fill(offset, &mut bytes);
             assert_eq!(differences(offset, &bytes), 0);
-            assert_eq!(differences(offset + 1_448, &bytes), len as u64);
+            for shift in [1, 251, 536, 1_004, 1_448, 2_048, 65_536] {
+                let found = differences(offset + shift, &bytes);
+                assert!(found * 10 >= len as u64 * 9, "{found} of {len} differ after {shift}");
+            }
             bytes[len / 2] ^= 1;
             assert_eq!(differences(offset, &bytes), 1);
         }
