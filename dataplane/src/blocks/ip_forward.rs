@@ -44,6 +44,7 @@ pub(crate) const KIND: Kind = Kind {
     polled: true,
     asks_for_room: false,
     state: Some("ip-forward"),
+    lasts: false,
     prepare: block::live,
     build: |arguments, services| Ok(Box::new(IpForward::new(arguments.integer(ICMP_RATE.key), services)?)),
 };
