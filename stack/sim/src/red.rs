@@ -38,15 +38,17 @@ impl RedState {
     pub(crate) fn on_arrival(&mut self, queued: u64, idle_ns: u64, packet_ns: u64) {
         if queued > 0 {
             self.average += WEIGHT * (queued as f64 - self.average);
-        } else if packet_ns == 0 {
-            self.average = 0.0;
-        } else {
-            // Multiplied and not raised to a power, so that every platform computes the same.
-            for _ in 0..(idle_ns / packet_ns).min(IDLE_PACKETS_MAX) {
-                self.average *= 1.0 - WEIGHT;
-            }
-            self.average *= 1.0 - WEIGHT * ((idle_ns % packet_ns) as f64 / packet_ns as f64);
+            return;
         }
+        let Some(passed) = idle_ns.checked_div(packet_ns) else {
+            self.average = 0.0;
+            return;
+        };
+        // Multiplied and not raised to a power, so that every platform computes the same.
+        for _ in 0..passed.min(IDLE_PACKETS_MAX) {
+            self.average *= 1.0 - WEIGHT;
+        }
+        self.average *= 1.0 - WEIGHT * ((idle_ns % packet_ns) as f64 / packet_ns as f64);
     }
 
     /// Whether the packet that has just arrived is to be marked or dropped.

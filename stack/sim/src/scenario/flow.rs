@@ -48,10 +48,12 @@ struct Ends {
     to: Option<Box<dyn Workload>>,
 }
 
+/// Makes the ends of a flow of this name.
+type Make = Box<dyn Fn(&str, &Place) -> Ends + Send + Sync>;
+
 /// What a kind's own keys say.
 struct Recipe {
-    /// Makes the ends of a flow of this name.
-    make: Box<dyn Fn(&str, &Place) -> Ends + Send + Sync>,
+    make: Make,
     /// Sends again as soon as there is an answer, without end.
     hurries: bool,
     /// Takes one of the sending host's echo identifiers, and no port.
