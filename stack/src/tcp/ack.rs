@@ -237,7 +237,7 @@ impl<B: Buffer> Tcb<B> {
         self.snd_wnd_max = self.snd_wnd_max.max(window);
         // Nothing is in flight while it runs; a window that stays does not put the override off (RFC 9293 §3.8.6.2.1).
         if opened && self.timers.is_armed(Timer::Persist) {
-            self.rtt.reset_backoff();
+            self.rtt.reset();
             self.timers.disarm(Timer::Persist);
         }
         moved
@@ -348,7 +348,7 @@ impl<B: Buffer> Tcb<B> {
     /// New data is acknowledged: the path is alive.
     #[inline(always)]
     pub(super) fn on_progress<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
-        self.rtt.reset_backoff();
+        self.rtt.on_progress();
         self.waiting_since = if self.queue.sent_count() > 0 { cx.now } else { Instant::ZERO };
         self.confirm_neighbour(cx);
         if self.write_blocked {

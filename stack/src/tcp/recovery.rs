@@ -298,7 +298,7 @@ impl<B: Buffer> Tcb<B> {
         let flight_size = self.flight_size();
         self.mark_timed_out(cx);
         let again = self.recovery.phase == Phase::Loss;
-        let (in_flight, backoff) = (self.in_flight(), self.rtt.backoff().into());
+        let (in_flight, backoff) = (self.in_flight(), self.rtt.expiries().into());
         self.congestion.on_rto(&Timeout { now: cx.now, flight_size, in_flight, backoff });
         self.note_reduction();
         self.rtt.back_off();
@@ -350,7 +350,7 @@ impl<B: Buffer> Tcb<B> {
         }
         match self.user_timeout() {
             Some(timeout) => cx.now.since(since) >= timeout,
-            None => self.rtt.backoff() >= RETRANSMITS_MAX,
+            None => self.rtt.expiries() >= RETRANSMITS_MAX,
         }
     }
 

@@ -335,6 +335,26 @@ fn a_retransmission_is_no_measure_of_the_round_trip_rfc6298_s3() {
 }
 
 #[test]
+fn an_acknowledgement_that_measures_nothing_leaves_the_timer_backed_off_rfc6298_s5() {
+    // RFC 6298 §5, note, with §3: else a path whose round trip grows beyond the timer has everything sent twice for ever.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    let mut resent = Vec::new();
+    let mut at = 0;
+    for round_trip in [50, 50, 50, 50, 600, 600, 600, 600, 600] {
+        host.send(id, b"?");
+        host.wait_ms(round_trip);
+        resent.push(host.all().len() - 1);
+        at += 1;
+        host.get(&seg(ACK, 1_001, first + at));
+    }
+    assert_eq!(resent, [0, 0, 0, 0, 1, 1, 0, 0, 0]);
+    let snapshot = host.stack.tcp_snapshot(id, host.env.now).unwrap();
+    assert!(snapshot.srtt.unwrap() > Duration::from_millis(150), "{:?}", snapshot.srtt);
+    assert!(snapshot.rto < Duration::from_millis(2_000), "as measured: {:?}", snapshot.rto);
+}
+
+#[test]
 fn what_waited_behind_a_hole_is_no_measure_of_the_round_trip_rfc6298_s3() {
     // Without SACK the acknowledgement of what came early comes when the hole is filled.
     let mut host = Host::new();
