@@ -367,6 +367,7 @@ impl<B: Buffer> Tcb<B> {
     ) -> Taken {
         cx.hold();
         let Some(text) = cx.cut_front(buffer, segment.text_at) else {
+            self.ack_now = true;
             return Taken::Discarded(DropReason::NoBuffer);
         };
         self.rcv_nxt += segment.text_len;
