@@ -67,8 +67,8 @@ impl<B: Buffer> Tcb<B> {
         self.confirm_neighbour(cx);
         self.arm_keep_alive(cx.now);
         match self.listener {
-            Some(_) => self.news.add(Piece::Accepted),
-            None => self.news.add(Piece::Connected),
+            Some(_) => self.tell(Piece::Accepted),
+            None => self.tell(Piece::Connected),
         }
         cx.stack.tcp.on_established(self.listener);
     }
