@@ -60,11 +60,15 @@ impl<B: Buffer> Tcb<B> {
             // RFC 7323 §3.2: once agreed, every segment but a reset must have them.
             return if seg.rst() { Ok(()) } else { Err(Refusal::silent(DropReason::TcpTimestampMissing)) };
         };
-        let old = SeqNum(value).before(SeqNum(self.ts_recent)) && now.since(self.ts_recent_at) < PAWS_IDLE_MAX;
-        if !old || seg.rst() {
+        if seg.rst() || !self.is_stale(value, now) {
             return Ok(());
         }
         Err(Refusal::with(DropReason::TcpPaws, Answer::Ack))
+    }
+
+    /// RFC 7323 §5.5: older than TS.Recent, which is not too old itself to tell.
+    fn is_stale(&self, value: u32, now: Instant) -> bool {
+        SeqNum(value).before(SeqNum(self.ts_recent)) && now.since(self.ts_recent_at) < PAWS_IDLE_MAX
     }
 
     /// RFC 9293 §3.10.7.4, first: something of the segment lies in the window.
@@ -106,8 +110,7 @@ impl<B: Buffer> Tcb<B> {
     /// RFC 7323 §4.3: which timestamp is to be echoed.
     pub(super) fn note_timestamp(&mut self, seg: &Seg, now: Instant) {
         let Some(Timestamps { value, .. }) = seg.options.timestamps.filter(|_| self.timestamps_ok) else { return };
-        let newer = SeqNum(value).at_or_after(SeqNum(self.ts_recent));
-        if newer && seg.seq.at_or_before(self.last_ack_sent) {
+        if !self.is_stale(value, now) && seg.seq.at_or_before(self.last_ack_sent) {
             self.ts_recent = value;
             self.ts_recent_at = now;
         }

@@ -88,11 +88,7 @@ impl<B: Buffer> Tcb<B> {
                 cx.release(payload);
             }
         }
-        let cut = self.queue.trim_acknowledged(seg.ack);
-        if cut > 0 {
-            self.cut_first(cut, cx);
-            delivery.delivered += cut;
-        }
+        delivery.delivered += self.take_part(seg.ack, cx);
     }
 
     /// Of the segments acknowledged those at the front that were sent once and are nothing special; whether there are any.
@@ -132,8 +128,19 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
+    /// Cuts off what is acknowledged of the first segment; how much that is.
+    #[inline(never)]
+    pub(super) fn take_part<E: Env<Buffer = B>>(&mut self, ack: SeqNum, cx: &mut Cx<'_, B, E>) -> u32 {
+        let cut = self.queue.trim_acknowledged(ack);
+        if cut > 0 {
+            self.sampler.on_part_delivered(cx.now, cut);
+            self.cut_first(cut, cx);
+        }
+        cut
+    }
+
     /// Part of a segment was acknowledged.
-    pub(super) fn cut_first<E: Env<Buffer = B>>(&mut self, n: u32, cx: &mut Cx<'_, B, E>) {
+    fn cut_first<E: Env<Buffer = B>>(&mut self, n: u32, cx: &mut Cx<'_, B, E>) {
         let Some(payload) = self.queue.get_mut(0).and_then(|first| first.payload.take()) else { return };
         // Only the FIN is left, which needs no buffer.
         if payload.len() == n as usize {
@@ -237,7 +244,7 @@ impl<B: Buffer> Tcb<B> {
         self.snd_wnd_max = self.snd_wnd_max.max(window);
         // Nothing is in flight while it runs; a window that stays does not put the override off (RFC 9293 §3.8.6.2.1).
         if opened && self.timers.is_armed(Timer::Persist) {
-            self.rtt.reset_backoff();
+            self.rtt.reset();
             self.timers.disarm(Timer::Persist);
         }
         moved
@@ -348,7 +355,7 @@ impl<B: Buffer> Tcb<B> {
     /// New data is acknowledged: the path is alive.
     #[inline(always)]
     pub(super) fn on_progress<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
-        self.rtt.reset_backoff();
+        self.rtt.on_progress();
         self.waiting_since = if self.queue.sent_count() > 0 { cx.now } else { Instant::ZERO };
         self.confirm_neighbour(cx);
         if self.write_blocked {

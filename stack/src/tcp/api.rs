@@ -68,7 +68,7 @@ impl<B: Buffer> Stack<B> {
         for index in 0..self.tcp.table.slots_len() {
             if self.tcp.table.peek(index).is_some_and(|tcb| tcb.listener == Some(listener)) {
                 self.with(index, env, |tcb, cx| {
-                    tcb.orphan = true;
+                    tcb.orphan();
                     tcb.give_up(CloseReason::Reset, cx);
                 });
             }
@@ -233,7 +233,7 @@ impl<B: Buffer> Stack<B> {
     /// Ends a connection at once, by a reset (RFC 9293 §3.10.5). It has no more events.
     pub fn tcp_abort<E: Env<Buffer = B>>(&mut self, id: ConnectionId, env: &mut E) -> Result<(), TcpError> {
         let aborted = self.with_id(id, env, |tcb, cx| {
-            tcb.orphan = true;
+            tcb.orphan();
             tcb.give_up(CloseReason::Reset, cx);
         });
         aborted.ok_or(TcpError::Unknown)
@@ -318,7 +318,7 @@ impl<B: Buffer> Stack<B> {
     /// The application knows of the end.
     fn forget(&mut self, id: ConnectionId) {
         let Some(tcb) = self.tcp.table.get_mut(id) else { return };
-        tcb.orphan = true;
+        tcb.orphan();
         tcb.course = Course::default();
         if tcb.state == State::Closed && self.tcp.table.take(id.index).is_some() {
             self.tcp.table.vacate(id.index);
@@ -335,7 +335,7 @@ impl<B: Buffer> Stack<B> {
     pub fn tcp_forget_all<E: Env<Buffer = B>>(&mut self, env: &mut E) {
         for index in 0..self.tcp.table.slots_len() {
             self.with(index, env, |tcb, cx| {
-                tcb.orphan = true;
+                tcb.orphan();
                 tcb.fail(CloseReason::Reset, cx);
             });
         }

@@ -56,7 +56,7 @@ impl<B: Buffer> Tcb<B> {
         self.snd_wnd_max = self.snd_wnd;
         (self.snd_wl1, self.snd_wl2) = (seg.seq, seg.ack);
         self.timers.disarm(Timer::Retransmit);
-        self.rtt.reset_backoff();
+        self.rtt.reset();
         self.begin_congestion_control(cx);
         // RFC 6298 §3: not of a SYN that was sent twice, after which the timer is less eager (§5.7).
         if self.syn_transmits == 1 {
@@ -67,8 +67,8 @@ impl<B: Buffer> Tcb<B> {
         self.confirm_neighbour(cx);
         self.arm_keep_alive(cx.now);
         match self.listener {
-            Some(_) => self.news.add(Piece::Accepted),
-            None => self.news.add(Piece::Connected),
+            Some(_) => self.tell(Piece::Accepted),
+            None => self.tell(Piece::Connected),
         }
         cx.stack.tcp.on_established(self.listener);
     }

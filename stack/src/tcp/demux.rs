@@ -114,6 +114,7 @@ impl<B: Buffer> Stack<B> {
     #[inline(always)]
     pub(super) fn put_down<E: Env<Buffer = B>>(&mut self, index: u32, mut tcb: Box<Tcb<B>>, was: State, env: &mut E) {
         debug_assert!(tcb.is_on_course());
+        debug_assert!(!tcb.orphan || !tcb.news.any(), "nobody is there to be told");
         let tcp = &mut self.tcp;
         if tcb.state == State::Closed {
             self.settle_closed(index, tcb, was, env);

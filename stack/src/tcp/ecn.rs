@@ -17,7 +17,7 @@ pub(super) struct Ecn {
     /// RFC 3168 §6.1.2: we slowed down, and have not said so.
     cwr: bool,
     /// No second reduction before this is acknowledged.
-    reacted_until: Option<SeqNum>,
+    pub(super) reacted_until: Option<SeqNum>,
 }
 
 impl Ecn {
@@ -83,7 +83,19 @@ impl<B: Buffer> Tcb<B> {
         self.ecn.reacted_until = Some(self.snd_nxt);
         self.ecn.cwr = true;
         let (flight_size, in_flight) = (self.flight_size_unsacked(), self.in_flight());
-        self.congestion.on_congestion(&Congestion { now, cause: Cause::Ecn, flight_size, in_flight });
+        let congestion = Congestion { now, cause: Cause::Ecn, flight_size, in_flight, reduced_already: false };
+        self.congestion.on_congestion(&congestion);
+    }
+
+    /// RFC 3168 §6.1.2: a loss in a window that was reduced for a mark, up to `end`, is of the same congestion.
+    pub(super) fn on_loss(&mut self, end: SeqNum, flight_size: u32, now: Instant) {
+        let reduced_already = self.ecn.reacted_until.is_some_and(|until| end.at_or_before(until));
+        let in_flight = self.in_flight();
+        let congestion = Congestion { now, cause: Cause::Loss, flight_size, in_flight, reduced_already };
+        self.congestion.on_congestion(&congestion);
+        if !reduced_already {
+            self.note_reduction();
+        }
     }
 
     /// Losses reduce as well, and say so (RFC 3168 §6.1.2).

@@ -90,6 +90,11 @@ pub(super) struct News {
 }
 
 impl News {
+    /// Nobody is to be told any more; its place in the line stays.
+    pub(super) fn clear(&mut self) {
+        *self = Self { pieces: self.pieces & Piece::Queued as u8, closed: None };
+    }
+
     #[inline]
     pub(super) fn add(&mut self, piece: Piece) {
         self.pieces |= piece as u8;

@@ -4,7 +4,6 @@
 use core::time::Duration;
 
 use super::ack::Delivery;
-use super::congestion::{Cause, Congestion};
 use super::recovery::Phase;
 use super::rto::{INITIAL, MIN};
 use super::seg::Seg;
@@ -102,10 +101,7 @@ impl<B: Buffer> Tcb<B> {
             self.probe.end();
             if self.recovery.phase == Phase::Open {
                 let flight_size = self.flight_size_unsacked().saturating_add(delivery.delivered).max(out.flight_size);
-                let in_flight = self.in_flight();
-                let congestion = Congestion { now: cx.now, cause: Cause::Loss, flight_size, in_flight };
-                self.congestion.on_congestion(&congestion);
-                self.note_reduction();
+                self.on_loss(out.end_seq, flight_size, cx.now);
                 self.congestion.on_recovered(cx.now);
             }
         } else if repeated {

@@ -98,7 +98,7 @@ impl<B: Buffer> Tcb<B> {
 
     /// Nobody waits any more for a window that does not open.
     pub(super) fn is_forlorn(&self) -> bool {
-        self.orphan && self.rtt.backoff() >= ORPHAN_PAUSES_MAX
+        self.orphan && self.rtt.expiries() >= ORPHAN_PAUSES_MAX
     }
 
     /// A segment that lies before the window, and is answered by what the peer expects.

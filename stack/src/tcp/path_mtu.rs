@@ -114,7 +114,7 @@ impl<B: Buffer> Tcb<B> {
     /// The retransmission timer expired: full segments may vanish where small ones arrive.
     pub(super) fn suspect_black_hole<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
         let full = self.queue.get(0).is_some_and(|first| first.len + headers_len(&self.flow) > BASE_MTU);
-        if !full || self.rtt.backoff() < BLACK_HOLE_TIMEOUTS || self.path_mtu.mtu <= BASE_MTU {
+        if !full || self.rtt.expiries() < BLACK_HOLE_TIMEOUTS || self.path_mtu.mtu <= BASE_MTU {
             return;
         }
         cx.stack.tcp.counters.black_holes += 1;

@@ -318,10 +318,10 @@ impl<B: Buffer> Tcb<B> {
         let in_flight_before = self.flight_size();
         let acked = ack.since(self.snd_una);
         let Some(run) = self.queue.pop_run(ack, |payload| cx.release(payload)) else { return false };
-        let round_start = self.sampler.pass_run(cx.now, run.last_sent_at, run.last_delivered, run.len);
         self.rack.on_run_delivered(&run, cx.now);
         self.advance_una(ack);
         let part = if self.queue.sent_count() > 0 { self.take_part(ack, cx) } else { 0 };
+        let round_start = self.sampler.pass_run(cx.now, run.last_sent_at, run.last_delivered, run.len);
         let rtt_ns = cx.now.nanos_since(run.last_sent_at).max(1);
         self.rtt.on_sample_ns(cx.now.nanos_since(run.first_sent_at).max(1));
         self.rtt.on_least_ns(rtt_ns);
@@ -348,16 +348,6 @@ impl<B: Buffer> Tcb<B> {
         true
     }
 
-    /// Cuts off what is acknowledged of the first segment; how much that is.
-    #[inline(never)]
-    fn take_part<E: Env<Buffer = B>>(&mut self, ack: SeqNum, cx: &mut Cx<'_, B, E>) -> u32 {
-        let cut = self.queue.trim_acknowledged(ack);
-        if cut > 0 {
-            self.cut_first(cut, cx);
-        }
-        cut
-    }
-
     #[inline(always)]
     fn take_expected_text<E: Env<Buffer = B>>(
         &mut self,
@@ -367,6 +357,7 @@ impl<B: Buffer> Tcb<B> {
     ) -> Taken {
         cx.hold();
         let Some(text) = cx.cut_front(buffer, segment.text_at) else {
+            self.ack_now = true;
             return Taken::Discarded(DropReason::NoBuffer);
         };
         self.rcv_nxt += segment.text_len;

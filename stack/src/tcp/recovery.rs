@@ -9,7 +9,7 @@
 //! ```
 
 use super::ack::Delivery;
-use super::congestion::{Cause, Congestion, Timeout};
+use super::congestion::Timeout;
 use super::event::CloseReason;
 use super::isn::timestamp;
 use super::prr::Prr;
@@ -64,6 +64,8 @@ pub(super) struct Recovery {
     /// `snd_nxt` when the last episode ended: D-SACKs may be about its retransmissions until that is acknowledged.
     past: SeqNum,
     frto: Frto,
+    /// How far a reaction to congestion went before the episode.
+    reacted_before: Option<SeqNum>,
 }
 
 impl Recovery {
@@ -77,6 +79,7 @@ impl Recovery {
             undecided: None,
             past: iss,
             frto: Frto::Off,
+            reacted_before: None,
         }
     }
 
@@ -117,7 +120,11 @@ impl Recovery {
         (self.point, self.past) = (self.point.later(snd_una), self.past.later(snd_una));
     }
 
-    fn begin(&mut self, phase: Phase, point: SeqNum) {
+    fn begin(&mut self, phase: Phase, point: SeqNum, reacted_until: Option<SeqNum>) {
+        // Of several time-outs in a row only the first reduces what a mistake would restore.
+        if (self.phase, phase) != (Phase::Loss, Phase::Loss) {
+            self.reacted_before = reacted_until;
+        }
         self.phase = phase;
         self.point = point;
         self.resent_ts = None;
@@ -264,10 +271,10 @@ impl<B: Buffer> Tcb<B> {
     fn begin_recovery<E: Env<Buffer = B>>(&mut self, delivered: u32, cx: &mut Cx<'_, B, E>) {
         // Before this acknowledgement. RFC 9937 §6.1: what was SACKed before will not be delivered in this recovery.
         let flight_size = self.flight_size_unsacked().saturating_add(delivered);
-        let congestion = Congestion { now: cx.now, cause: Cause::Loss, flight_size, in_flight: self.in_flight() };
-        self.congestion.on_congestion(&congestion);
-        self.note_reduction();
-        self.recovery.begin(Phase::Recovery, self.snd_nxt);
+        let first_lost = self.queue.next_to_resend().and_then(|at| self.queue.get(at));
+        let end = first_lost.map_or(self.snd_nxt, |lost| lost.end());
+        self.recovery.begin(Phase::Recovery, self.snd_nxt, self.ecn.reacted_until);
+        self.on_loss(end, flight_size, cx.now);
         self.recovery.prr = Prr::begin(flight_size, self.smss);
         self.timers.disarm(Timer::LossProbe);
         cx.stack.tcp.counters.recoveries += 1;
@@ -298,11 +305,11 @@ impl<B: Buffer> Tcb<B> {
         let flight_size = self.flight_size();
         self.mark_timed_out(cx);
         let again = self.recovery.phase == Phase::Loss;
-        let (in_flight, backoff) = (self.in_flight(), self.rtt.backoff().into());
+        let (in_flight, backoff) = (self.in_flight(), self.rtt.expiries().into());
         self.congestion.on_rto(&Timeout { now: cx.now, flight_size, in_flight, backoff });
-        self.note_reduction();
         self.rtt.back_off();
-        self.recovery.begin(Phase::Loss, self.snd_nxt);
+        self.recovery.begin(Phase::Loss, self.snd_nxt, self.ecn.reacted_until);
+        self.note_reduction();
         // RFC 5682 §2.1 step 1: not for a time-out of what was sent again.
         self.recovery.frto = if again { Frto::Off } else { Frto::Waiting };
         self.recovery.duplicate_acks = 0;
@@ -350,7 +357,7 @@ impl<B: Buffer> Tcb<B> {
         }
         match self.user_timeout() {
             Some(timeout) => cx.now.since(since) >= timeout,
-            None => self.rtt.backoff() >= RETRANSMITS_MAX,
+            None => self.rtt.expiries() >= RETRANSMITS_MAX,
         }
     }
 
@@ -395,6 +402,7 @@ impl<B: Buffer> Tcb<B> {
         self.recovery.undecided = None;
         self.recovery.resent_ts = None;
         self.recovery.duplicate_acks = 0;
+        self.ecn.reacted_until = self.recovery.reacted_before;
         self.congestion.on_spurious(cx.now);
         cx.stack.tcp.counters.spurious += 1;
     }

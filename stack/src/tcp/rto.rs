@@ -25,6 +25,9 @@ pub(super) struct RttEstimator {
     rttvar_ns: u64,
     min_ns: u64,
     /// Expiries of the timer since the last acknowledgement of new data.
+    expiries: u8,
+    /// The same since the round trip was last measured: acknowledgements that measure none do not show that the timer
+    /// waits long enough (RFC 6298 §5).
     backoff: u8,
     fallen_back: bool,
 }
@@ -39,6 +42,7 @@ impl RttEstimator {
     /// The same, at least 1.
     #[inline(always)]
     pub(super) fn on_sample_ns(&mut self, rtt_ns: u64) {
+        self.backoff = 0;
         if self.srtt_ns == 0 {
             self.srtt_ns = rtt_ns;
             self.rttvar_ns = rtt_ns / 2;
@@ -98,15 +102,22 @@ impl RttEstimator {
 
     /// RFC 6298 §5.5.
     pub(super) fn back_off(&mut self) {
+        self.expiries = self.expiries.saturating_add(1).min(31);
         self.backoff = self.backoff.saturating_add(1).min(31);
     }
 
-    pub(super) fn backoff(&self) -> u8 {
-        self.backoff
+    pub(super) fn expiries(&self) -> u8 {
+        self.expiries
     }
 
-    pub(super) fn reset_backoff(&mut self) {
-        self.backoff = 0;
+    #[inline]
+    pub(super) fn on_progress(&mut self) {
+        self.expiries = 0;
+    }
+
+    /// What expired did not wait for a round trip.
+    pub(super) fn reset(&mut self) {
+        (self.expiries, self.backoff) = (0, 0);
     }
 }
 

@@ -93,7 +93,7 @@ impl<B: Buffer> Tcb<B> {
             rttvar: self.rtt.rttvar(),
             min_rtt: self.rtt.min(),
             rto: self.rtt.rto(),
-            backoff: self.rtt.backoff(),
+            backoff: self.rtt.expiries(),
             probes_out: self.probes_out,
             timer: self.timers.next_timer().map(|(timer, at)| (timer.name(), at.since(now))),
             congestion: self.congestion.snapshot(),

@@ -239,9 +239,16 @@ impl<B: Buffer> Tcb<B> {
         Some(rest)
     }
 
+    /// There is no application any more, nor anybody to be told.
+    pub(super) fn orphan(&mut self) {
+        self.orphan = true;
+        self.write_blocked = false;
+        self.news.clear();
+    }
+
     /// The application is gone.
     pub(super) fn let_go<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
-        self.orphan = true;
+        self.orphan();
         let unread = self.received.ready_bytes() > 0;
         match self.state {
             // RFC 9293 §3.10.4, RFC 2525 §2.17: data that nobody will read is told by a reset.

@@ -8,7 +8,7 @@ use super::config::ConnectionOptions;
 use super::congestion::{CongestionControl, CwndUsage, Pacer, RateSampler, Start};
 use super::course::Course;
 use super::ecn::Ecn;
-use super::event::{CloseReason, ConnectionId, ListenerId, News};
+use super::event::{CloseReason, ConnectionId, ListenerId, News, Piece};
 use super::extension::Extension;
 use super::flow::Flow;
 use super::loss_probe::LossProbe;
@@ -286,6 +286,13 @@ impl<B: Buffer> Tcb<B> {
     /// Text and FIN that were never sent.
     pub(super) fn has_unsent(&self) -> bool {
         self.queue.next_unsent().is_some()
+    }
+
+    /// The application, if there is one, is to learn of something.
+    pub(super) fn tell(&mut self, piece: Piece) {
+        if !self.orphan {
+            self.news.add(piece);
+        }
     }
 
     /// The connection is over; the application learns of an orderly end once it has read everything.

@@ -210,7 +210,7 @@ impl<B: Buffer> Tcb<B> {
         self.rcv_adv = self.rcv_adv.later(self.rcv_nxt);
         self.peer_finished = true;
         self.ack_now = true;
-        self.news.add(Piece::Readable);
+        self.tell(Piece::Readable);
         while let Some(beyond) = self.received.pop_early() {
             if let Some(text) = beyond.text {
                 cx.discard(text, DropReason::TcpOutOfWindow);

@@ -115,8 +115,9 @@ fn begin() -> impl Strategy<Value = Start> {
 
 fn told() -> impl Strategy<Value = Told> {
     let cause = prop_oneof![Just(Cause::Loss), Just(Cause::Ecn)];
-    let congestion = (instant(), cause, bytes(), bytes()).prop_map(|(now, cause, flight_size, in_flight)| {
-        Told::Congestion(Congestion { now, cause, flight_size, in_flight })
+    let congestion = (instant(), cause, bytes(), bytes(), any::<bool>()).prop_map(|told| {
+        let (now, cause, flight_size, in_flight, reduced_already) = told;
+        Told::Congestion(Congestion { now, cause, flight_size, in_flight, reduced_already })
     });
     let lost = (instant(), bytes(), total(), total(), any::<bool>(), stamp()).prop_map(
         |(now, len, lost_since_send, delivered_total, range_start, sent)| {

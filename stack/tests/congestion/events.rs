@@ -62,7 +62,7 @@ pub fn ack_in_round(now: Instant, delivered: u32, rtt: Duration, round_start: bo
 }
 
 pub fn loss(now: Instant, flight_size: u32) -> Congestion {
-    Congestion { now, cause: Cause::Loss, flight_size, in_flight: flight_size }
+    Congestion { now, cause: Cause::Loss, flight_size, in_flight: flight_size, reduced_already: false }
 }
 
 pub fn rto(now: Instant, flight_size: u32, backoff: u32) -> Timeout {

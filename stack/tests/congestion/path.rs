@@ -256,7 +256,9 @@ impl Flow {
             } else {
                 self.recover = Some(self.number + 1);
                 let in_flight = self.in_flight_bytes();
-                self.control.on_congestion(&Congestion { now: self.now, cause: Cause::Loss, flight_size, in_flight });
+                let (now, cause) = (self.now, Cause::Loss);
+                let congestion = Congestion { now, cause, flight_size, in_flight, reduced_already: false };
+                self.control.on_congestion(&congestion);
             }
         }
     }

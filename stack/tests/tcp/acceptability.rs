@@ -152,11 +152,26 @@ fn an_old_timestamp_is_acknowledged_and_dropped_rfc7323_s5_3() {
     assert_eq!(host.refusal(&seg(ACK, 1_004, first).ts(5_009, echo).text(b"old")), DropReason::TcpPaws);
     assert_eq!(host.expect().ack, 1_004);
     assert_eq!(host.read(id), b"new");
-    // After 24 days of silence it would say nothing any more (§5.5).
+}
+
+#[test]
+fn after_24_days_of_silence_an_older_timestamp_takes_the_place_of_the_last_rfc7323_s5_5() {
+    // RFC 7323 §5.5.
+    let mut host = Host::new();
+    let (id, first, echo) = with_timestamps(&mut host);
+    host.get(&seg(ACK, 1_001, first).ts(5_010, echo).text(b"new"));
+    assert_eq!(host.read(id), b"new");
     host.wait(Duration::from_secs(25 * 24 * 3_600));
     host.all();
     host.get(&seg(ACK, 1_004, first).ts(5_009, echo).text(b"old"));
     assert_eq!(host.read(id), b"old");
+    // From here on it is the last.
+    host.send(id, b"!");
+    assert_eq!(host.expect().timestamps.map(|(_, echo)| echo), Some(5_009));
+    let older = seg(ACK, 1_007, first).ts(5_008, echo).text(b"older");
+    assert_eq!(host.refusal(&older), DropReason::TcpPaws);
+    host.get(&seg(ACK, 1_007, first).ts(5_009, echo).text(b"next"));
+    assert_eq!(host.read(id), b"next");
 }
 
 #[test]

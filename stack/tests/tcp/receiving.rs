@@ -325,6 +325,31 @@ fn what_is_left_of_a_text_read_in_part_is_taken_in_a_buffer_of_its_own() {
 }
 
 #[test]
+fn a_connection_that_was_let_go_tells_nothing_more_rfc9293_s3_10_4() {
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    let _ = host.frame_unnoticed(&seg(FIN | ACK, 1_001, first).frame(PORT));
+    assert!(host.stack.tcp_has_news());
+    host.stack.tcp_close(id, &mut host.env).unwrap();
+    assert_eq!(host.stack.tcp_poll(), None);
+    host.all();
+}
+
+#[test]
+fn nor_does_what_comes_while_it_stands_in_line_rfc9293_s3_10_4() {
+    let mut host = Host::new();
+    let id = host.connect();
+    let syn = host.expect();
+    let _ = host.frame_unnoticed(&seg(SYN | ACK, 1_000, syn.seq + 1).frame(PORT));
+    assert!(host.stack.tcp_has_news(), "connected");
+    host.stack.tcp_close(id, &mut host.env).unwrap();
+    let _ = host.frame_unnoticed(&seg(FIN | ACK, 1_001, syn.seq + 2).frame(PORT));
+    assert_eq!(host.state(id), "TIME-WAIT");
+    assert_eq!(host.stack.tcp_poll(), None);
+    host.all();
+}
+
+#[test]
 fn tiny_segments_do_not_use_up_the_buffers() {
     let mut host = Host::new();
     let (id, first) = host.accept();

@@ -341,6 +341,26 @@ fn a_retransmission_is_no_measure_of_the_round_trip_rfc6298_s3() {
 }
 
 #[test]
+fn an_acknowledgement_that_measures_nothing_leaves_the_timer_backed_off_rfc6298_s5() {
+    // RFC 6298 §5, note, with §3: else a path whose round trip grows beyond the timer has everything sent twice for ever.
+    let mut host = Host::new();
+    let (id, first) = host.accept();
+    let mut resent = Vec::new();
+    let mut at = 0;
+    for round_trip in [50, 50, 50, 50, 600, 600, 600, 600, 600] {
+        host.send(id, b"?");
+        host.wait_ms(round_trip);
+        resent.push(host.all().len() - 1);
+        at += 1;
+        host.get(&seg(ACK, 1_001, first + at));
+    }
+    assert_eq!(resent, [0, 0, 0, 0, 1, 1, 0, 0, 0]);
+    let snapshot = host.stack.tcp_snapshot(id, host.env.now).unwrap();
+    assert!(snapshot.srtt.unwrap() > Duration::from_millis(150), "{:?}", snapshot.srtt);
+    assert!(snapshot.rto < Duration::from_millis(2_000), "as measured: {:?}", snapshot.rto);
+}
+
+#[test]
 fn what_waited_behind_a_hole_is_no_measure_of_the_round_trip_rfc6298_s3() {
     // Without SACK the acknowledgement of what came early comes when the hole is filled.
     let mut host = Host::new();
@@ -586,6 +606,92 @@ fn a_mark_is_reacted_to_once_though_its_echo_lasts_until_we_say_so_rfc3168_s6_1_
     let before = cwnd(&host);
     host.get(&seg(ACK | ECE, 1_001, first + 11_000));
     assert!(cwnd(&host) < before);
+}
+
+/// Ten segments in flight of a connection with ECN and SACK, of which the first is acknowledged, and a mark echoed.
+fn marked(name: &str, len: usize) -> (Host, ConnectionId, u32) {
+    let mut host = Host::new();
+    let id = host.connect();
+    let syn = host.expect();
+    let mut answer = seg(SYN | ACK | ECE, 1_000, syn.seq + 1);
+    (answer.mss, answer.sack_permitted) = (Some(1_000), true);
+    host.wait_ms(100);
+    host.get(&answer);
+    host.stack.tcp_set_congestion_control(id, control(name).unwrap(), &mut host.env).unwrap();
+    let first = syn.seq + 1;
+    host.send(id, &bytes(0, len));
+    host.wait_ms(100);
+    host.all();
+    host.get(&Segment { flags: ACK | ECE, ..acked(first, 1, &[]) });
+    assert!(ssthresh_of(&host, id).is_some(), "{name}");
+    (host, id, first)
+}
+
+fn ssthresh_of(host: &Host, id: ConnectionId) -> Option<u32> {
+    host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion.ssthresh
+}
+
+#[test]
+fn a_mark_and_a_loss_in_the_same_window_slow_down_once_rfc3168_s6_1_2() {
+    for name in ["cubic", "reno"] {
+        let (mut host, id, first) = marked(name, 30_000);
+        let reduced = ssthresh_of(&host, id);
+        host.get(&acked(first, 1, &[(2, 6)]));
+        assert!(numbers(&host.all(), first).contains(&1), "{name}");
+        assert_eq!(host.stack.tcp_counters().recoveries, 1);
+        assert_eq!(ssthresh_of(&host, id), reduced, "{name}");
+        // It was late, and not lost: what the mark took stays taken.
+        host.get(&acked(first, 6, &[(1, 2)]));
+        assert_eq!(host.stack.tcp_counters().spurious, 1, "{name}");
+        assert_eq!(ssthresh_of(&host, id), reduced, "{name}");
+        assert!(cwnd_of(&host, id) < 8_000, "{name}: {}", cwnd_of(&host, id));
+    }
+}
+
+#[test]
+fn a_loss_behind_the_window_that_was_marked_slows_down_again_rfc3168_s6_1_2() {
+    for name in ["cubic", "reno"] {
+        let (mut host, id, first) = marked(name, 30_000);
+        host.get(&acked(first, 10, &[]));
+        let sent = host.all();
+        assert_eq!(numbers(&sent, first)[0], 10);
+        let reduced = ssthresh_of(&host, id).unwrap();
+        host.wait_ms(100);
+        host.get(&acked(first, 10, &[(11, 14)]));
+        assert!(numbers(&host.all(), first).contains(&10), "{name}");
+        assert!(ssthresh_of(&host, id).unwrap() < reduced, "{name}");
+    }
+}
+
+#[test]
+fn a_probe_that_repairs_a_loss_in_a_marked_window_slows_down_no_more_rfc3168_s6_1_2() {
+    let (mut host, id, first) = marked("reno", 10_000);
+    host.get(&acked(first, 8, &[]));
+    host.wait_ms(250);
+    assert_eq!(numbers(&host.all(), first), [9]);
+    host.get(&acked(first, 10, &[]));
+    let reduced = ssthresh_of(&host, id);
+    one_more_acknowledged(&mut host, id, first);
+    assert_eq!((ssthresh_of(&host, id), host.stack.tcp_counters().loss_probes), (reduced, 1));
+}
+
+#[test]
+fn a_reduction_that_was_taken_back_does_not_cover_the_next_loss_rfc3168_s6_1_2() {
+    let (mut host, id, first) = marked("cubic", 30_000);
+    host.get(&acked(first, 10, &[]));
+    host.send(id, &bytes(30_000, 10_000));
+    host.wait_ms(100);
+    let last = numbers(&host.all(), first).last().unwrap() + 1;
+    let before = ssthresh_of(&host, id);
+    host.get(&acked(first, 10, &[(11, 14)]));
+    assert!(ssthresh_of(&host, id) < before);
+    host.get(&acked(first, 14, &[(10, 11)]));
+    assert_eq!((host.stack.tcp_counters().spurious, ssthresh_of(&host, id)), (1, before));
+    host.get(&acked(first, 14, &[(15, last)]));
+    host.wait_ms(100);
+    assert_eq!(host.stack.tcp_counters().recoveries, 2);
+    assert!(ssthresh_of(&host, id) < before);
+    host.all();
 }
 
 #[test]

@@ -396,6 +396,28 @@ fn the_user_timeout_is_told_and_the_peers_followed_within_bounds_rfc5482_s3_1() 
 }
 
 #[test]
+fn parts_of_segments_count_as_delivered_bbr_draft_s4_1() {
+    for (name, step) in [("cubic", 500), ("cubic", 1_000), ("bbr", 500), ("bbr", 1_000)] {
+        let mut host = with(|options| options.congestion_control = control(name).unwrap());
+        let (id, first) = host.accept();
+        let mut bandwidth = None;
+        for n in 0..10 {
+            host.send(id, &bytes(n * 1_000, 1_000));
+            host.wait_ms(50);
+            for part in (step..=1_000).step_by(step as usize) {
+                host.get(&seg(ACK, 1_001, first + n as u32 * 1_000 + part));
+            }
+            bandwidth = host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion.bandwidth;
+        }
+        host.all();
+        assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().delivered, 10_000, "{name} {step}");
+        if name == "bbr" {
+            assert!((19_000..=20_100).contains(&bandwidth.unwrap()), "{step}: {bandwidth:?}");
+        }
+    }
+}
+
+#[test]
 fn congestion_control_is_the_sockets_choice_and_exchanged_while_text_is_in_flight() {
     let mut host = with(|options| options.congestion_control = control("reno").unwrap());
     let (id, first) = host.accept();

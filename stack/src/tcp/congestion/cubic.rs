@@ -140,6 +140,12 @@ impl Cubic {
         }
     }
 
+    fn forget_saved(&mut self) {
+        if let Some(saved) = &mut self.saved {
+            saved.holds = false;
+        }
+    }
+
     // RFC 9438 §4.6. From `cwnd` instead of the flight size, as it allows where a window that is not
     // used does not grow.
     fn reduce(&mut self) {
@@ -171,7 +177,11 @@ impl CongestionControl for Cubic {
         }
     }
 
-    fn on_congestion(&mut self, _congestion: &Congestion) {
+    fn on_congestion(&mut self, congestion: &Congestion) {
+        if congestion.reduced_already {
+            // What the mark took is no mistake.
+            return self.forget_saved();
+        }
         self.save();
         let cwnd = self.window.cwnd;
         // RFC 9438 §4.7, fast convergence: a window that did not get back to where it was leaves

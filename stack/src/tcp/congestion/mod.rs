@@ -207,6 +207,8 @@ pub struct Congestion {
     pub flight_size: u32,
     /// Bytes in flight, lost ones taken off.
     pub in_flight: u32,
+    /// Of the same window as the last: recovery begins, but a mark has reduced the window already (RFC 3168 §6.1.2).
+    pub reduced_already: bool,
 }
 
 /// Expiry of the retransmission timer.

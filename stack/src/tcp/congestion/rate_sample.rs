@@ -55,7 +55,8 @@ pub struct RateSample {
 /// One connection's side of the estimation.
 ///
 /// On sending: [`on_send`](Self::on_send). On an acknowledgement: [`on_delivered`](Self::on_delivered)
-/// for each segment newly delivered, [`on_lost`](Self::on_lost) for each newly judged lost, then
+/// for each segment newly delivered, [`on_part_delivered`](Self::on_part_delivered) where it ends within
+/// one, [`on_lost`](Self::on_lost) for each newly judged lost, then
 /// [`sample`](Self::sample), or [`pass`](Self::pass) for a control that wants no rate ([`pass_run`](Self::pass_run): all of it
 /// at once). Before all of these, and whenever the application writes or a timer fires:
 /// [`mark_app_limited`](Self::mark_app_limited), if the application has nothing to send.
@@ -117,6 +118,12 @@ impl RateSampler {
             self.newest = Some(*sent);
             self.first_send_at = self.first_send_at.max(sent.sent_at);
         }
+    }
+
+    /// `len` bytes of a segment were acknowledged that is still under way: it is sampled when the rest is.
+    pub fn on_part_delivered(&mut self, now: Instant, len: u32) {
+        self.delivered = self.delivered.saturating_add(u64::from(len));
+        self.delivered_at = now;
     }
 
     /// A segment of `len` bytes was judged lost. `range_start`: it does not follow directly on the

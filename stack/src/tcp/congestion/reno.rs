@@ -74,6 +74,11 @@ impl CongestionControl for Reno {
     }
 
     fn on_congestion(&mut self, congestion: &Congestion) {
+        if congestion.reduced_already {
+            // What the mark took is no mistake.
+            self.undo = None;
+            return;
+        }
         self.undo = Some(self.window);
         self.bytes_acked = 0;
         self.window.reduce_to(Self::half_of(congestion.flight_size));
