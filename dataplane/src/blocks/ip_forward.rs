@@ -42,11 +42,11 @@ pub(crate) const KIND: Kind = Kind {
     outputs: &[Pin { name: "out", carries: PacketType::Ethernet }, Pin { name: "host", carries: PacketType::Ethernet }],
     parameters: &[ICMP_RATE],
     polled: true,
-    asks_for_room: false,
     state: Some("ip-forward"),
     lasts: false,
     prepare: block::live,
     build: |arguments, services| Ok(Box::new(IpForward::new(arguments.integer(ICMP_RATE.key), services)?)),
+    ..Kind::PLAIN
 };
 
 const OUT: usize = 0;

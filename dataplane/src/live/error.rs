@@ -33,7 +33,9 @@ pub enum ChangeError {
     Parameter { name: String, error: ParameterError },
     #[error("block {name:?}: the state of a {found:?} block does not fit a {wanted:?} block")]
     StateUnfit { name: String, found: String, wanted: String },
-    #[error("block {name:?}: what a {kind:?} block knows it is told once; it can be neither added, removed nor emptied")]
+    #[error(
+        "block {name:?}: what a {kind:?} block knows it is told once; it can be neither added, removed nor emptied"
+    )]
     Lasting { name: String, kind: String },
     #[error(transparent)]
     Graph(#[from] GraphError),
