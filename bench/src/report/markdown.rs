@@ -59,6 +59,10 @@ fn write_table(table: &Table, page: &mut String) -> std::fmt::Result {
         Better::Lower => "less is better",
     };
     writeln!(page, "\n## {} ({}, {better})\n", measure.title, measure.unit)?;
+    let first = table.rows.iter().find(|row| table.cells.iter().any(|cell| cell.contender == **row));
+    if first.is_some_and(|first| *first != measure.reference) && table.cells.iter().any(|cell| cell.ratio.is_some()) {
+        writeln!(page, "Ratios are to {}.\n", measure.reference)?;
+    }
     writeln!(page, "| | {} |", measure.columns.join(" | "))?;
     writeln!(page, "|---|{}", "---|".repeat(measure.columns.len()))?;
     for row in &table.rows {
@@ -113,6 +117,16 @@ mod tests {
         assert!(page.contains("| kernel | 1.20 (1.00 - 2.00) | - |"), "{page}");
         assert!(page.contains("| ours | 1.80 (1.50 - 3.20) x 1.50 | - |"), "{page}");
         assert!(page.contains("| ours | 0.600 (0.500 - 0.900) x 0.50 | - |"), "{page}");
+    }
+
+    #[test]
+    fn ratios_to_another_row_than_the_first_are_said_to_be() {
+        let mut report = example::report();
+        assert!(!render(&report).contains("Ratios are to"));
+        report.measures[0].reference = "ours".into();
+        let page = render(&report);
+        assert!(page.contains("Ratios are to ours.\n\n| | 64 B |"), "{page}");
+        assert!(page.contains("| kernel | 1.20 (1.00 - 2.00) x 0.67 | - |"), "{page}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Requests and responses over TCP, client on CPU 1 with the kernel's sockets, server on CPU 0, over one veth pair.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -19,6 +20,8 @@ use crate::tools;
 const LISTEN: &str = "10.1.0.1:7777";
 /// Milliseconds after which the client uses a port in TIME-WAIT again.
 const TIME_WAIT_MS: u32 = 50;
+/// Which Linux has since 6.14; before, it is a second.
+const TIME_WAIT_SYSCTL: &str = "net.ipv4.tcp_tw_reuse_delay";
 const START: Duration = Duration::from_secs(20);
 /// Bytes of request and response.
 const SIZE: usize = 64;
@@ -141,8 +144,9 @@ fn notes(session: &mut Session<'_>) {
     let notes = [
         "Client on CPU 1, the same for every row: one thread, kernel sockets, epoll without sleeping, and every response is \
          compared with its request; in the columns that say so `tailwater perf`, which costs less. Server on CPU 0.",
-        "In the columns with \"connect and close\" each transaction opens a connection, sends, receives and closes; the client closes first, and \
-         uses ports in TIME-WAIT again after 50 ms (tcp_tw_reuse, tcp_tw_reuse_delay).",
+        "In the columns with \"connect and close\" each transaction opens a connection, sends, receives and closes; the client closes \
+         first.",
+        time_wait(has_sysctl(TIME_WAIT_SYSCTL)),
         "On a veth, receiving is paid by whoever sends unless a NAPI thread does it: compare within one placement. A server \
          that polls uses its CPU whatever there is to do, so for CPU time compare those that block.",
         "Off-loads (TSO, GSO, GRO, checksums, scatter-gather) are off on both ends, the kernel's included, as on a wire.",
@@ -232,6 +236,20 @@ fn ours_found(printed: &str) -> Result<Transactions> {
     })
 }
 
+/// How the kernel's client uses ports again.
+fn time_wait(has_delay: bool) -> &'static str {
+    if has_delay {
+        "With the kernel's sockets the client uses ports in TIME-WAIT again after 50 ms (tcp_tw_reuse, tcp_tw_reuse_delay)."
+    } else {
+        "With the kernel's sockets the client uses ports in TIME-WAIT again after a second (tcp_tw_reuse), as this kernel has no \
+         tcp_tw_reuse_delay: what connects and closes may show how the client waits for a port."
+    }
+}
+
+fn has_sysctl(key: &str) -> bool {
+    Path::new("/proc/sys").join(key.replace('.', "/")).exists()
+}
+
 /// Frames as on a wire, and as many connections as the ports of one client allow.
 fn prepare(lab: &Lab, napi_thread: bool) -> Result<()> {
     for (namespace, interface) in [(lab.client(), "c0"), (lab.dut(), "d0")] {
@@ -243,7 +261,9 @@ fn prepare(lab: &Lab, napi_thread: bool) -> Result<()> {
     lab.client().sysctl("net.ipv4.ip_local_port_range", "1024 60999")?;
     lab.client().sysctl("net.ipv4.tcp_tw_reuse", "1")?;
     // Else all ports rest after a second, and what is measured is how the client waits for one.
-    lab.client().sysctl("net.ipv4.tcp_tw_reuse_delay", TIME_WAIT_MS)?;
+    if has_sysctl(TIME_WAIT_SYSCTL) {
+        lab.client().sysctl(TIME_WAIT_SYSCTL, TIME_WAIT_MS)?;
+    }
     if napi_thread {
         // Without a program a veth has a NAPI only with gro.
         lab.dut().offload("d0", &["gro"], true)?;
@@ -265,4 +285,17 @@ fn start(server: Server, lab: &Lab, binaries: &Binaries) -> Result<(Process, Str
     let mut process = program.cpu(ROUTER_CPU).spawn()?;
     process.wait_for_line(tools::READY, START)?;
     Ok((process, command))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sysctl_that_the_kernel_lacks_is_told_from_one_that_it_has() {
+        assert!(has_sysctl("net.ipv4.tcp_tw_reuse"));
+        assert!(!has_sysctl("net.ipv4.tcp_tw_reuse_never"));
+        assert!(time_wait(true).contains(&format!("after {TIME_WAIT_MS} ms")));
+        assert!(time_wait(false).contains("no tcp_tw_reuse_delay"));
+    }
 }

@@ -133,7 +133,8 @@ fn notes(session: &mut Session<'_>) {
          \"close\" each request has a connection of its own, which the server ends. Where a server that blocks has time \
          left on its CPU, the rate is wrk's.",
         "The same two files for both servers, from the page cache (nginx, with its cache of open files) and from memory \
-         (ours). nginx writes no access log, and its listening queue has 8192 places.",
+         (ours). nginx writes no access log, its listening queue has 8192 places, and its answers have neither ETag nor \
+         Last-Modified, as ours; \"What was run\" has the length of each server's head.",
         "On a veth, receiving is paid by whoever sends unless a NAPI thread does it: compare within one placement. A server \
          that polls uses its CPU whatever there is to do, so for CPU time compare those that block.",
         "Off-loads (TSO, GSO, GRO, checksums) are off on both ends, as on a wire, scatter-gather is on.",
@@ -157,8 +158,8 @@ fn turn(session: &mut Session<'_>, contender: &Contender, run: u32) -> Result<()
     if contender.napi_thread {
         lab.dut().napi_thread("d0", ROUTER_CPU)?;
     }
-    site.verify(lab.client())?;
-    let mut commands = vec![command];
+    let head_bytes = site.verify(lab.client())?;
+    let mut commands = vec![command, format!("its answers begin with {head_bytes} bytes of head")];
     for (column, load) in LOADS {
         let program = load.program(&lab, &site, session.options.secs);
         commands.push(program.display_short());

@@ -34,7 +34,9 @@ impl Server {
                 fs::write(&path, configuration(site.folder(), &site.root(), sendfile))?;
                 let program = lab.dut().program("nginx").arg("-c").arg(&path);
                 let sendfile = if sendfile { "on" } else { "off" };
-                let command = format!("nginx: one process, sendfile {sendfile}, open_file_cache, no access log");
+                let command = format!(
+                    "nginx: one process, sendfile {sendfile}, open_file_cache, no access log, no ETag, no Last-Modified"
+                );
                 let process = program.cpu(ROUTER_CPU).spawn()?;
                 wait_until_it_listens(lab)?;
                 Ok((process, command))
@@ -55,7 +57,8 @@ fn ours(lab: &Lab, site: &Site, idle: Idle, binaries: &Binaries) -> Program {
     program.arg("--root").arg(site.root()).args(["--cores", &cores, "--idle", idle.word()])
 }
 
-/// A process that is its own worker, so that the pinned one serves.
+/// A process that is its own worker, so that the pinned one serves; with no more in the heads of its answers than in ours,
+/// as far as it can be told.
 fn configuration(folder: &Path, root: &Path, sendfile: bool) -> String {
     let (folder, root) = (folder.display(), root.display());
     let sendfile = if sendfile { "on" } else { "off" };
@@ -65,7 +68,8 @@ fn configuration(folder: &Path, root: &Path, sendfile: bool) -> String {
     format!(
         "daemon off;\nmaster_process off;\nworker_processes 1;\nerror_log {folder}/error.log;\npid {folder}/pid;\n\
          events {{\n    worker_connections 4096;\n    multi_accept on;\n}}\n\
-         http {{\n    access_log off;\n    sendfile {sendfile};\n    tcp_nopush {sendfile};\n    \
+         http {{\n    access_log off;\n    server_tokens off;\n    etag off;\n    add_header Last-Modified \"\";\n    \
+         default_type application/octet-stream;\n    sendfile {sendfile};\n    tcp_nopush {sendfile};\n    \
          keepalive_requests 1000000000;\n    open_file_cache max=100;\n{temporary}    \
          server {{\n        listen {LISTEN} backlog={BACKLOG};\n        root {root};\n    }}\n}}\n"
     )

@@ -54,13 +54,16 @@ impl Site {
         &self.0
     }
 
-    /// Sees that the server answers with the files and nothing else.
-    pub(super) fn verify(&self, client: &Namespace) -> Result<()> {
+    /// Sees that the server answers with the files and nothing else; returns how long the small one's head is.
+    pub(super) fn verify(&self, client: &Namespace) -> Result<usize> {
+        let mut heads = Vec::new();
         for file in [SMALL, LARGE] {
-            let got = client.program("curl").args(["-sSf", &file.url()]).run(FETCH)?;
-            ensure!(got.trim_end() == file.text(), "{} is not what was to be served: {} bytes", file.url(), got.len());
+            let got = client.program("curl").args(["-sSf", "-w", "\n%{size_header}", &file.url()]).run(FETCH)?;
+            let (text, head) = got.trim_end().rsplit_once('\n').context("curl printed no length of the head")?;
+            ensure!(text == file.text(), "{} is not what was to be served: {} bytes", file.url(), text.len());
+            heads.push(head.parse().with_context(|| format!("curl says that the head has {head} bytes"))?);
         }
-        Ok(())
+        heads.first().copied().context("no file was fetched")
     }
 }
 
