@@ -35,6 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 pub use super::gso::{TextSwitch, TextWay};
 use fill_level::FillLevel;
 pub use open::{Entrance, OpenConfig, Opened, open};
+pub(crate) use open::{ONE_CHUNK, is_large};
 use rustix::net::{RecvFlags, SendFlags};
 pub use socket::Copy;
 use socket::Socket;
@@ -42,7 +43,7 @@ use tailwater_xdp::RingState;
 
 use super::descriptors::{Burst, put_burst, take_burst};
 use super::gso::{IP_LEN_MAX, Refusal, Train, TrainSocket};
-use super::{Capabilities, Port, PortCounters, QueueCounters, Traffic};
+use super::{Capabilities, LinkMtu, Port, PortCounters, QueueCounters, Traffic};
 use crate::frame::{Batch, DATA_OFFSET, Frame, Pool, Region};
 use crate::ledger::Ledger;
 use crate::ring::{Consumer, Descriptor, Producer};
@@ -137,6 +138,7 @@ pub struct XdpPort {
     accesses: Vec<Access>,
     /// Descriptors of a packet of full length.
     packet_slots: usize,
+    mtu: LinkMtu,
     /// The queue that is sent by.
     tx_queue: usize,
     /// Descriptors given to the kernel minus those whose completion this worker has seen.
@@ -230,6 +232,10 @@ impl Port for XdpPort {
 
     fn flush(&mut self, pool: &mut Pool) {
         self.push_ring();
+        let mtu = self.mtu.get();
+        if mtu != self.capabilities.mtu {
+            (self.capabilities.mtu, self.packet_slots) = (mtu, open::packet_slots(&self.region, mtu));
+        }
         self.capabilities.segmentation = self.text_way() != TextWay::Ring;
         for access in &mut self.accesses {
             let Some(mut rings) = access.due() else { continue };
