@@ -36,6 +36,7 @@ pub use super::gso::{TextSwitch, TextWay};
 use fill_level::FillLevel;
 pub use open::{Entrance, OpenConfig, Opened, open};
 pub(crate) use open::{ONE_CHUNK, is_large};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 pub use socket::Copy;
 use socket::Socket;
@@ -143,6 +144,8 @@ pub struct XdpPort {
     tx_queue: usize,
     /// Descriptors given to the kernel minus those whose completion this worker has seen.
     tx_in_flight: i64,
+    /// The interface was down, or gone, when the kernel was last asked to transmit.
+    is_down: bool,
     /// Where several TCP segments may leave as one packet, and whether they do.
     trains: Option<(TrainSocket, Arc<TextSwitch>)>,
     /// The ring holds segments of which later ones may be in a train.
@@ -261,6 +264,10 @@ impl Port for XdpPort {
             let _ = rustix::net::recv(queue.socket.fd(), &mut [0u8; 0][..], RecvFlags::DONTWAIT);
         }
         true
+    }
+
+    fn is_down(&self) -> bool {
+        self.is_down
     }
 
     fn tx_pending(&mut self) -> usize {
@@ -412,6 +419,7 @@ impl XdpPort {
             self.counters.tx_kicks += 1;
             let sent = rustix::net::send(self.tx_socket.fd(), &[], SendFlags::DONTWAIT);
             let left = self.tx.pending();
+            self.is_down = matches!(sent, Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV));
             if sent.is_err() {
                 self.counters.tx_refused += u64::from(left == pending);
             }

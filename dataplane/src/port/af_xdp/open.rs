@@ -218,6 +218,7 @@ fn worker_end(
         mtu: config.mtu.clone(),
         tx_queue,
         tx_in_flight: 0,
+        is_down: false,
         trains,
         text_in_ring: false,
         capabilities,
