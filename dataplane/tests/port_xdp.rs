@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use rig::ethernet;
 use tailwater_dataplane::block::{Registry, Services};
-use tailwater_dataplane::frame::{Batch, Pool, Region, RegionConfig};
+use tailwater_dataplane::frame::{Batch, Frame, Pool, Region, RegionConfig};
 use tailwater_dataplane::graph::{Graph, GraphSpec};
+use tailwater_dataplane::ledger::{DropReason, Ledger};
 use tailwater_dataplane::port::Port;
-use tailwater_dataplane::port::af_xdp::{self, Copy, OpenConfig, TextSwitch, XdpPort};
+use tailwater_dataplane::port::af_xdp::{self, Copy, OpenConfig, TextSwitch, TextWay, XdpPort};
 use tailwater_dataplane::port::memory::MemoryPort;
 use tailwater_dataplane::worker::{Idle, Worker, WorkerConfig};
 use tailwater_lab::{Lab, LabConfig, Topology};
@@ -121,4 +122,48 @@ fn a_worker_sleeps_while_packets_wait_for_an_interface_that_is_down() {
     await_received(&lab, before + 3);
     running.control.stop();
     running.join().unwrap().close();
+}
+
+/// A TCP segment as the stack lends it, the text in a frame of its own.
+fn segment(pool: &mut Pool, kept: &mut Vec<Frame>, seq: u32, len: usize) -> Frame {
+    let mut text = pool.allocate_copy(&vec![7; len]).unwrap();
+    let mut frame = pool.share(&mut text).unwrap();
+    kept.push(text);
+    let mut ip = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 1, 0, 1, 10, 1, 0, 2];
+    ip[2..4].copy_from_slice(&(40 + len as u16).to_be_bytes());
+    let sum = tailwater_stack::checksum::of(&ip);
+    ip[10..12].copy_from_slice(&sum);
+    let mut tcp = [0x1b, 0x58, 0x1b, 0x59, 0, 0, 0, 0, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0];
+    tcp[4..8].copy_from_slice(&seq.to_be_bytes());
+    let headers = [ethernet(0x0800, &ip), tcp.to_vec()].concat();
+    frame.prepend(headers.len()).unwrap();
+    frame.bytes_mut()[..headers.len()].copy_from_slice(&headers);
+    frame
+}
+
+#[test]
+fn a_segment_above_a_lowered_mtu_is_dropped_and_trains_go_on() {
+    let (lab, region, mut pool) = lab(2, 9000);
+    lab.dut().offload("d0", &["tx"], false).unwrap();
+    let text = Arc::new(TextSwitch::new(TextWay::Socket, false));
+    let (mut port, mut kept, mut ledger) = (open(&lab, &region, Some(text)), Vec::new(), Ledger::default());
+    let mut send = |port: &mut XdpPort, lens: &[usize]| {
+        let (mut batch, mut seq) = (Batch::default(), 1);
+        for &len in lens {
+            batch.push(segment(&mut pool, &mut kept, seq, len));
+            seq += len as u32;
+        }
+        assert_eq!(port.transmit(&mut pool, &mut batch), lens.len());
+        port.flush(&mut pool);
+        port.receive(&mut pool, &mut ledger, &mut batch, 64);
+        batch.drain().for_each(|frame| pool.release(frame));
+        (port.counters().tx_trains, ledger.dropped(DropReason::PacketTooBig))
+    };
+    assert_eq!(send(&mut port, &[5_000, 5_000]), (1, 0));
+    assert_eq!(send(&mut port, &[5_000]), (1, 0));
+    lab.dut().ip("link set d0 mtu 1500").unwrap();
+    assert_eq!(send(&mut port, &[5_000]), (1, 1));
+    assert_eq!(send(&mut port, &[1_400, 1_400]), (2, 1));
+    assert!(port.capabilities().segmentation);
+    assert_eq!(port.counters().tx_packets, 5);
 }

@@ -46,7 +46,7 @@ use super::descriptors::{Burst, put_burst, take_burst};
 use super::gso::{IP_LEN_MAX, Refusal, Train, TrainSocket};
 use super::{Capabilities, LinkMtu, Port, PortCounters, QueueCounters, Traffic};
 use crate::frame::{Batch, DATA_OFFSET, Frame, Pool, Region};
-use crate::ledger::Ledger;
+use crate::ledger::{DropReason, Ledger};
 use crate::ring::{Consumer, Descriptor, Producer};
 
 /// Calls in one flush before the rest waits for the next turn: bounds a turn where the kernel takes few at a time.
@@ -148,6 +148,8 @@ pub struct XdpPort {
     is_down: bool,
     /// Where several TCP segments may leave as one packet, and whether they do.
     trains: Option<(TrainSocket, Arc<TextSwitch>)>,
+    /// Segments that the link was too small for, until `receive` can enter them in the ledger.
+    too_big: u32,
     /// The ring holds segments of which later ones may be in a train.
     text_in_ring: bool,
     epoll: Option<OwnedFd>,
@@ -169,6 +171,7 @@ impl Port for XdpPort {
     }
 
     fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
+        (0..std::mem::take(&mut self.too_big)).for_each(|_| ledger.count(DropReason::PacketTooBig));
         let mut received = 0;
         for turn in 0..self.queues.len() {
             let at = (self.next_queue + turn) % self.queues.len();
@@ -214,7 +217,9 @@ impl Port for XdpPort {
                 batch.iter_mut().take(1).for_each(Frame::complete_sum);
             }
             match self.send_train(&train, batch.iter().as_slice()) {
-                Ok(()) => batch.drain_front(train.frames).for_each(|frame| pool.release(frame)),
+                Ok(()) | Err(Refusal::TooBig) => {
+                    batch.drain_front(train.frames).for_each(|frame| pool.release(frame));
+                }
                 // It needs memory in large pieces, of which there may be none for long.
                 Err(Refusal::ForNow) if train.long => {
                     len_max = IP_LEN_MAX;
@@ -401,6 +406,10 @@ impl XdpPort {
                 self.counters.tx_bytes += bytes.sum::<u64>();
             }
             Err(Refusal::ForNow) => self.counters.tx_refused += 1,
+            Err(Refusal::TooBig) => {
+                self.counters.tx_refused += 1;
+                self.too_big += 1;
+            }
             Err(Refusal::Down) => {}
             Err(Refusal::ForGood) => {
                 tracing::warn!(interface = %self.name, "the kernel takes no segmented packets here: each goes alone");

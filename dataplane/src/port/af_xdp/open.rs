@@ -220,6 +220,7 @@ fn worker_end(
         tx_in_flight: 0,
         is_down: false,
         trains,
+        too_big: 0,
         text_in_ring: false,
         capabilities,
         counters: PortCounters::default(),
