@@ -117,7 +117,7 @@ fn packet_ports_carry_packets_of_all_sizes_both_ways() {
         let config = PacketConfig {
             interface: link.name,
             ifindex: link.ifindex,
-            mtu: link.mtu_bytes,
+            mtu: link.mtu_bytes.into(),
             mac: link.mac.try_into().unwrap(),
             workers: 1,
             ring_size: 64,

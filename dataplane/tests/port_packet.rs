@@ -13,7 +13,7 @@ use rig::{content, udp4};
 use tailwater_dataplane::frame::{Batch, Pool, Region, RegionConfig};
 use tailwater_dataplane::ledger::{DropReason, Ledger};
 use tailwater_dataplane::port::packet::{self, PacketConfig, PacketPort};
-use tailwater_dataplane::port::{Port, PortError};
+use tailwater_dataplane::port::{LinkMtu, Port, PortError};
 use tailwater_lab::{Lab, LabConfig, Topology};
 use tailwater_stack::checksum::Sum;
 
@@ -78,16 +78,23 @@ impl Bench {
 }
 
 fn open(name: &str, workers: u32, ring_size: u32) -> Result<Vec<PacketPort>, PortError> {
+    open_with(name, workers, ring_size).map(|(ports, _)| ports)
+}
+
+/// Besides, the MTU that the ports go by.
+fn open_with(name: &str, workers: u32, ring_size: u32) -> Result<(Vec<PacketPort>, LinkMtu), PortError> {
     let link = tailwater_netlink::Control::open().unwrap().link_by_name(name).unwrap();
-    packet::open(&PacketConfig {
+    let mtu = LinkMtu::from(link.mtu_bytes);
+    let ports = packet::open(&PacketConfig {
         interface: link.name,
         ifindex: link.ifindex,
-        mtu: link.mtu_bytes,
+        mtu: mtu.clone(),
         mac: link.mac.try_into().unwrap(),
         workers,
         ring_size,
         promiscuous: false,
-    })
+    })?;
+    Ok((ports, mtu))
 }
 
 fn is_udp_to_9(packet: &[u8]) -> bool {
@@ -184,6 +191,43 @@ fn packets_that_the_interface_cannot_send_are_refused_and_hold_nothing_up() {
 }
 
 #[test]
+fn a_raised_mtu_is_taken_up_by_the_open_port_and_order_is_kept() {
+    let mut bench = Bench::new(1, 64, LabConfig::default());
+    let (ports, mtu) = bench.lab.dut().enter(|| open_with("d0", 1, 64)).unwrap().unwrap();
+    bench.ports = ports;
+    let socket = bench.client_socket();
+    let port = socket.local_addr().unwrap().port();
+    bench.lab.client().ip("link set c0 mtu 9000").unwrap();
+    bench.lab.dut().ip("link set d0 mtu 9000").unwrap();
+    mtu.set(9000);
+    let sizes = [100, 1472, 1473, 1_900, 2_100, 10, 8972, 20, 5_000, 5_000, 30];
+    let mut batch = Batch::default();
+    for size in sizes {
+        batch.push(bench.pool.allocate_copy(&to_client(port, &vec![size as u8; size])).unwrap());
+    }
+    assert_eq!(bench.ports[0].transmit(&mut bench.pool, &mut batch), sizes.len());
+    bench.ports[0].flush(&mut bench.pool);
+    let mut buffer = [0; 16_000];
+    for size in sizes {
+        let n = socket.recv(&mut buffer).unwrap();
+        assert_eq!(buffer[..n], vec![size as u8; size]);
+    }
+    for size in sizes {
+        socket.send_to(&vec![size as u8; size], "10.1.0.1:9").unwrap();
+    }
+    let got = bench.receive(sizes.len(), is_udp_to_9).remove(0);
+    assert_eq!(got.iter().map(|packet| packet.len() - 42).collect::<Vec<_>>(), sizes);
+    // And lowered again.
+    bench.lab.dut().ip("link set d0 mtu 1500").unwrap();
+    mtu.set(1500);
+    assert_eq!(bench.send(&to_client(port, &[0; 5_000])), 1);
+    bench.ports[0].receive(&mut bench.pool, &mut bench.ledger, &mut Batch::default(), 0);
+    assert_eq!(bench.ledger.dropped(DropReason::PacketTooBig), 1);
+    assert_eq!(bench.ports[0].capabilities().mtu, 1500);
+    bench.close();
+}
+
+#[test]
 fn vlan_tag_that_the_kernel_took_out_is_put_back() {
     let mut bench = Bench::new(1, 256, LabConfig::default());
     // The kernel takes a tag out of what it receives, whoever put it in.
@@ -264,7 +308,7 @@ fn an_interface_that_does_not_exist_is_refused() {
     let missing = PacketConfig {
         interface: "nosuch0".into(),
         ifindex: 0x7fff_ffff,
-        mtu: 1500,
+        mtu: 1500.into(),
         mac: [0; 6],
         workers: 1,
         ring_size: 64,

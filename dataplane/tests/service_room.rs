@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 
 use tailwater_dataplane::block::{Registry, Services};
 use tailwater_dataplane::frame::{Batch, Pool, Region, RegionConfig};
-use tailwater_dataplane::graph::Graph;
+use tailwater_dataplane::graph::{Graph, GraphSpec};
 use tailwater_dataplane::ledger::Ledger;
 use tailwater_dataplane::port::memory::MemoryPort;
 use tailwater_dataplane::port::{Capabilities, Port, PortCounters};
 use tailwater_dataplane::service::{Addresses, Host, Io, Service, graph};
 use tailwater_dataplane::worker::{Idle, Worker, WorkerConfig, WorkerReport};
+use tailwater_stack::checksum::Sum;
 use tailwater_stack::tcp::{CloseReason, Connect, ConnectionId};
 use tailwater_stack::{Cidr, Config, InterfaceConfig, MacAddress};
 
@@ -190,6 +191,46 @@ impl Port for Reluctant {
     }
 }
 
+/// A port that claims to complete checksums; nothing leaves by it.
+struct Completing {
+    inner: MemoryPort,
+    capabilities: Capabilities,
+}
+
+impl Port for Completing {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn set_number(&mut self, number: u16) {
+        self.inner.set_number(number);
+    }
+
+    fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
+        self.inner.receive(pool, ledger, batch, max)
+    }
+
+    fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
+        self.inner.transmit(pool, batch)
+    }
+
+    fn flush(&mut self, pool: &mut Pool) {
+        self.inner.flush(pool);
+    }
+
+    fn counters(&self) -> PortCounters {
+        self.inner.counters()
+    }
+
+    fn close(&mut self, pool: &mut Pool) {
+        self.inner.close(pool);
+    }
+}
+
 fn services<S: Service + 'static>(n: usize, service: impl Fn(usize) -> S + Send + Sync + 'static) -> Services {
     let addresses = vec![Cidr::new(IPS[n], 24).unwrap()];
     let host = Host::new(service).addresses(Addresses::Own { addresses, gateways: Vec::new() });
@@ -249,4 +290,56 @@ fn text_that_a_port_leaves_waits_for_it_in_order() {
     assert_eq!([&client, &server].map(|report| counter(report, "tcp_segments_resent")), [0, 0]);
     assert!(server.kept_back > 1_000, "{} of text, {:?}", server.kept_back, server.dropped);
     assert!(fewest > 0);
+}
+
+fn tcp_sum_is_valid(packet: &[u8]) -> bool {
+    let address = |at: usize| std::net::Ipv4Addr::from_octets(*packet[at..].first_chunk().unwrap());
+    Sum::pseudo_v4(address(26), address(30), 6, packet.len() - 34).with(&packet[34..]).is_valid()
+}
+
+/// Moves what has come to `from` on to `to`; their number, all with whole sums.
+fn pass_on(from: &mut MemoryPort, to: &mut MemoryPort, pool: &mut Pool) -> usize {
+    let mut batch = Batch::default();
+    let came = from.receive(pool, &mut Ledger::default(), &mut batch, 64);
+    for frame in batch.iter() {
+        let packet: Vec<u8> = frame.segments().flatten().copied().collect();
+        assert!(packet[12..14] != [8, 0] || tcp_sum_is_valid(&packet), "{} bytes", packet.len());
+    }
+    assert_eq!(to.transmit(pool, &mut batch), came);
+    came
+}
+
+/// The server's stack knows of its first port, which completes sums; all that it sends leaves by the second, which does not.
+#[test]
+fn sums_are_left_undone_only_for_the_port_that_a_fixed_edge_leads_to() {
+    let region =
+        Region::in_process(RegionConfig { chunks: 4_096, huge_pages: false, ..RegionConfig::default() }).unwrap();
+    let outcome = Arc::new(Outcome::default());
+    let shared = Arc::clone(&outcome);
+    let client = services(0, move |_| Client::new(1, Arc::clone(&shared)));
+    let server = services(1, |_| Server::default());
+    let [(near, mut client_end), (known, mut known_end), (way_out, mut out_end)] =
+        ["near", "known", "out"].map(|name| MemoryPort::pair(&region, [name, "end"], RING));
+    let capabilities = Capabilities { segmentation: true, ..known.capabilities().clone() };
+    let known = Completing { inner: known, capabilities };
+    let names = ["known".to_owned(), "out".to_owned()];
+    let spec = GraphSpec::default().node("stack", "stack", &[]).edge("rx:known", "stack").edge("stack", "tx:out");
+    let graph = Graph::build(&spec, &Registry::builtin(), &server, &names).unwrap();
+    let config = WorkerConfig { number: 1, core: None, idle: Idle::Spin };
+    let ports: Vec<Box<dyn Port>> = vec![Box::new(known), Box::new(way_out)];
+    let server = Worker::new(config, ports, graph, Pool::new(Arc::clone(&region))).unwrap();
+    let mut workers = [worker(0, &client, Box::new(near), &region), server];
+    let (mut pool, mut now_ns, mut passed) = (Pool::new(Arc::clone(&region)), 1_000_000_000, 0);
+    while outcome.answers.load(Ordering::Relaxed) < 10 {
+        workers.iter_mut().for_each(|worker| _ = worker.turn(now_ns));
+        pass_on(&mut client_end, &mut known_end, &mut pool);
+        passed += pass_on(&mut out_end, &mut client_end, &mut pool);
+        now_ns += 10_000;
+        assert!(now_ns < 60_000_000_000, "{:?} answers in a minute", outcome.answers);
+    }
+    assert!(passed > 10 * ANSWER / 1_460, "{passed} segments");
+    workers.into_iter().for_each(|worker| _ = worker.close());
+    [client_end, known_end, out_end].iter_mut().for_each(|port| port.close(&mut pool));
+    drop(pool);
+    assert_eq!((region.at_home(), region.strayed()), (region.chunks(), 0));
 }

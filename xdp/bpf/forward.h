@@ -65,14 +65,27 @@ static __always_inline void rewrite_macs(struct ethhdr *eth, const struct bpf_fi
 	words[5] = smac[2];
 }
 
-/* Of the addresses that stay on their link, the FIB itself refuses multicast, broadcast and loopback. Under a
- * default route it would forward these. */
-static __always_inline bool ip4_fib_would_leak(__be32 addr)
+/* RFC 1071, over a header of five words. */
+static __always_inline bool ip4_sum_is_right(const struct iphdr *ip)
 {
-	return (addr & bpf_htonl(0xff000000)) == 0 || (addr & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
+	const __u32 *words = (const void *)ip;
+	__u64 sum = (__u64)words[0] + words[1] + words[2] + words[3] + words[4];
+
+	sum = (sum >> 32) + (sum & 0xffffffff);
+	sum = (sum >> 16) + (sum & 0xffff);
+	return (sum >> 16) + (sum & 0xffff) == 0xffff;
 }
 
-/* Equal-cost routes are chosen as the kernel does with fib_multipath_hash_policy 0: by addresses. */
+/* Whether the frame holds as many bytes from `l3` on as its IP header claims. */
+static __always_inline bool holds(struct xdp_md *ctx, void *l3, void *end, __u32 len)
+{
+	if (len <= end - l3)
+		return true;
+	return port.frags && len + sizeof(struct ethhdr) <= bpf_xdp_get_buff_len(ctx);
+}
+
+/* RFC 1812 §5.2.2, §5.3.7: what is malformed, or stays on its link, is for the worker to drop and count.
+ * Equal-cost routes are chosen as the kernel does with fib_multipath_hash_policy 0: by addresses. */
 static __always_inline enum verdict forward_ip4(struct xdp_md *ctx, struct ethhdr *eth, void *end, void *ports)
 {
 	struct iphdr *ip = (void *)(eth + 1);
@@ -85,11 +98,13 @@ static __always_inline enum verdict forward_ip4(struct xdp_md *ctx, struct ethhd
 		return UP_OPTIONS;
 	if (ip->ttl <= 1)
 		return UP_TTL;
-	if (ip4_fib_would_leak(ip->daddr))
+	if (ip4_stays_on_link(ip->daddr) || ip4_stays_on_link(ip->saddr))
 		return REDIRECT_TRANSIT;
 	fib.family = FAMILY_IP4;
 	fib.l4_protocol = ip->protocol;
 	fib.tot_len = bpf_ntohs(ip->tot_len);
+	if (fib.tot_len < sizeof(*ip) || !holds(ctx, ip, end, fib.tot_len) || !ip4_sum_is_right(ip))
+		return REDIRECT_TRANSIT;
 	fib.ifindex = port.ifindex;
 	fib.tos = ip->tos;
 	fib.ipv4_src = ip->saddr;
@@ -124,6 +139,8 @@ static __always_inline enum verdict forward_ip6(struct xdp_md *ctx, struct ethhd
 	fib.family = FAMILY_IP6;
 	fib.l4_protocol = ip->nexthdr;
 	fib.tot_len = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	if (!holds(ctx, ip, end, fib.tot_len))
+		return REDIRECT_TRANSIT;
 	fib.ifindex = port.ifindex;
 	fib.flowinfo = *(__be32 *)ip & bpf_htonl(0x0fffffff);
 	verdict = find_egress(ctx, &fib, ports);

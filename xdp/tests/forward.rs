@@ -83,6 +83,31 @@ fn udp6(dst: &str) -> Ip6 {
     Ip6::new(CLIENT6, dst, UDP, udp(5000, 7))
 }
 
+/// A datagram with another byte at `at` of the frame.
+fn changed(at: usize, by: u8) -> Vec<u8> {
+    let mut frame = udp4(SERVER).frame();
+    frame[at] ^= by;
+    frame
+}
+
+/// A packet that claims to be longer by `by` bytes than it is, with a right checksum.
+fn lengthened(packet: &Ip4, by: i16) -> Vec<u8> {
+    let mut frame = packet.frame();
+    let len = u16::from_be_bytes([frame[16], frame[17]]).wrapping_add_signed(by);
+    frame[16..18].copy_from_slice(&len.to_be_bytes());
+    frame[24..26].fill(0);
+    let check = checksum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&check.to_be_bytes());
+    frame
+}
+
+fn lengthened6(packet: &Ip6, by: i16) -> Vec<u8> {
+    let mut frame = packet.frame();
+    let len = u16::from_be_bytes([frame[18], frame[19]]).wrapping_add_signed(by);
+    frame[18..20].copy_from_slice(&len.to_be_bytes());
+    frame
+}
+
 #[track_caller]
 fn expect(bench: &Bench, what: &str, frame: &[u8], verdict: Verdict) {
     let outcome = bench.feed(frame);
@@ -143,6 +168,7 @@ fn what_the_kernel_cannot_forward_comes_up_unchanged_with_its_reason() {
     let _sink = topology();
     let bench = bench();
     let big = vec![0; 700];
+    let from = |src: [u8; 4]| Ip4 { src: src.into(), ..udp4(SERVER) }.frame();
     let table = [
         ("TTL 1", Ip4 { ttl: 1, ..udp4(SERVER) }.frame(), UpTtl),
         ("TTL 0", Ip4 { ttl: 0, ..udp4(SERVER) }.frame(), UpTtl),
@@ -164,6 +190,22 @@ fn what_the_kernel_cannot_forward_comes_up_unchanged_with_its_reason() {
         ("multicast", udp4([224, 0, 0, 5]).frame(), PassScope),
         ("link-local", udp4([169, 254, 0, 5]).frame(), PassScope),
         ("link-local 6", udp6("fe80::1").frame(), PassScope),
+        ("from 0.1.2.3", from([0, 1, 2, 3]), RedirectTransit),
+        ("from 127.0.0.1", from([127, 0, 0, 1]), RedirectTransit),
+        ("from 169.254.0.5", from([169, 254, 0, 5]), RedirectTransit),
+        ("from 224.0.0.5", from([224, 0, 0, 5]), RedirectTransit),
+        ("from 240.0.0.1", from([240, 0, 0, 1]), RedirectTransit),
+        ("from 255.255.255.255", from([255; 4]), RedirectTransit),
+        ("from 223.255.255.255", from([223, 255, 255, 255]), TxForwarded),
+        ("from 128.0.0.1", from([128, 0, 0, 1]), TxForwarded),
+        ("wrong header checksum", changed(24, 1), RedirectTransit),
+        ("length beyond the frame", lengthened(&udp4(SERVER), 1), RedirectTransit),
+        ("length of the frame", lengthened(&udp4(SERVER), 0), TxForwarded),
+        ("length below the frame", lengthened(&udp4(SERVER), -4), TxForwarded),
+        ("length below the header", lengthened(&udp4(SERVER), -17), PassMalformed),
+        ("padded", [udp4(SERVER).frame(), vec![0; 14]].concat(), TxForwarded),
+        ("payload beyond the frame", lengthened6(&udp6(SERVER6), 1), RedirectTransit),
+        ("payload below the frame", lengthened6(&udp6(SERVER6), -1), TxForwarded),
         ("foreign MAC", ethernet(PEER_MAC, ETHERTYPE_IP4, &udp4(SERVER).packet()), PassForeignMac),
         ("broadcast MAC", ethernet([0xff; 6], ETHERTYPE_IP4, &udp4(SERVER).packet()), PassGroupMac),
         ("ARP", arp_request([10, 1, 0, 1]), PassNotIp),

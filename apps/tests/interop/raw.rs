@@ -142,7 +142,7 @@ fn open() -> PacketPort {
     let config = PacketConfig {
         interface: link.name,
         ifindex: link.ifindex,
-        mtu: link.mtu_bytes,
+        mtu: link.mtu_bytes.into(),
         mac: link.mac.try_into().unwrap(),
         workers: 1,
         ring_size: 1_024,

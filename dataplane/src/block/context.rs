@@ -16,6 +16,15 @@ impl Room {
     pub(crate) const ENDLESS: Self = Self { left: usize::MAX, spare: 0 };
 }
 
+/// Which ports complete checksums, as far as a block may count on it.
+#[derive(Clone, Copy)]
+pub(crate) enum Completes<'a> {
+    /// Output 0 leads to the port that a packet names; by port.
+    ByPort(&'a [bool]),
+    /// Output 0 leads to one place, whatever port a packet names.
+    Fixed(bool),
+}
+
 /// Passed to every call of a block.
 pub struct Context<'a> {
     /// Nanoseconds of the monotonic clock, read once per turn.
@@ -31,8 +40,7 @@ pub struct Context<'a> {
     /// Packets of its own that a worker may still send by each port in this turn.
     pub(crate) rooms: &'a mut [Room],
     pub(crate) outputs: &'a mut [Batch],
-    /// By port, where output 0 leads to ports and nowhere else.
-    pub(crate) completes: &'a [bool],
+    pub(crate) completes: Completes<'a>,
 }
 
 impl Context<'_> {
@@ -74,10 +82,13 @@ impl Context<'_> {
         }
     }
 
-    /// Whether checksums of TCP segments that leave by `port` through output 0 may be left undone, to be completed there.
+    /// Whether checksums of TCP segments for `port` may be left undone, to be completed where output 0 leads.
     #[inline]
     pub(crate) fn completes_sums(&self, port: usize) -> bool {
-        self.completes.get(port).is_some_and(|&completes| completes)
+        match self.completes {
+            Completes::ByPort(completes) => completes.get(port).is_some_and(|&completes| completes),
+            Completes::Fixed(completes) => completes,
+        }
     }
 
     /// Sends a whole batch to output `output`, in order.

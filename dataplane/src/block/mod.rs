@@ -15,7 +15,7 @@ mod state;
 
 pub use arguments::{Arguments, Parameter, ParameterError, Value, ValueKind};
 pub use context::Context;
-pub(crate) use context::Room;
+pub(crate) use context::{Completes, Room};
 pub use registry::{BuildError, PortNames, Registry, Services};
 pub use state::{ImportError, State};
 

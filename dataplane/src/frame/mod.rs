@@ -273,9 +273,16 @@ impl Frame {
         Ok(())
     }
 
-    /// Shortens the whole packet to `len` bytes; segments that are then empty go home. Never grows.
+    /// Shortens the whole packet to `len` bytes; segments that are then empty go home, of a packet that is kept when nobody
+    /// else has them any more. Never grows.
     pub fn truncate(&mut self, len: usize) {
         if len >= self.total_len() {
+            return;
+        }
+        // Of chunks that another handle is on, nothing may change; its own headers are in a chunk of its own.
+        if self.is_chained() && !self.is_lent() && self.is_shared() {
+            self.layout.set_len(len.min(self.len()));
+            self.header_mut().total_len = len as u32;
             return;
         }
         if len <= self.len() {
@@ -322,18 +329,24 @@ impl Frame {
         while let Some(chunk) = link {
             let part = self.part(chunk);
             link = part.next;
-            let flags = self.layout.flags() & !CHAINED;
-            let cut = Frame { data: part.data, layout: Layout::new(part.head, part.len, flags) };
-            Region::adopt(&cut, false);
-            std::mem::forget(cut);
+            self.send_part_home(&part);
         }
+    }
+
+    /// Gives up this frame's handle on a chunk of its chain.
+    fn send_part_home(&self, part: &Part) {
+        let flags = self.layout.flags() & !CHAINED;
+        Frame { data: part.data, layout: Layout::new(part.head, part.len, flags) }.send_home();
     }
 
     /// The packet's segments in order.
     pub fn segments(&self) -> Segments<'_> {
-        // The chunks of a lent chain may hold more than the packet.
-        let left = if self.is_lent() { self.total_len() - self.len() } else { usize::MAX };
-        Segments { first: Some(self.bytes()), next: self.next_chunk(), left, frame: self }
+        Segments { first: Some(self.bytes()), next: self.next_chunk(), left: self.len_behind(), frame: self }
+    }
+
+    /// Bytes behind the first segment, at most: the chunks of a chain that is or was shared may hold more than the packet.
+    fn len_behind(&self) -> usize {
+        if self.was_shared() { self.total_len() - self.len() } else { usize::MAX }
     }
 
     /// Whether the chunks hold the packet and nothing behind it.
@@ -472,7 +485,10 @@ impl Frame {
 
     /// As [`append`](Self::append), with another bound.
     pub(crate) fn append_within(&mut self, segments_max: usize, other: Frame) -> Result<(), Frame> {
-        let is_bound = |frame: &Self| frame.is_shared() || frame.is_lent() && frame.is_chained();
+        let is_bound = |frame: &Self| {
+            let may_be_cut = frame.was_shared() && frame.is_chained();
+            frame.is_shared() || may_be_cut && (frame.is_lent() || !frame.is_as_long_as_chunks())
+        };
         if self.segment_count() + other.segment_count() > segments_max || is_bound(self) || is_bound(&other) {
             return Err(other);
         }
@@ -503,18 +519,24 @@ impl Frame {
         1 + self.chunks_behind().count()
     }
 
-    /// Calls `f` with (address, length) of every segment, as offsets into the region, and gives up the frame:
-    /// ownership of each chunk goes to the caller.
+    /// Calls `f` with (address, length) of each of the [`segments`](Self::segments), as offsets into the region, and gives up the
+    /// frame: ownership of their chunks goes to the caller, others go home.
     #[inline]
     pub(crate) fn into_descriptors(self, region: &Region, mut f: impl FnMut(u64, u32)) {
         let offset = |ptr: NonNull<u8>| ptr.as_ptr() as u64 - region.base().as_ptr() as u64;
         f(offset(self.data), self.len() as u32);
         if self.is_chained() {
-            let mut link = self.next_chunk();
+            let (mut link, mut left) = (self.next_chunk(), self.len_behind());
             while let Some(chunk) = link {
                 let part = self.part(chunk);
                 link = part.next;
-                f(offset(part.data), part.len as u32);
+                if left == 0 {
+                    self.send_part_home(&part);
+                    continue;
+                }
+                let len = part.len.min(left);
+                left -= len;
+                f(offset(part.data), len as u32);
             }
         }
         std::mem::forget(self);

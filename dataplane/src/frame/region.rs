@@ -19,7 +19,7 @@
 use std::num::NonZeroU32;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use xsk_rs::config::{QueueSize, UmemConfig};
@@ -126,6 +126,8 @@ pub struct Region {
     /// Single chunks: frames dropped outside a pool's reach, and what the depot had no slot for.
     strays: SegQueue<u32>,
     strayed: AtomicU64,
+    /// Whether AF_XDP sockets take packets in several chunks: the first that is bound decides for all.
+    multi_buffer: OnceLock<bool>,
     /// A frame was shared at some time: see `sharing`.
     shares: AtomicBool,
     /// Chunks that a closed port left in a transmit ring: unsent, or given back without the ring saying so. At most as many
@@ -207,6 +209,7 @@ impl Region {
             untouched: AtomicU32::new(0),
             strays: SegQueue::new(),
             strayed: AtomicU64::new(0),
+            multi_buffer: OnceLock::new(),
             shares: AtomicBool::new(false),
             unsettled: SegQueue::new(),
         });
@@ -234,6 +237,16 @@ impl Region {
     /// Largest segment that fits a chunk behind the standard headroom, in bytes.
     pub fn segment_max(&self) -> usize {
         self.chunk_len - DATA_OFFSET
+    }
+
+    /// Notes how a socket was bound.
+    pub(crate) fn note_multi_buffer(&self, several_chunks: bool) {
+        self.multi_buffer.get_or_init(|| several_chunks);
+    }
+
+    /// Whether AF_XDP sockets take packets in several chunks.
+    pub(crate) fn is_multi_buffer(&self) -> bool {
+        self.multi_buffer.get().is_some_and(|&several| several)
     }
 
     /// Whether a chunk may have two handles.

@@ -77,6 +77,12 @@ impl Frame {
         self.layout.flags() & SHARED != 0 && self.has_further_handle()
     }
 
+    /// Whether another handle is or was on a chunk of it.
+    #[inline]
+    pub(super) fn was_shared(&self) -> bool {
+        self.layout.flags() & (SHARED | LENT) != 0
+    }
+
     fn has_further_handle(&self) -> bool {
         let is_shared = |chunk: NonNull<u8>| {
             // SAFETY: a chunk of this frame; the region outlives its frames.
@@ -165,7 +171,8 @@ impl Frame {
     #[inline(never)]
     fn lend_chain(&mut self, pool: &mut Pool) -> Option<Self> {
         // Its links say where a lent one ends, if it was not cut off.
-        let may_lend = if self.is_lent() { self.is_as_long_as_chunks() } else { !self.is_shared() };
+        let is_free = self.is_lent() || !self.is_shared();
+        let may_lend = is_free && (!self.was_shared() || self.is_as_long_as_chunks());
         let front = if may_lend { pool.allocate()? } else { return None };
         pool.region().note_sharing();
         let flags = self.layout.flags() & !LENT;
@@ -336,6 +343,38 @@ mod tests {
                 pool.release(lent);
                 assert!(!kept.is_shared() && pool.share(&mut kept).map(|lent| pool.release(lent)).is_some());
                 pool.release(kept);
+            }
+            home(&region, pool);
+        }
+    }
+
+    #[test]
+    fn a_kept_chain_is_cut_without_touching_what_is_on_its_way() {
+        let text: Vec<u8> = (0..5_000u32).map(|n| n as u8).collect();
+        let whole = |frame: &Frame| frame.segments().collect::<Vec<_>>().concat();
+        for (len, kept_goes_first) in [(10, false), (10, true), (3_000, false), (3_000, true)] {
+            let (region, mut pool) = pool();
+            let mut kept = pool.allocate_copy(&text).unwrap();
+            let lent = pool.share(&mut kept).unwrap();
+            kept.truncate(len);
+            assert_eq!((kept.total_len(), &whole(&kept)[..], &whole(&lent)[..]), (len, &text[..len], &text[..]));
+            if kept_goes_first {
+                pool.release(kept);
+                assert_eq!(whole(&lent), text);
+                pool.release(lent);
+            } else {
+                pool.release(lent);
+                assert_eq!((kept.is_shared(), &whole(&kept)[..]), (false, &text[..len]));
+                let more = pool.allocate_copy(b"more").unwrap();
+                let more = kept.append(more).unwrap_err();
+                assert!(pool.share(&mut kept).is_none(), "its links lead further than it does");
+                let mut came = 0;
+                kept.into_descriptors(&region, |addr, len| {
+                    came += len as usize;
+                    pool.put_chunk(region.chunk_at(addr as usize));
+                });
+                assert_eq!(came, len);
+                pool.release(more);
             }
             home(&region, pool);
         }

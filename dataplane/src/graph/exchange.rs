@@ -10,7 +10,7 @@
 //! Everything that needs memory is made and freed on the control thread. The worker moves pointers and counters, and
 //! performs the same plan again to undo it.
 
-use crate::block::{Block, Context, ImportError, ParameterError, Prepared, Registry, Services, Value};
+use crate::block::{Block, Completes, Context, ImportError, ParameterError, Prepared, Registry, Services, Value};
 use crate::frame::Batch;
 use crate::port::Port;
 
@@ -269,7 +269,7 @@ impl Graph {
                 delivered: turn.delivered,
                 rooms: &mut self.rooms,
                 outputs: &mut self.outputs[..targets.len()],
-                completes: &[],
+                completes: Completes::Fixed(false),
             };
             block.let_go(&mut context);
         }

@@ -21,7 +21,7 @@ pub use spec::{EGRESS, Edge, GraphSpec, INGRESS, NAME_MAX, NODES_MAX, NodeSpec};
 pub(crate) use spec::{is_name, kind_of, output_of};
 pub(crate) use wiring::Wiring;
 
-use crate::block::{Arguments, Block, BuildError, Context, Kind, PacketType, Registry, Room, Services};
+use crate::block::{Arguments, Block, BuildError, Completes, Context, Kind, PacketType, Registry, Room, Services};
 use crate::clock;
 use crate::frame::{Batch, Frame, Pool, owner};
 use crate::ledger::{DropReason, Ledger};
@@ -79,8 +79,6 @@ struct Node {
     block: Box<dyn Block>,
     input: Batch,
     targets: Vec<Target>,
-    /// Nothing lies between its first output and the ports.
-    leads_to_ports: bool,
     /// Packets that went out, by output.
     sent: Vec<u64>,
     counters: NodeCounters,
@@ -244,7 +242,7 @@ impl Graph {
         let Self { nodes, sinks, rooms, outputs, completes, .. } = self;
         // Every edge leads forward: what lies behind the node is all that it can hand on to.
         let (done, nodes) = nodes.split_at_mut(at + 1);
-        let Some(Node { block, input, targets, leads_to_ports, sent, .. }) = done.last_mut() else { return };
+        let Some(Node { block, input, targets, sent, .. }) = done.last_mut() else { return };
         let outputs = &mut outputs[..targets.len()];
         let mut context = Context {
             now_ns: turn.now_ns,
@@ -254,7 +252,11 @@ impl Graph {
             delivered: turn.delivered,
             rooms,
             outputs,
-            completes: if *leads_to_ports { completes } else { &[] },
+            completes: match targets.first() {
+                Some(Target::Egress) => Completes::ByPort(completes),
+                Some(&Target::Port(port)) => Completes::Fixed(completes.get(port).is_some_and(|&completes| completes)),
+                _ => Completes::Fixed(false),
+            },
         };
         if polls {
             block.poll(&mut context);
@@ -439,7 +441,6 @@ impl Node {
             block,
             input: Batch::with_capacity(INPUT_LEN),
             targets: vertex.targets.clone(),
-            leads_to_ports: matches!(vertex.targets.first(), Some(Target::Port(_) | Target::Egress)),
             sent: vec![0; vertex.targets.len()],
             counters: NodeCounters::default(),
         }

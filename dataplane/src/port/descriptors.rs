@@ -53,7 +53,7 @@ fn put_run(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch, 
 #[cold]
 fn put_other(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch, burst: &mut Burst) -> bool {
     let Some(first) = batch.iter().next() else { return false };
-    let (needed, bytes) = (first.segment_count(), first.total_len() as u64);
+    let (needed, bytes) = (first.segments().count(), first.total_len() as u64);
     if needed > ring.free(needed as u32) as usize {
         return false;
     }
@@ -66,7 +66,7 @@ fn put_other(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch
 /// Writes a packet's descriptors. The caller made sure of enough free slots.
 #[inline]
 fn put_packet(ring: &mut Producer<Descriptor>, region: &Region, frame: Frame) {
-    let mut left = frame.segment_count();
+    let mut left = frame.segments().count();
     frame.into_descriptors(region, |addr, len| {
         left -= 1;
         let pushed = ring.push(Descriptor { addr, len, options: if left > 0 { CONTINUED } else { 0 } });

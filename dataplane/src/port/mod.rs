@@ -14,6 +14,7 @@ pub mod af_xdp;
 mod descriptors;
 mod error;
 mod gso;
+mod link_mtu;
 pub mod memory;
 pub mod packet;
 pub mod pcap;
@@ -24,12 +25,13 @@ mod virtio;
 use std::os::fd::BorrowedFd;
 
 pub use error::PortError;
+pub use link_mtu::LinkMtu;
 pub use vacant::Vacant;
 
 use crate::frame::{Batch, Pool};
 use crate::ledger::Ledger;
 
-/// What a port can do, as probed when it was opened.
+/// What a port can do, as probed when it was opened; the MTU as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Capabilities {
     /// Backend: `af_xdp`, `packet`, `memory`, `pcap`.

@@ -12,7 +12,8 @@
 //! packets into blocks and hands over a block when it is full or a timer with the kernel's tick (1 to 10 ms) has run out:
 //! less memory, but no latency fit for forwarding.
 //!
-//! * Packets larger than a slot come through the socket itself (`PACKET_COPY_THRESH`), in full.
+//! * Packets larger than a slot come through the socket itself (`PACKET_COPY_THRESH`), in full, and leave by another: slots are
+//!   made for the MTU that there is at the start.
 //! * Packets whose checksum or segmentation the sender left to its device are completed in software (`offload`).
 //! * A VLAN tag that the kernel has taken out is put back.
 //! * What this host sends is not seen (`PACKET_IGNORE_OUTGOING`, Linux 4.20).
@@ -30,12 +31,12 @@ use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 
 use super::virtio::WORDS_LEN;
-use super::{Capabilities, Port, PortCounters, PortError, Traffic};
+use super::{Capabilities, LinkMtu, Port, PortCounters, PortError, Traffic};
 use crate::blocks::header::{ETHERNET_LEN, VLAN_TAG_LEN, push_tag};
-use crate::frame::{Batch, Pool};
+use crate::frame::{Batch, Frame, Pool};
 use crate::ledger::{DropReason, Ledger};
 use offload::Offload;
-use socket::Socket;
+use socket::{Beside, Socket};
 
 /// Largest header in front of the MTU: Ethernet and two VLAN tags.
 const HEADER_MAX: usize = ETHERNET_LEN + 2 * VLAN_TAG_LEN;
@@ -51,8 +52,8 @@ pub struct PacketConfig {
     pub interface: String,
     /// Its index.
     pub ifindex: u32,
-    /// Its MTU in bytes.
-    pub mtu: u32,
+    /// Its MTU.
+    pub mtu: LinkMtu,
     /// Its Ethernet address.
     pub mac: [u8; 6],
     /// Workers that get an end each.
@@ -68,13 +69,15 @@ pub struct PacketPort {
     name: String,
     number: u16,
     socket: Socket,
+    /// For packets larger than a slot.
+    beside: Beside,
+    mtu: LinkMtu,
     capabilities: Capabilities,
     counters: PortCounters,
     /// Reading resets the kernel's counter, so it is added up here.
     kernel_dropped: Cell<u64>,
     /// Slots of each ring.
     slots: u32,
-    packet_max: usize,
     rx_at: u32,
     /// Next slot to write.
     tx_at: u32,
@@ -102,10 +105,9 @@ pub fn open(config: &PacketConfig) -> Result<Vec<PacketPort>, PortError> {
         }
     };
     let slots = config.ring_size.clamp(64, 32_768).next_power_of_two();
-    let packet_max = config.mtu as usize + HEADER_MAX;
     let mut sockets = Vec::new();
     for _ in 0..config.workers.max(1) {
-        let socket = Socket::open(packet_max, slots).map_err(failed("making AF_PACKET rings"))?;
+        let socket = Socket::open(packet_max(&config.mtu), slots).map_err(failed("making AF_PACKET rings"))?;
         socket.bind(config.ifindex).map_err(failed("binding an AF_PACKET socket"))?;
         sockets.push(socket);
     }
@@ -118,19 +120,30 @@ pub fn open(config: &PacketConfig) -> Result<Vec<PacketPort>, PortError> {
         }
         socket.let_in().map_err(failed("beginning to receive"))?;
     }
-    Ok(sockets.into_iter().map(|socket| PacketPort::new(config, socket, slots, packet_max)).collect())
+    let port = |socket| {
+        let beside = Beside::open(config.ifindex).map_err(failed("opening a socket for large packets"))?;
+        Ok(PacketPort::new(config, socket, beside, slots))
+    };
+    sockets.into_iter().map(port).collect()
+}
+
+/// Bytes of the largest packet, headers and all.
+fn packet_max(mtu: &LinkMtu) -> usize {
+    mtu.get() as usize + HEADER_MAX
 }
 
 impl PacketPort {
-    fn new(config: &PacketConfig, socket: Socket, slots: u32, packet_max: usize) -> Self {
+    fn new(config: &PacketConfig, socket: Socket, beside: Beside, slots: u32) -> Self {
         Self {
             name: config.interface.clone(),
             number: 0,
             socket,
+            beside,
+            mtu: config.mtu.clone(),
             capabilities: Capabilities {
                 backend: "packet",
                 mode: "AF_PACKET rings, copy".into(),
-                mtu: config.mtu,
+                mtu: config.mtu.get(),
                 mac: config.mac,
                 queues: 1,
                 multi_buffer: true,
@@ -141,7 +154,6 @@ impl PacketPort {
             counters: PortCounters::default(),
             kernel_dropped: Cell::new(0),
             slots,
-            packet_max,
             rx_at: 0,
             tx_at: 0,
             tx_done: 0,
@@ -197,6 +209,57 @@ impl PacketPort {
         }
     }
 
+    /// Writes a packet into the next slot. `Err(None)`: none is free.
+    fn send_by_slot(&mut self, frame: &Frame, len: usize) -> Result<(), Option<DropReason>> {
+        if self.tx_at.wrapping_sub(self.tx_done) == self.slots {
+            return Err(None);
+        }
+        self.socket.send(self.tx_at & (self.slots - 1), len, frame.segments());
+        self.tx_at = self.tx_at.wrapping_add(1);
+        self.unkicked = true;
+        Ok(())
+    }
+
+    /// Sends a packet that no slot can hold, behind those in slots. `Err(None)`: not now.
+    #[cold]
+    fn send_beside(&mut self, frame: &Frame) -> Result<(), Option<DropReason>> {
+        self.kick();
+        let last = self.tx_at.wrapping_sub(1) & (self.slots - 1);
+        if self.unkicked || !self.socket.is_taken(last) {
+            return Err(None);
+        }
+        self.counters.tx_kicks += 1;
+        self.beside.send(frame.segments()).map_err(|error| match error.raw_os_error() {
+            Some(libc::EMSGSIZE) => Some(DropReason::PacketTooBig),
+            _ => {
+                self.note_refusal(&error);
+                None
+            }
+        })
+    }
+
+    /// Makes the kernel send what lies in slots.
+    fn kick(&mut self) {
+        if !self.unkicked {
+            return;
+        }
+        self.counters.tx_kicks += 1;
+        // The first call after the interface was down may only hand over that old news.
+        let sent = self.socket.kick().or_else(|error| match error.raw_os_error() {
+            Some(libc::ENETDOWN) => self.socket.kick(),
+            _ => Err(error),
+        });
+        match sent {
+            Ok(()) => (self.unkicked, self.is_down) = (false, false),
+            Err(error) => self.note_refusal(&error),
+        }
+    }
+
+    fn note_refusal(&mut self, error: &std::io::Error) {
+        self.counters.tx_refused += 1;
+        self.is_down = matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV));
+    }
+
     fn tx_reclaim(&mut self) {
         while self.tx_done != self.tx_at && self.socket.is_sent(self.tx_done & (self.slots - 1)) {
             self.tx_done = self.tx_done.wrapping_add(1);
@@ -247,25 +310,28 @@ impl Port for PacketPort {
 
     fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
         self.tx_reclaim();
+        let len_max = packet_max(&self.mtu);
         let mut taken = 0;
         for frame in batch.iter() {
             let len = frame.total_len();
-            // The kernel would refuse these, and say so of no packet in particular.
-            if !(ETHERNET_LEN..=self.packet_max).contains(&len) {
-                let reason = if len < ETHERNET_LEN { DropReason::BadEthernet } else { DropReason::PacketTooBig };
-                self.refused.push(reason);
-                self.counters.tx_refused += 1;
-                taken += 1;
-                continue;
+            let sent = match len {
+                // The kernel would refuse these, and say so of no packet in particular.
+                ..ETHERNET_LEN => Err(Some(DropReason::BadEthernet)),
+                _ if len > len_max => Err(Some(DropReason::PacketTooBig)),
+                _ if len > self.socket.packet_max() => self.send_beside(frame),
+                _ => self.send_by_slot(frame, len),
+            };
+            match sent {
+                Ok(()) => {
+                    self.counters.tx_packets += 1;
+                    self.counters.tx_bytes += len as u64;
+                }
+                Err(Some(reason)) => {
+                    self.refused.push(reason);
+                    self.counters.tx_refused += 1;
+                }
+                Err(None) => break,
             }
-            if self.tx_at.wrapping_sub(self.tx_done) == self.slots {
-                break;
-            }
-            self.socket.send(self.tx_at & (self.slots - 1), len, frame.segments());
-            self.tx_at = self.tx_at.wrapping_add(1);
-            self.unkicked = true;
-            self.counters.tx_packets += 1;
-            self.counters.tx_bytes += len as u64;
             taken += 1;
         }
         batch.drain_front(taken).for_each(|frame| pool.release(frame));
@@ -281,23 +347,11 @@ impl Port for PacketPort {
     }
 
     fn flush(&mut self, _pool: &mut Pool) {
-        if !self.unkicked {
-            return;
+        self.capabilities.mtu = self.mtu.get();
+        if self.unkicked {
+            self.kick();
+            self.tx_reclaim();
         }
-        self.counters.tx_kicks += 1;
-        // The first call after the interface was down may only hand over that old news.
-        let sent = self.socket.kick().or_else(|error| match error.raw_os_error() {
-            Some(libc::ENETDOWN) => self.socket.kick(),
-            _ => Err(error),
-        });
-        match sent {
-            Ok(()) => (self.unkicked, self.is_down) = (false, false),
-            Err(error) => {
-                self.counters.tx_refused += 1;
-                self.is_down = matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV));
-            }
-        }
-        self.tx_reclaim();
     }
 
     fn pollable(&self) -> Option<BorrowedFd<'_>> {

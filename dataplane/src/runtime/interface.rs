@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use tailwater_netlink::{Control as Netlink, Link};
-use tailwater_xdp::{AttachMode, Mode, PortConfig, Shared, Steering};
+use tailwater_xdp::{AttachMode, Mode, PortConfig, Shared, Steering, Support};
 
 use super::text::Text;
 use super::{Backend, InterfaceConfig, RuntimeConfig, RuntimeError};
 use crate::frame::{Region, RegionConfig};
-use crate::port::af_xdp::{self, Copy, Entrance, OpenConfig};
+use crate::port::af_xdp::{self, Copy, Entrance, ONE_CHUNK, OpenConfig, is_large};
 use crate::port::packet::{self, PacketConfig};
-use crate::port::{Port, PortError};
+use crate::port::{LinkMtu, Port, PortError};
 
 /// Frames that workers hold besides those in rings: batches, blocks, pools.
 const FRAMES_PER_WORKER: usize = 2048;
@@ -42,13 +42,16 @@ pub(super) struct Interface {
     /// Whether it is here as a member of the group that is followed.
     pub(super) is_member: bool,
     ifindex: u32,
-    description: String,
+    /// What was chosen, in words, in front of the MTU and behind it.
+    description: [String; 2],
+    mtu: LinkMtu,
+    region: Arc<Region>,
     /// Where the kernel copies, and may cut.
     text: Option<Text>,
     steering: Option<Steering>,
     entrances: Vec<Entrance>,
     last_verdicts: Vec<(&'static str, u64, u64)>,
-    /// Ethernet address and MTU that the program knows.
+    /// Ethernet address and MTU that the program and the ports know.
     seen: (Vec<u8>, u32),
 }
 
@@ -62,7 +65,7 @@ impl Interface {
         workers: usize,
     ) -> Result<(Self, Vec<Box<dyn Port>>), RuntimeError> {
         if wanted.backend == Backend::Packet {
-            return Self::open_packet(link, config, workers, "as asked for");
+            return Self::open_packet(link, config, region, workers, "as asked for");
         }
         let opened = Self::open_af_xdp(wanted, link, config, region, shared, workers);
         match opened {
@@ -70,7 +73,7 @@ impl Interface {
             Err(RuntimeError::Steering(error @ tailwater_xdp::Error::NoXdp { .. }))
                 if wanted.backend == Backend::Auto =>
             {
-                Self::open_packet(link, config, workers, &format!("because {error}"))
+                Self::open_packet(link, config, region, workers, &format!("because {error}"))
             }
             other => other,
         }
@@ -79,13 +82,15 @@ impl Interface {
     fn open_packet(
         link: &Link,
         config: &RuntimeConfig,
+        region: &Arc<Region>,
         workers: usize,
         why: &str,
     ) -> Result<(Self, Vec<Box<dyn Port>>), RuntimeError> {
+        let mtu = LinkMtu::from(link.mtu_bytes);
         let ports = packet::open(&PacketConfig {
             interface: link.name.clone(),
             ifindex: link.ifindex,
-            mtu: link.mtu_bytes,
+            mtu: mtu.clone(),
             mac: link.mac.as_slice().try_into().unwrap_or_default(),
             workers: workers as u32,
             ring_size: config.ring_size,
@@ -96,12 +101,19 @@ impl Interface {
             port_name: link.name.clone(),
             is_member: false,
             ifindex: link.ifindex,
-            description: format!(
-                "{}: AF_PACKET rings, {why}, MTU {}; the kernel's stack sees every packet, too{}",
-                link.name,
-                link.mtu_bytes,
-                if config.mode == Mode::Router { ": switch its forwarding off, or packets go out twice" } else { "" },
-            ),
+            description: [
+                format!("{}: AF_PACKET rings, {why}", link.name),
+                format!(
+                    "; the kernel's stack sees every packet, too{}",
+                    if config.mode == Mode::Router {
+                        ": switch its forwarding off, or packets go out twice"
+                    } else {
+                        ""
+                    },
+                ),
+            ],
+            mtu,
+            region: Arc::clone(region),
             text: None,
             steering: None,
             entrances: Vec::new(),
@@ -141,12 +153,16 @@ impl Interface {
         )?;
         // The look at the settings comes before the first packet; what changes meanwhile is heard of.
         let text = (config.segmentation && config.frames_kept > 0).then(|| Text::of(&probe));
+        let mtu = LinkMtu::from(link.mtu_bytes);
+        // Where the kernel copies it costs nothing. A driver that has zero-copy for one chunk only would be made to copy.
+        let copies = wanted.copy == Some(Copy::Copy) || probe.zero_copy == Support::No;
         let mut opened = af_xdp::open(
             region,
             &OpenConfig {
                 interface: link.name.clone(),
                 ifindex: link.ifindex,
-                mtu: link.mtu_bytes,
+                mtu: mtu.clone(),
+                multi_buffer: copies || probe.zero_copy_frags_max > 1,
                 mac: link.mac.as_slice().try_into().unwrap_or_default(),
                 queues,
                 workers: workers as u32,
@@ -157,20 +173,18 @@ impl Interface {
             },
         )?;
         let entrances = opened.entrances(&steering)?;
-        let mut description = format!(
-            "{}: AF_XDP, {}, {:?} mode, {queues} queue(s), MTU {}, {} packets per transmit call",
-            link.name,
-            steering.attachment(),
-            opened.copy,
-            link.mtu_bytes,
+        let chosen =
+            format!("{}: AF_XDP, {}, {:?} mode, {queues} queue(s)", link.name, steering.attachment(), opened.copy);
+        let mut further = format!(
+            ", {} packets per transmit call",
             opened.ports.first().map_or(0, |port| port.capabilities().tx_budget),
         );
         if !opened.ports.iter().any(|port| port.capabilities().busy_poll) {
-            description.push_str("; no busy polling (the driver gives sockets no NAPI id)");
+            further.push_str("; no busy polling (the driver gives sockets no NAPI id)");
         }
         for note in &opened.notes {
-            description.push_str("; ");
-            description.push_str(note);
+            further.push_str("; ");
+            further.push_str(note);
         }
         let ports = opened.ports.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect();
         let interface = Self {
@@ -178,7 +192,9 @@ impl Interface {
             port_name: link.name.clone(),
             is_member: false,
             ifindex: link.ifindex,
-            description,
+            description: [chosen, further],
+            mtu,
+            region: Arc::clone(region),
             text: text.filter(|_| opened.copy == Copy::Copy),
             steering: Some(steering),
             entrances,
@@ -211,9 +227,11 @@ impl Interface {
     }
 
     pub(super) fn describe(&self) -> String {
+        let [chosen, further] = &self.description;
+        let described = format!("{chosen}, MTU {}{further}", self.mtu.get());
         match &self.text {
-            Some(text) => format!("{}; {}", self.description, text.why()),
-            None => self.description.clone(),
+            Some(text) => format!("{described}; {}", text.why()),
+            None => described,
         }
     }
 
@@ -251,18 +269,26 @@ impl Interface {
         }
     }
 
-    /// Takes up a changed Ethernet address or MTU (the program has both built in), and what the device does for TCP.
+    /// Takes up a changed Ethernet address or MTU (the program has both built in, the ports the MTU), and what the device does
+    /// for TCP.
     pub(super) fn tend(&mut self, link: &Link) -> Result<(), RuntimeError> {
         if let Some(text) = &mut self.text {
             text.tend(link);
         }
-        let Some(steering) = &mut self.steering else { return Ok(()) };
         let seen = (link.mac.clone(), link.mtu_bytes);
-        if seen != self.seen {
+        if seen == self.seen {
+            return Ok(());
+        }
+        self.mtu.set(link.mtu_bytes);
+        if let Some(steering) = &mut self.steering {
+            if link.mtu_bytes > self.seen.1 && is_large(&self.region, &self.mtu) && !self.region.is_multi_buffer() {
+                let (interface, most) = (&link.name, self.region.segment_max());
+                tracing::warn!(interface, "packets of more than {most} bytes are lost: {ONE_CHUNK}");
+            }
             let PortConfig { mode, place, steer_vlan, .. } = *steering.config();
             steering.reconfigure(mode, place, steer_vlan)?;
-            self.seen = seen;
         }
+        self.seen = seen;
         Ok(())
     }
 

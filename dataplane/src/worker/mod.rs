@@ -35,7 +35,7 @@ use batching::BatchBound;
 use control::Request;
 use idle::{Ladder, Step};
 use inflow::Inflow;
-use waiting::Waiting;
+use waiting::{Unsent, Waiting};
 
 /// Turns for which packets that a removed block let go may wait for room in a transmit ring.
 const RELEASE_TURNS_MAX: u32 = 64;
@@ -315,7 +315,8 @@ impl Worker {
         let due = graph.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= now_ns);
         if !due && !control.pending() {
             tally.sleeps += 1;
-            let unsent = graph.is_pending() || ports.iter_mut().any(|port| port.tx_pending() > 0);
+            let in_rings = ports.iter_mut().map(|port| Unsent::at(port.as_mut())).max();
+            let unsent = if graph.is_pending() { Unsent::Refused } else { in_rings.unwrap_or(Unsent::Nothing) };
             if nap {
                 waiting.nap(waker, now_ns, until_ns);
             } else {

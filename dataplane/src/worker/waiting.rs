@@ -13,10 +13,33 @@ use crate::port::Port;
 
 /// Sleep while packets wait in a transmit ring that the kernel refused to empty.
 const UNSENT_NS: u64 = 200_000;
+/// Sleep while packets wait for an interface that is down.
+const DOWN_NS: u64 = 50_000_000;
 /// Sleep while a port that cannot be waited on is open.
 const POLLED_PORT_NS: u64 = 50_000;
 /// Descriptors that one `poll` waits on: the waker's and those of fewer ports.
 const FEW_MAX: usize = 64;
+
+/// What waits in transmit rings while a worker sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unsent {
+    Nothing,
+    /// It leaves when the interface is up again.
+    Down,
+    /// It leaves as soon as the kernel takes it.
+    Refused,
+}
+
+impl Unsent {
+    /// What waits at one port.
+    pub(super) fn at(port: &mut dyn Port) -> Self {
+        match port.tx_pending() {
+            0 => Self::Nothing,
+            _ if port.is_down() => Self::Down,
+            _ => Self::Refused,
+        }
+    }
+}
 
 /// How a worker waits.
 pub(super) enum Waiting {
@@ -58,8 +81,12 @@ impl Waiting {
     }
 
     /// Sleeps until there is something to do, `until_ns` at the latest. `ports` are those in use.
-    pub(super) fn sleep(&self, ports: &[Box<dyn Port>], waker: &Waker, now_ns: u64, until_ns: u64, unsent: bool) {
-        let limit_ns = if unsent { UNSENT_NS } else { SLEEP_MAX_NS };
+    pub(super) fn sleep(&self, ports: &[Box<dyn Port>], waker: &Waker, now_ns: u64, until_ns: u64, unsent: Unsent) {
+        let limit_ns = match unsent {
+            Unsent::Nothing => SLEEP_MAX_NS,
+            Unsent::Down => DOWN_NS,
+            Unsent::Refused => UNSENT_NS,
+        };
         let ns = until_ns.saturating_sub(now_ns).min(limit_ns);
         match self {
             Self::Few => wait_for_few(ports, waker.fd().as_fd(), ns),

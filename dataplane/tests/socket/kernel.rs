@@ -341,3 +341,51 @@ fn the_host_stops_with_sockets_open_and_misses_no_frame() {
         assert_eq!((&*stream).read_to_end(&mut all).unwrap_err().kind(), ErrorKind::NetworkDown);
     }
 }
+
+/// Opened for packets in one chunk each, and then more is needed.
+#[test]
+fn a_raised_mtu_is_taken_up_by_the_open_port() {
+    const LEN: u64 = 2_000_000;
+    let mut ours = Ours::start(1, Idle::Adaptive);
+    let udp = ours.sockets.bind_udp("0.0.0.0:7000").unwrap();
+    let listener = ours.sockets.listen_tcp("10.1.0.1:7000").unwrap();
+    ours.lab.client().ip("link set c0 mtu 9000").unwrap();
+    ours.lab.dut().ip("link set d0 mtu 9000").unwrap();
+    let end = Instant::now() + PATIENCE;
+    while !ours.runtime.describe()[0].contains("MTU 9000") {
+        assert!(Instant::now() < end, "{:?}", ours.runtime.describe());
+        ours.lab.dut().enter(|| ours.runtime.tend().unwrap()).unwrap();
+    }
+    // The kernel sends datagrams that must not be fragmented.
+    let kernel = ours.lab.client().enter(|| std::net::UdpSocket::bind("10.1.0.2:0").unwrap()).unwrap();
+    kernel.set_read_timeout(Some(PATIENCE)).unwrap();
+    udp.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut room = vec![0; 70_000];
+    for len in [1_472, 1_800, 8_000, 8_972] {
+        kernel.send_to(&vec![len as u8; len], "10.1.0.1:7000").unwrap();
+        let (n, from) = udp.recv_from(&mut room).unwrap();
+        assert_eq!(room[..n], vec![len as u8; len]);
+        udp.send_to(&room[..n], from).unwrap();
+        assert_eq!(kernel.recv(&mut room).unwrap(), len);
+    }
+    let kernel = ours.kernel_connects("10.1.0.1:7000").unwrap();
+    let stream = listener.accept().unwrap().0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            echo(&stream).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        scope.spawn(|| {
+            send(&kernel, 1, LEN);
+            kernel.shutdown(Shutdown::Write).unwrap();
+        });
+        expect(&kernel, 1, LEN);
+    });
+    drop((kernel, stream, udp, listener));
+    let report = ours.stop();
+    let port = &report.workers[0].ports[0];
+    assert_eq!((port.capabilities.mtu, port.counters.kernel_rx_dropped), (9_000, 0));
+    // Segments of the new size, not of the old one.
+    let sent = port.counters;
+    assert!(sent.tx_bytes / sent.tx_packets > 1_514, "{sent:?}");
+}

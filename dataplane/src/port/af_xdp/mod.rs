@@ -35,6 +35,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 pub use super::gso::{TextSwitch, TextWay};
 use fill_level::FillLevel;
 pub use open::{Entrance, OpenConfig, Opened, open};
+pub(crate) use open::{ONE_CHUNK, is_large};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 pub use socket::Copy;
 use socket::Socket;
@@ -42,9 +44,9 @@ use tailwater_xdp::RingState;
 
 use super::descriptors::{Burst, put_burst, take_burst};
 use super::gso::{IP_LEN_MAX, Refusal, Train, TrainSocket};
-use super::{Capabilities, Port, PortCounters, QueueCounters, Traffic};
+use super::{Capabilities, LinkMtu, Port, PortCounters, QueueCounters, Traffic};
 use crate::frame::{Batch, DATA_OFFSET, Frame, Pool, Region};
-use crate::ledger::Ledger;
+use crate::ledger::{DropReason, Ledger};
 use crate::ring::{Consumer, Descriptor, Producer};
 
 /// Calls in one flush before the rest waits for the next turn: bounds a turn where the kernel takes few at a time.
@@ -137,12 +139,17 @@ pub struct XdpPort {
     accesses: Vec<Access>,
     /// Descriptors of a packet of full length.
     packet_slots: usize,
+    mtu: LinkMtu,
     /// The queue that is sent by.
     tx_queue: usize,
     /// Descriptors given to the kernel minus those whose completion this worker has seen.
     tx_in_flight: i64,
+    /// The interface was down, or gone, when the kernel was last asked to transmit.
+    is_down: bool,
     /// Where several TCP segments may leave as one packet, and whether they do.
     trains: Option<(TrainSocket, Arc<TextSwitch>)>,
+    /// Segments that the link was too small for, until `receive` can enter them in the ledger.
+    too_big: u32,
     /// The ring holds segments of which later ones may be in a train.
     text_in_ring: bool,
     epoll: Option<OwnedFd>,
@@ -164,6 +171,7 @@ impl Port for XdpPort {
     }
 
     fn receive(&mut self, pool: &mut Pool, ledger: &mut Ledger, batch: &mut Batch, max: usize) -> usize {
+        (0..std::mem::take(&mut self.too_big)).for_each(|_| ledger.count(DropReason::PacketTooBig));
         let mut received = 0;
         for turn in 0..self.queues.len() {
             let at = (self.next_queue + turn) % self.queues.len();
@@ -209,7 +217,9 @@ impl Port for XdpPort {
                 batch.iter_mut().take(1).for_each(Frame::complete_sum);
             }
             match self.send_train(&train, batch.iter().as_slice()) {
-                Ok(()) => batch.drain_front(train.frames).for_each(|frame| pool.release(frame)),
+                Ok(()) | Err(Refusal::TooBig) => {
+                    batch.drain_front(train.frames).for_each(|frame| pool.release(frame));
+                }
                 // It needs memory in large pieces, of which there may be none for long.
                 Err(Refusal::ForNow) if train.long => {
                     len_max = IP_LEN_MAX;
@@ -230,6 +240,10 @@ impl Port for XdpPort {
 
     fn flush(&mut self, pool: &mut Pool) {
         self.push_ring();
+        let mtu = self.mtu.get();
+        if mtu != self.capabilities.mtu {
+            (self.capabilities.mtu, self.packet_slots) = (mtu, open::packet_slots(&self.region, mtu));
+        }
         self.capabilities.segmentation = self.text_way() != TextWay::Ring;
         for access in &mut self.accesses {
             let Some(mut rings) = access.due() else { continue };
@@ -255,6 +269,10 @@ impl Port for XdpPort {
             let _ = rustix::net::recv(queue.socket.fd(), &mut [0u8; 0][..], RecvFlags::DONTWAIT);
         }
         true
+    }
+
+    fn is_down(&self) -> bool {
+        self.is_down
     }
 
     fn tx_pending(&mut self) -> usize {
@@ -388,6 +406,10 @@ impl XdpPort {
                 self.counters.tx_bytes += bytes.sum::<u64>();
             }
             Err(Refusal::ForNow) => self.counters.tx_refused += 1,
+            Err(Refusal::TooBig) => {
+                self.counters.tx_refused += 1;
+                self.too_big += 1;
+            }
             Err(Refusal::Down) => {}
             Err(Refusal::ForGood) => {
                 tracing::warn!(interface = %self.name, "the kernel takes no segmented packets here: each goes alone");
@@ -406,6 +428,7 @@ impl XdpPort {
             self.counters.tx_kicks += 1;
             let sent = rustix::net::send(self.tx_socket.fd(), &[], SendFlags::DONTWAIT);
             let left = self.tx.pending();
+            self.is_down = matches!(sent, Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV));
             if sent.is_err() {
                 self.counters.tx_refused += u64::from(left == pending);
             }

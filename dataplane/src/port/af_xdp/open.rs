@@ -12,7 +12,7 @@ use super::{Access, QueueRings, QueueRx, SHARE, XdpPort, epoll_over, rings};
 use crate::blocks::header::ETHERNET_LEN;
 use crate::frame::Region;
 use crate::port::gso::{TextSwitch, TextWay, TrainSocket};
-use crate::port::{Capabilities, PortCounters, PortError, QueueCounters};
+use crate::port::{Capabilities, LinkMtu, PortCounters, PortError, QueueCounters};
 
 /// Largest Ethernet header that we expect in front of the MTU (two VLAN tags), in bytes.
 const HEADER_MAX: u32 = 22;
@@ -24,8 +24,10 @@ pub struct OpenConfig {
     pub interface: String,
     /// Its index.
     pub ifindex: u32,
-    /// Its MTU in bytes.
-    pub mtu: u32,
+    /// Its MTU.
+    pub mtu: LinkMtu,
+    /// Whether to ask for packets in several chunks although the MTU does not need them yet.
+    pub multi_buffer: bool,
     /// Its Ethernet address.
     pub mac: [u8; 6],
     /// Receive queues to serve: 0 to `queues - 1`.
@@ -59,11 +61,10 @@ const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Opens the sockets of all queues for all workers.
 pub fn open(region: &Arc<Region>, config: &OpenConfig) -> Result<Opened, PortError> {
-    let multi_buffer = (config.mtu + HEADER_MAX) as usize > region.segment_max();
     let mut notes = Vec::new();
     let mut sockets: Vec<Vec<Arc<Socket>>> = Vec::new();
     for queue in 0..config.queues {
-        let primary = open_primary(region, config, queue, multi_buffer, &mut notes)?;
+        let primary = open_primary(region, config, queue, &mut notes)?;
         let mut of_queue = vec![Arc::new(primary)];
         for _ in 1..config.workers {
             let auxiliary =
@@ -79,28 +80,46 @@ pub fn open(region: &Arc<Region>, config: &OpenConfig) -> Result<Opened, PortErr
     let shared = queue_rings(config, &sockets)?;
     let mut ports = Vec::new();
     for worker in 0..config.workers {
-        ports.push(worker_end(region, config, &sockets, &shared, worker, copy, multi_buffer)?);
+        ports.push(worker_end(region, config, &sockets, &shared, worker, copy)?);
+    }
+    if is_large(region, &config.mtu) && !region.is_multi_buffer() {
+        notes.push(format!("packets of more than {} bytes are lost: {ONE_CHUNK}", region.segment_max()));
     }
     Ok(Opened { ports, copy, notes, ring_size: config.ring_size })
 }
+
+/// Whether packets may need several chunks at this MTU.
+pub(crate) fn is_large(region: &Region, mtu: &LinkMtu) -> bool {
+    (mtu.get() + HEADER_MAX) as usize > region.segment_max()
+}
+
+/// Why larger packets are lost.
+pub(crate) const ONE_CHUNK: &str = "its sockets take packets in one chunk only; raise MTUs before the start";
 
 fn open_primary(
     region: &Region,
     config: &OpenConfig,
     queue: u32,
-    multi_buffer: bool,
     notes: &mut Vec<String>,
 ) -> Result<Socket, PortError> {
+    let is_large = is_large(region, &config.mtu);
     let mut bind = BindFlags::XDP_USE_NEED_WAKEUP;
-    if multi_buffer {
-        bind |= BindFlags::XDP_USE_SG;
-    }
     match config.copy {
         Some(Copy::Zero) => bind |= BindFlags::XDP_ZEROCOPY,
         Some(Copy::Copy) => bind |= BindFlags::XDP_COPY,
         None => {}
     }
-    let open = |bind| open_when_free(|| Socket::primary(region, &config.interface, queue, config.ring_size, bind));
+    let open_as = |bind| open_when_free(|| Socket::primary(region, &config.interface, queue, config.ring_size, bind));
+    let open = |bind| {
+        if is_large || config.multi_buffer {
+            match open_as(bind | BindFlags::XDP_USE_SG) {
+                // Kernels before 6.6 do not know of it.
+                Err(PortError::Bind { .. }) if !is_large => {}
+                opened => return opened.inspect(|_| region.note_multi_buffer(true)),
+            }
+        }
+        open_as(bind).inspect(|_| region.note_multi_buffer(false))
+    };
     match open(bind) {
         // A driver may promise zero-copy and fail to deliver; copying always works.
         Err(PortError::Bind { error, .. }) if config.copy.is_none() => {
@@ -146,7 +165,6 @@ fn worker_end(
     shared: &[Arc<Mutex<QueueRings>>],
     worker: u32,
     copy: Copy,
-    multi_buffer: bool,
 ) -> Result<XdpPort, PortError> {
     let failed = |what| move |error| PortError::System { interface: config.interface.clone(), what, error };
     let mut queues = Vec::new();
@@ -178,10 +196,10 @@ fn worker_end(
             Copy::Zero => "zero-copy".into(),
             Copy::Copy => "copy".into(),
         },
-        mtu: config.mtu,
+        mtu: config.mtu.get(),
         mac: config.mac,
         queues: config.queues,
-        multi_buffer,
+        multi_buffer: region.is_multi_buffer(),
         busy_poll: tx_socket.busy_poll,
         segmentation: trains.as_ref().is_some_and(|(_, text)| text.get() != TextWay::Ring),
         tx_budget: tx_socket.tx_budget,
@@ -196,14 +214,22 @@ fn worker_end(
         tx,
         tx_socket,
         accesses,
-        packet_slots: (config.mtu as usize + ETHERNET_LEN).div_ceil(region.segment_max()).max(1),
+        packet_slots: packet_slots(region, config.mtu.get()),
+        mtu: config.mtu.clone(),
         tx_queue,
         tx_in_flight: 0,
+        is_down: false,
         trains,
+        too_big: 0,
         text_in_ring: false,
         capabilities,
         counters: PortCounters::default(),
     })
+}
+
+/// Descriptors of a packet of full length.
+pub(super) fn packet_slots(region: &Region, mtu: u32) -> usize {
+    (mtu as usize + ETHERNET_LEN).div_ceil(region.segment_max()).max(1)
 }
 
 /// The way of packets from the program into one socket.

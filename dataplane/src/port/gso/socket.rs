@@ -16,6 +16,8 @@ const SEND_BUFFER_BYTES: i32 = 16 << 20;
 pub(in crate::port) enum Refusal {
     /// Too much is under way, or memory is short: later perhaps.
     ForNow,
+    /// A segment that leaves alone is larger than the link takes by now.
+    TooBig,
     /// The interface is down or gone.
     Down,
     /// The kernel takes no such packets here.
@@ -73,6 +75,7 @@ impl TrainSocket {
         Err(match io::Error::last_os_error().raw_os_error() {
             Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::EINTR) => Refusal::ForNow,
             Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => Refusal::Down,
+            Some(libc::EMSGSIZE) if train.frames == 1 => Refusal::TooBig,
             _ => Refusal::ForGood,
         })
     }

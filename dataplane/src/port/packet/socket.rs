@@ -17,6 +17,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{tpacket_req, tpacket2_hdr};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use crate::port::raw::{bind_packet, get, packet_socket, set};
 use crate::port::virtio::WORDS_LEN;
@@ -204,6 +205,17 @@ impl Socket {
         self.status(at + self.slots).is_none_or(|status| status.load(Ordering::Acquire) & busy == 0)
     }
 
+    /// Whether the kernel has taken what was written into tx slot `at`.
+    pub(super) fn is_taken(&self, at: u32) -> bool {
+        let waits = libc::TP_STATUS_SEND_REQUEST;
+        self.status(at + self.slots).is_none_or(|status| status.load(Ordering::Acquire) & waits == 0)
+    }
+
+    /// Bytes of the largest packet that a slot holds.
+    pub(super) fn packet_max(&self) -> usize {
+        self.slot_len - TX_OFFSET - WORDS_LEN
+    }
+
     /// Writes a packet of `len` bytes into tx slot `at`, for which `is_sent` has been true.
     pub(super) fn send<'a>(&mut self, at: u32, len: usize, segments: impl Iterator<Item = &'a [u8]>) {
         let Some(start) = self.slot(at + self.slots) else { return };
@@ -281,6 +293,29 @@ impl Drop for Socket {
         unsafe {
             libc::munmap(self.map.as_ptr().cast(), self.map_len);
         }
+    }
+}
+
+/// A socket without rings, which sends packets of any size.
+pub(super) struct Beside(OwnedFd);
+
+impl Beside {
+    /// One that sends by interface `ifindex` and receives nothing.
+    pub(super) fn open(ifindex: u32) -> io::Result<Self> {
+        let fd = packet_socket()?;
+        // As the slots do, so that nothing is overtaken.
+        set(&fd, SOL_PACKET, libc::PACKET_QDISC_BYPASS, &1)?;
+        // Without CAP_NET_ADMIN the default stays: fewer packets under way.
+        let _ = set(&fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SOCKET_BUFFER_LEN);
+        bind_packet(&fd, ifindex, 0)?;
+        Ok(Self(fd))
+    }
+
+    pub(super) fn send<'a>(&self, segments: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
+        let pieces: Vec<_> = segments.map(io::IoSlice::new).collect();
+        let mut no_control = SendAncillaryBuffer::default();
+        rustix::net::sendmsg(&self.0, &pieces, &mut no_control, SendFlags::DONTWAIT)?;
+        Ok(())
     }
 }
 
