@@ -198,14 +198,17 @@ fn a_connection_that_failed_is_never_taken_for_one_that_ended_well() {
     model(|| {
         let stage = Arc::new(Stage::new());
         stage.open();
-        let worker = {
+        let reader = {
             let stage = Arc::clone(&stage);
-            thread::spawn(move || assert!(stage.end(1)))
+            thread::spawn(move || {
+                // As a read does.
+                let told = stage.is_over();
+                assert!(!told || stage.take_error() == Some(1), "a clean end");
+                told
+            })
         };
-        // As a read does.
-        let told = stage.is_over();
-        assert!(!told || stage.take_error() == Some(1), "a clean end");
-        worker.join().unwrap();
+        assert!(stage.end(1));
+        let told = reader.join().unwrap();
         assert_eq!(stage.take_error(), (!told).then_some(1), "once");
         assert!(stage.is_over() && !stage.end(2) && stage.take_error().is_none());
     });

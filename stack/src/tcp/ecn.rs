@@ -98,6 +98,11 @@ impl<B: Buffer> Tcb<B> {
         }
     }
 
+    /// How far the last reaction goes; before what is unacknowledged, if everything up to there is acknowledged.
+    pub(super) fn reacted_until(&self) -> SeqNum {
+        self.ecn.reacted_until.unwrap_or(self.snd_una - 1)
+    }
+
     /// Losses reduce as well, and say so (RFC 3168 §6.1.2).
     pub(super) fn note_reduction(&mut self) {
         if self.ecn.ok {

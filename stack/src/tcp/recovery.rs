@@ -64,8 +64,8 @@ pub(super) struct Recovery {
     /// `snd_nxt` when the last episode ended: D-SACKs may be about its retransmissions until that is acknowledged.
     past: SeqNum,
     frto: Frto,
-    /// How far a reaction to congestion went before the episode.
-    reacted_before: Option<SeqNum>,
+    /// How far a reaction to congestion went before the episode; before what was unacknowledged then, if nowhere.
+    reacted_before: SeqNum,
 }
 
 impl Recovery {
@@ -79,7 +79,7 @@ impl Recovery {
             undecided: None,
             past: iss,
             frto: Frto::Off,
-            reacted_before: None,
+            reacted_before: iss,
         }
     }
 
@@ -118,9 +118,10 @@ impl Recovery {
     /// Takes along what lies behind `snd_una`.
     pub(super) fn pass(&mut self, snd_una: SeqNum) {
         (self.point, self.past) = (self.point.later(snd_una), self.past.later(snd_una));
+        self.reacted_before = self.reacted_before.later(snd_una - 1);
     }
 
-    fn begin(&mut self, phase: Phase, point: SeqNum, reacted_until: Option<SeqNum>) {
+    fn begin(&mut self, phase: Phase, point: SeqNum, reacted_until: SeqNum) {
         // Of several time-outs in a row only the first reduces what a mistake would restore.
         if (self.phase, phase) != (Phase::Loss, Phase::Loss) {
             self.reacted_before = reacted_until;
@@ -273,7 +274,7 @@ impl<B: Buffer> Tcb<B> {
         let flight_size = self.flight_size_unsacked().saturating_add(delivered);
         let first_lost = self.queue.next_to_resend().and_then(|at| self.queue.get(at));
         let end = first_lost.map_or(self.snd_nxt, |lost| lost.end());
-        self.recovery.begin(Phase::Recovery, self.snd_nxt, self.ecn.reacted_until);
+        self.recovery.begin(Phase::Recovery, self.snd_nxt, self.reacted_until());
         self.on_loss(end, flight_size, cx.now);
         self.recovery.prr = Prr::begin(flight_size, self.smss);
         self.timers.disarm(Timer::LossProbe);
@@ -308,7 +309,7 @@ impl<B: Buffer> Tcb<B> {
         let (in_flight, backoff) = (self.in_flight(), self.rtt.expiries().into());
         self.congestion.on_rto(&Timeout { now: cx.now, flight_size, in_flight, backoff });
         self.rtt.back_off();
-        self.recovery.begin(Phase::Loss, self.snd_nxt, self.ecn.reacted_until);
+        self.recovery.begin(Phase::Loss, self.snd_nxt, self.reacted_until());
         self.note_reduction();
         // RFC 5682 §2.1 step 1: not for a time-out of what was sent again.
         self.recovery.frto = if again { Frto::Off } else { Frto::Waiting };
@@ -402,7 +403,8 @@ impl<B: Buffer> Tcb<B> {
         self.recovery.undecided = None;
         self.recovery.resent_ts = None;
         self.recovery.duplicate_acks = 0;
-        self.ecn.reacted_until = self.recovery.reacted_before;
+        self.ecn.reacted_until = Some(self.recovery.reacted_before);
+        self.ecn.pass(self.snd_una);
         self.congestion.on_spurious(cx.now);
         cx.stack.tcp.counters.spurious += 1;
     }
