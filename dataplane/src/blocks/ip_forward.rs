@@ -43,7 +43,6 @@ pub(crate) const KIND: Kind = Kind {
     parameters: &[ICMP_RATE],
     polled: true,
     state: Some("ip-forward"),
-    lasts: false,
     prepare: block::live,
     build: |arguments, services| Ok(Box::new(IpForward::new(arguments.integer(ICMP_RATE.key), services)?)),
     ..Kind::PLAIN
