@@ -1,5 +1,7 @@
 //! Two flows over one bottleneck at the same time: ours beside the kernel's, and for comparison the kernel's beside another.
 
+use std::iter::repeat_n;
+
 use anyhow::Result;
 
 use super::path::{FIRST_AT, OURS, Path, SECOND_AT};
@@ -24,7 +26,8 @@ struct Pair {
     /// First the one that the other is divided by.
     rows: [&'static str; 2],
     sources: [Source; 2],
-    controls: &'static [Control],
+    /// Networks at the same time, of which the mean counts, for each of the first of [`CONTROLS`].
+    copies: &'static [usize],
 }
 
 const PAIRS: [Pair; 3] = [
@@ -34,7 +37,8 @@ const PAIRS: [Pair; 3] = [
         value: "share_mbps",
         rows: [CONTENDERS[0].0, CONTENDERS[1].0],
         sources: [Source::Kernel, OURS],
-        controls: &CONTROLS,
+        // Two flows of CUBIC may stay apart for minutes, whoever sends them.
+        copies: &[4, 1, 1, 1],
     },
     Pair {
         measure: "share-paced",
@@ -42,7 +46,7 @@ const PAIRS: [Pair; 3] = [
         value: "share_paced_mbps",
         rows: [CONTENDERS[0].0, CONTENDERS[1].0],
         sources: [Source::KernelPaced, OURS],
-        controls: UNPACED,
+        copies: &[1, 1],
     },
     Pair {
         measure: "share-kernel",
@@ -50,17 +54,14 @@ const PAIRS: [Pair; 3] = [
         value: "share_kernel_mbps",
         rows: [CONTENDERS[0].0, SECOND_KERNEL],
         sources: [Source::Kernel, Source::Kernel],
-        controls: UNPACED,
+        copies: &[2, 1],
     },
 ];
-
-/// Those that do not pace by themselves.
-const UNPACED: &[Control] = CONTROLS.split_at(2).0;
 
 /// Pairs that run at the same time, each in a network of its own: as many as the machine can carry.
 const TOGETHER: usize = 4;
 
-/// One of those.
+/// One network of those.
 #[derive(Clone, Copy)]
 struct Share {
     pair: &'static Pair,
@@ -75,7 +76,7 @@ pub(super) fn declare(session: &mut Session<'_>) {
             unit: "Mbit/s".into(),
             better: Better::Higher,
             reference: pair.rows[0].into(),
-            columns: pair.controls.iter().map(|control| control.name.to_owned()).collect(),
+            columns: pair.controls().map(|(control, _)| control.name.to_owned()).collect(),
             load: None,
             value: pair.value.into(),
         });
@@ -92,26 +93,45 @@ pub(super) fn turns() -> usize {
 }
 
 fn shares() -> Vec<Share> {
-    PAIRS.iter().flat_map(|pair| pair.controls.iter().map(move |control| Share { pair, control })).collect()
+    let copies = |pair| move |(control, copies)| repeat_n(Share { pair, control }, copies);
+    PAIRS.iter().flat_map(|pair| pair.controls().flat_map(copies(pair))).collect()
 }
 
 pub(super) fn run(session: &mut Session<'_>, run: u32) -> Result<()> {
+    let mut found: Vec<(Share, [f64; 2])> = Vec::new();
+    let mut all_quiet = true;
     for together in shares().chunks(TOGETHER) {
         let quiet = session.wait_until_quiet()?;
-        let found = side_by_side(together, |share| share.measure(session, run))?;
-        let mut told = Vec::new();
-        for (Share { pair, control }, mbps) in together.iter().zip(found) {
-            for (row, mbps) in pair.rows.iter().zip(mbps) {
-                session.sample(row, control.name, "", run, quiet, &[(pair.value, mbps)]);
-            }
-            told.push(format!("{} {} {:.1} and {:.1}", pair.measure, control.name, mbps[0], mbps[1]));
+        let mbps = side_by_side(together, |share| share.measure(session, run))?;
+        found.extend(together.iter().copied().zip(mbps));
+        let told = found[found.len() - together.len()..].iter().map(|(Share { pair, control }, mbps)| {
+            format!("{} {} {:.1} and {:.1}", pair.measure, control.name, mbps[0], mbps[1])
+        });
+        let told = told.collect::<Vec<_>>().join(", ");
+        all_quiet &= quiet;
+        session.step(&format!("run {run} two flows, Mbit/s: {told}"));
+    }
+    for copies in found.chunk_by(|(a, _), (b, _)| a.names() == b.names()) {
+        let Share { pair, control } = copies[0].0;
+        for (at, row) in pair.rows.iter().enumerate() {
+            let mean = copies.iter().map(|(_, mbps)| mbps[at]).sum::<f64>() / copies.len() as f64;
+            session.sample(row, control.name, "", run, all_quiet, &[(pair.value, mean)]);
         }
-        session.step(&format!("run {run} two flows, Mbit/s: {}", told.join(", ")));
     }
     Ok(())
 }
 
+impl Pair {
+    fn controls(&self) -> impl Iterator<Item = (&'static Control, usize)> {
+        CONTROLS.iter().zip(self.copies.iter().copied())
+    }
+}
+
 impl Share {
+    fn names(&self) -> [&'static str; 2] {
+        [self.pair.measure, self.control.name]
+    }
+
     /// Mbit/s of both.
     fn measure(&self, session: &Session<'_>, run: u32) -> Result<[f64; 2]> {
         let (skip, secs) = (session.options.secs * SETTLING, session.options.secs * SHARING);
