@@ -130,7 +130,7 @@ impl<'a> Plan<'a> {
         mut config: RuntimeConfig,
         prepared: &Prepared,
     ) -> Self {
-        config.listeners.0.extend(prepared.listener());
+        config.listeners.0.push(prepared.listener());
         let (services, notes) = (prepared.services().clone(), prepared.notes().to_vec());
         Self { command, common, config, registry: Registry::builtin(), services, notes }
     }

@@ -292,6 +292,10 @@ impl Interface {
         Ok(())
     }
 
+    pub(super) fn mtu(&self) -> u32 {
+        self.mtu.get()
+    }
+
     pub(super) fn report(&mut self) -> InterfaceReport {
         self.read_verdicts();
         InterfaceReport {

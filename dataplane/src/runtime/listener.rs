@@ -20,6 +20,11 @@ pub trait PortListener: Send + Sync {
 
     /// The interface is about to leave its place. Returns when nobody sends packets there any more.
     fn leaving(&self, port: u16, ifindex: u32);
+
+    /// The interface's packets may have so many bytes from now on. Those who follow the kernel know.
+    fn resized(&self, port: u16, mtu: u32) {
+        let _ = (port, mtu);
+    }
 }
 
 /// What a listener's own thread is told.

@@ -79,12 +79,22 @@ impl Runtime {
         self.attendance.listed = Instant::now();
         self.rename(&links);
         let following = self.follow(&links);
+        following.and(self.tend_interfaces(&links))
+    }
+
+    fn tend_interfaces(&mut self, links: &[Link]) -> Result<(), RuntimeError> {
         let by_index: HashMap<u32, &Link> = links.iter().map(|link| (link.ifindex, link)).collect();
-        let tended =
-            self.places.iter_mut().flatten().try_for_each(|interface| {
-                by_index.get(&interface.ifindex()).map_or(Ok(()), |link| interface.tend(link))
-            });
-        following.and(tended)
+        for (at, place) in self.places.iter_mut().enumerate() {
+            let Some(interface) = place else { continue };
+            let Some(link) = by_index.get(&interface.ifindex()) else { continue };
+            let before = interface.mtu();
+            let tended = interface.tend(link);
+            if interface.mtu() != before {
+                self.config.listeners.0.iter().for_each(|listener| listener.resized(at as u16, interface.mtu()));
+            }
+            tended?;
+        }
+        Ok(())
     }
 
     fn rename(&mut self, links: &[Link]) {

@@ -23,9 +23,11 @@ use super::mailbox::{Mailbox, Questions, Update};
 use super::reservation::Reservation;
 use crate::runtime::PortChange;
 
-/// Changes that wait for a worker whose mailbox is full. A worker that takes nothing for so long hangs; later changes
-/// are dropped with a warning.
-const BACKLOG_MAX: usize = 65_536;
+/// Changes that wait for a worker whose mailbox is full, before no more are taken from the mirror, which keeps those of one
+/// route as one. What one event brings, or a port that joins, may lie above.
+const BACKLOG_MAX: usize = 32_768;
+/// Events taken before the workers are told.
+const EVENTS_MAX: usize = 65_536;
 /// Neighbours kept fresh; those asked for longest ago are forgotten.
 const KEPT_MAX: usize = 1_024;
 /// How often neighbours in use are checked. The kernel sees none of our packets to them.
@@ -44,6 +46,8 @@ pub(super) struct Follower {
     /// The kernel resolves neighbours for us; otherwise only permanent entries count.
     resolves: bool,
     mailboxes: Arc<[Mailbox]>,
+    /// Those that the workers were told of, and at which port.
+    routes: BTreeSet<(Prefix, InterfaceId)>,
     /// By worker.
     backlog: Vec<VecDeque<Update>>,
     questions: Arc<Questions>,
@@ -78,6 +82,7 @@ impl Follower {
             resolves,
             backlog: mailboxes.iter().map(|_| VecDeque::new()).collect(),
             mailboxes,
+            routes: BTreeSet::new(),
             questions,
             kept: VecDeque::new(),
             keep_at: Instant::now() + KEEP,
@@ -88,10 +93,14 @@ impl Follower {
             leaving: VecDeque::new(),
         };
         while let Some(event) = follower.mirror.try_next()? {
+            // Addresses and neighbours come first; of routes, the rest follows while the workers run.
             if event == Event::Resynchronised {
                 break;
             }
             follower.apply(event);
+            if follower.lags() {
+                break;
+            }
         }
         follower.deliver();
         Ok(follower)
@@ -116,39 +125,51 @@ impl Follower {
     /// Follows until told to stop.
     pub(super) fn run(mut self) {
         while !self.questions.stopping() {
-            let mut failed = false;
-            // The mirror yields what has changed since, which ends; a storm of changes must not starve the workers.
-            for _ in 0..BACKLOG_MAX {
-                match self.mirror.try_next() {
-                    Ok(Some(event)) => self.apply(event),
-                    Ok(None) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot follow the kernel's tables");
-                        failed = true;
-                        break;
-                    }
-                }
-            }
+            let caught_up = self.catch_up();
             self.take_up_ports();
             self.grant_ports();
-            self.answer();
-            if self.keep_at <= Instant::now() {
-                self.keep_at = Instant::now() + KEEP;
-                self.keep();
+            // Questions are put again.
+            if !self.lags() {
+                self.answer();
+                if self.keep_at <= Instant::now() {
+                    self.keep_at = Instant::now() + KEEP;
+                    self.keep();
+                }
             }
             let delivered = self.deliver();
-            self.wait(if failed || !delivered { RETRY } else { KEEP });
+            self.wait(caught_up, delivered);
         }
     }
 
-    fn wait(&self, at_most: Duration) {
+    /// Takes in what has changed since, as far as the workers do. Whether that was all.
+    fn catch_up(&mut self) -> bool {
+        // The mirror's changes end; a storm of them must not starve the workers.
+        for _ in 0..EVENTS_MAX {
+            if self.lags() {
+                return false;
+            }
+            match self.mirror.try_next() {
+                Ok(Some(event)) => self.apply(event),
+                Ok(None) => return true,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot follow the kernel's tables");
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    /// What the mirror still has is not waited for.
+    fn wait(&self, caught_up: bool, delivered: bool) {
+        let at_most = if caught_up && delivered { KEEP } else { RETRY };
         let at_most = self.mirror.listing_due_in().map_or(at_most, |due_in| due_in.min(at_most));
         let timeout = Timespec { tv_sec: at_most.as_secs() as i64, tv_nsec: at_most.subsec_nanos().into() };
         let mirror = self.mirror.as_fd();
         let questions = self.questions.as_fd();
-        let mut fds = [PollFd::new(&mirror, PollFlags::IN), PollFd::new(&questions, PollFlags::IN)];
+        let mut fds = [PollFd::new(&questions, PollFlags::IN), PollFd::new(&mirror, PollFlags::IN)];
         // Interrupted or not, what there is to do is looked for next.
-        let _ = poll(&mut fds, Some(&timeout));
+        let _ = poll(&mut fds[..if caught_up { 2 } else { 1 }], Some(&timeout));
         self.questions.woken();
     }
 
@@ -174,7 +195,7 @@ impl Follower {
         addresses.iter().for_each(|address| self.address_changed(address));
         let over = |route: &Route| route.path.next_hops.iter().any(|hop| hop.ifindex == link.ifindex);
         let routes: Vec<Route> = self.mirror.routes().filter(over).collect();
-        routes.iter().for_each(|route| self.route_changed(route));
+        routes.iter().for_each(|route| self.route_changed_at(port, route));
         let neighbours: Vec<_> =
             self.mirror.neighbours().filter(|known| known.ifindex == link.ifindex).cloned().collect();
         neighbours.iter().for_each(|neighbour| self.neighbour_changed(neighbour));
@@ -184,6 +205,7 @@ impl Follower {
         let Some(place) = self.ifindices.get_mut(port.0 as usize) else { return };
         let ifindex = std::mem::take(place);
         self.tell(Update::NoInterface(port));
+        self.routes.retain(|(_, other)| *other != port);
         self.kept.retain(|(other, _)| *other != port);
         let its_own: Vec<_> = self.mirror.addresses().filter(|known| known.ifindex == ifindex).cloned().collect();
         for address in its_own {
@@ -191,6 +213,12 @@ impl Follower {
                 self.stop_listening_at(address.ip);
             }
         }
+    }
+
+    /// Those that are there.
+    fn ports(&self) -> impl Iterator<Item = InterfaceId> + use<> {
+        let there: Vec<usize> = (0..self.ifindices.len()).filter(|&at| self.ifindices[at] != 0).collect();
+        there.into_iter().map(|at| InterfaceId(at as u32))
     }
 
     fn port(&self, ifindex: u32) -> Option<InterfaceId> {
@@ -209,10 +237,7 @@ impl Follower {
             Event::AddressAdded(address) => self.address_changed(&address),
             Event::AddressRemoved(address) => self.address_changed(&address),
             Event::RouteChanged(route) => self.route_changed(&route),
-            Event::RouteRemoved { prefix, .. } => {
-                let ports = (0..self.ifindices.len()).filter(|&at| self.ifindices[at] != 0).collect::<Vec<_>>();
-                ports.into_iter().for_each(|port| self.no_route(InterfaceId(port as u32), prefix));
-            }
+            Event::RouteRemoved { prefix, .. } => self.ports().for_each(|port| self.no_route(port, prefix)),
             Event::NeighbourChanged(neighbour) => self.neighbour_changed(&neighbour),
             Event::NeighbourRemoved { ifindex, ip } => {
                 if let Some(port) = self.port(ifindex) {
@@ -246,20 +271,25 @@ impl Follower {
     }
 
     fn route_changed(&mut self, route: &Route) {
-        for at in (0..self.ifindices.len()).filter(|&at| self.ifindices[at] != 0).collect::<Vec<_>>() {
-            let (port, ifindex) = (InterfaceId(at as u32), self.ifindices[at]);
-            let mut hops = route.path.live_next_hops().filter(|hop| hop.ifindex == ifindex && !hop.encapsulated);
-            match (route.path.kind, hops.next(), cidr(route.prefix)) {
-                (RouteKind::Unicast, Some(hop), Some(prefix)) => {
-                    self.tell(Update::Route(tailwater_stack::Route { prefix, gateway: hop.gateway, interface: port }));
-                }
-                _ => self.no_route(port, route.prefix),
+        self.ports().for_each(|port| self.route_changed_at(port, route));
+    }
+
+    fn route_changed_at(&mut self, port: InterfaceId, route: &Route) {
+        let Some(&ifindex) = self.ifindices.get(port.0 as usize) else { return };
+        let mut hops = route.path.live_next_hops().filter(|hop| hop.ifindex == ifindex && !hop.encapsulated);
+        match (route.path.kind, hops.next(), cidr(route.prefix)) {
+            (RouteKind::Unicast, Some(hop), Some(prefix)) => {
+                self.routes.insert((route.prefix, port));
+                self.tell(Update::Route(tailwater_stack::Route { prefix, gateway: hop.gateway, interface: port }));
             }
+            _ => self.no_route(port, route.prefix),
         }
     }
 
     fn no_route(&mut self, port: InterfaceId, prefix: Prefix) {
-        if let Some(prefix) = cidr(prefix) {
+        if self.routes.remove(&(prefix, port))
+            && let Some(prefix) = cidr(prefix)
+        {
             self.tell(Update::NoRoute(port, prefix));
         }
     }
@@ -351,13 +381,12 @@ impl Follower {
     }
 
     fn tell(&mut self, update: Update) {
-        for backlog in &mut self.backlog {
-            if backlog.len() < BACKLOG_MAX {
-                backlog.push_back(update);
-            } else {
-                tracing::warn!(?update, "a worker takes no changes; this one is lost");
-            }
-        }
+        self.backlog.iter_mut().for_each(|backlog| backlog.push_back(update));
+    }
+
+    /// Whether a worker has yet to take so many changes that further ones have to wait.
+    fn lags(&self) -> bool {
+        self.backlog.iter().any(|backlog| backlog.len() >= BACKLOG_MAX)
     }
 
     /// Moves changes into the mailboxes; whether all went.
@@ -396,4 +425,58 @@ fn host_len(ip: IpAddr) -> u8 {
 
 fn cidr(prefix: Prefix) -> Option<Cidr> {
     Cidr::new(prefix.address(), prefix.length()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailwater_lab::Lab;
+
+    #[test]
+    fn more_routes_than_may_wait_keep_no_change_from_a_worker_that_empties_its_mailbox() {
+        const ROUTES: usize = 40_000;
+        let lab = Lab::pair(1, 1500).unwrap();
+        let dut = lab.dut();
+        let others: Vec<String> = (1..8).map(|n| format!("p{n}")).collect();
+        let mut lines: String =
+            others.iter().map(|p| format!("link add {p} type veth peer name {p}x\nlink set {p} up\n")).collect();
+        lines.extend((0..ROUTES).map(|n| format!("route add 20.0.{}.{}/32 dev d0\n", n / 256, n % 256)));
+        dut.ip_batch(&lines).unwrap();
+        let ports = std::iter::once("d0").chain(others.iter().map(String::as_str));
+        let ifindices = ports.map(|port| dut.interface_index(port).unwrap()).collect();
+        let (mailboxes, questions): (Arc<[Mailbox]>, _) =
+            ([Mailbox::new()].into(), Arc::new(Questions::new().unwrap()));
+        let open = || Follower::open(ifindices, false, Arc::clone(&mailboxes), Arc::clone(&questions), Vec::new());
+        let follower = dut.enter(open).unwrap().unwrap();
+        let thread = std::thread::spawn(move || follower.run());
+        dut.ip("address add 10.9.0.1/24 dev p7").unwrap();
+        let is_ours = |prefix: &Cidr| prefix.to_string().starts_with("20.0.");
+        let (mut known, mut has_address) = (BTreeSet::new(), false);
+        let end = Instant::now() + Duration::from_secs(60);
+        while known.len() < ROUTES || !has_address {
+            assert!(Instant::now() < end, "{} routes, address: {has_address}", known.len());
+            match mailboxes[0].updates.pop() {
+                Some(Update::Route(route)) if is_ours(&route.prefix) => {
+                    known.insert(route.prefix.to_string());
+                }
+                Some(Update::NoRoute(port, prefix)) => panic!("{prefix} was never at {port:?}"),
+                Some(Update::Address(_, address)) => has_address |= address.to_string().starts_with("10.9.0.1"),
+                Some(_) => {}
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        // What was there goes, where it was.
+        dut.ip("route del 20.0.0.7/32 dev d0").unwrap();
+        let gone = std::iter::from_fn(|| {
+            assert!(Instant::now() < end);
+            std::thread::sleep(Duration::from_millis(1));
+            Some(mailboxes[0].updates.pop())
+        });
+        let gone = gone.flatten().find(|update| matches!(update, Update::NoRoute(..)));
+        assert!(
+            matches!(gone, Some(Update::NoRoute(InterfaceId(0), prefix)) if prefix.to_string().starts_with("20.0.0.7"))
+        );
+        questions.stop();
+        thread.join().unwrap();
+    }
 }

@@ -128,14 +128,16 @@ impl<S: Service + 'static> Host<S> {
     /// Starts the workers. See [`prepare`](Self::prepare) for the steps.
     pub fn start(self, config: &RuntimeConfig) -> Result<(Runtime, Presence), HostError> {
         let prepared = self.prepare(config)?;
-        let runtime = Runtime::start(config, &Registry::builtin(), prepared.services(), graph)?;
+        let mut config = config.clone();
+        config.listeners.0.push(prepared.listener());
+        let runtime = Runtime::start(&config, &Registry::builtin(), prepared.services(), graph)?;
         let presence = prepared.begin(&runtime)?;
         Ok((runtime, presence))
     }
 
     /// The first of three steps, for those who start the runtime themselves: looks up the interfaces, reserves the ports
     /// (so that one in use is refused before anything happens) and reads the kernel's state. Then start the runtime with
-    /// [`Prepared::services`] and [`graph`], then call [`Prepared::begin`].
+    /// [`Prepared::services`], [`Prepared::listener`] and [`graph`], then call [`Prepared::begin`].
     pub fn prepare(mut self, config: &RuntimeConfig) -> Result<Prepared, HostError> {
         let links = links(config)?;
         let workers = config.cores.len().max(1);
@@ -243,9 +245,12 @@ impl Prepared {
         &self.services
     }
 
-    /// Who must be told of ports that join and leave ([`RuntimeConfig::listeners`]).
-    pub fn listener(&self) -> Option<Arc<dyn PortListener>> {
-        self.follower.as_ref().map(|(_, questions)| Arc::clone(questions) as Arc<dyn PortListener>)
+    /// Who must be told of ports that join, leave and change ([`RuntimeConfig::listeners`]).
+    pub fn listener(&self) -> Arc<dyn PortListener> {
+        match &self.follower {
+            Some((_, questions)) => Arc::clone(questions) as _,
+            None => Arc::new(Lone(Arc::clone(&self.mailboxes))),
+        }
     }
 
     /// What was arranged, one line each.
@@ -278,6 +283,24 @@ impl Prepared {
         begun.store(true, Ordering::Release);
         mailboxes.iter().for_each(Mailbox::wake);
         Ok(presence)
+    }
+}
+
+/// Tells the workers of a host that follows no kernel.
+struct Lone(Arc<[Mailbox]>);
+
+impl PortListener for Lone {
+    fn joined(&self, _port: u16, _link: &Link) {}
+
+    fn leaving(&self, _port: u16, _ifindex: u32) {}
+
+    fn resized(&self, port: u16, mtu: u32) {
+        for mailbox in self.0.iter() {
+            // Besides, it only gets what the workers start with.
+            if mailbox.updates.push(Update::Mtu(InterfaceId(port.into()), mtu as usize)).is_ok() {
+                mailbox.wake();
+            }
+        }
     }
 }
 
@@ -318,4 +341,44 @@ pub fn graph(ports: &[String]) -> GraphSpec {
 /// The same, with the ports that join later.
 pub fn graph_of_group(_ports: &[String]) -> GraphSpec {
     GraphSpec::default().node(NODE, super::KIND.name, &[]).edge(NODE, EGRESS).edge(INGRESS, NODE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::InterfaceConfig;
+    use crate::socket::{SocketConfig, Sockets};
+    use std::net::TcpStream;
+    use std::time::{Duration, Instant};
+    use tailwater_lab::Lab;
+
+    #[test]
+    fn a_host_with_addresses_of_its_own_takes_up_a_new_mtu() {
+        let lab = Lab::pair(1, 1500).unwrap();
+        let (sockets, service) = Sockets::new(SocketConfig::default());
+        let addresses =
+            Addresses::Own { addresses: vec![Cidr::new([10, 1, 0, 77], 24).unwrap()], gateways: Vec::new() };
+        let config = RuntimeConfig { interfaces: vec![InterfaceConfig::named("d0")], ..RuntimeConfig::default() };
+        let start = || Host::new(service).addresses(addresses).start(&config);
+        let (mut runtime, _presence) = lab.dut().enter(start).unwrap().unwrap();
+        let listener = sockets.listen_tcp("10.1.0.77:7000").unwrap();
+        let segment = || {
+            let to = "10.1.0.77:7000".parse().unwrap();
+            let patience = Duration::from_secs(10);
+            let _kernel = lab.client().enter(|| TcpStream::connect_timeout(&to, patience)).unwrap().unwrap();
+            listener.accept().unwrap().0.snapshot().unwrap().smss
+        };
+        assert!((1_400..=1_460).contains(&segment()));
+        for (mtu, segments) in [(9_000, 8_900..=8_960), (1_300, 1_200..=1_260)] {
+            lab.client().ip(&format!("link set c0 mtu {mtu}")).unwrap();
+            lab.dut().ip(&format!("link set d0 mtu {mtu}")).unwrap();
+            let end = Instant::now() + Duration::from_secs(10);
+            while !segments.contains(&segment()) {
+                assert!(Instant::now() < end, "segments of {} bytes at {mtu}", segment());
+                lab.dut().enter(|| runtime.tend()).unwrap().unwrap();
+            }
+        }
+        drop(listener);
+        runtime.stop().unwrap();
+    }
 }

@@ -16,13 +16,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 use rustix::event::{EventfdFlags, eventfd};
 use tailwater_netlink::Link;
 use tailwater_stack::{Cidr, InterfaceConfig, InterfaceId, MacAddress, Route};
 
 use super::census::Pages;
-use super::ports::Wish;
+use super::ports::{Step, Wish};
 use crate::frame::Frame;
 use crate::runtime::{PortChange, PortChanges, PortListener};
 use crate::worker::Waker;
@@ -34,7 +34,7 @@ const ANSWERS_MAX: usize = 256;
 /// Questions on their way to the kernel; more are dropped, and put again after a second.
 const QUESTIONS_MAX: usize = 1_024;
 
-/// Threads that wait for a port at the same time; further ones are refused.
+/// Wishes for ports that wait at the same time; further ones are refused.
 const WISHES_MAX: usize = 256;
 
 /// A change of the host's state on one of its interfaces.
@@ -122,8 +122,9 @@ pub(super) struct Questions {
     queue: ArrayQueue<(InterfaceId, IpAddr)>,
     /// Ports that join and leave; these come from the thread that tends the runtime.
     changes: PortChanges,
-    /// Ports (of transport protocols) that sockets want.
-    wishes: ArrayQueue<Wish>,
+    /// Ports (of transport protocols) that sockets want, no more than may wait; and those that they want no longer, which
+    /// are no more than were granted.
+    wishes: SegQueue<Wish>,
     wake: OwnedFd,
     stopping: AtomicBool,
 }
@@ -133,7 +134,7 @@ impl Questions {
         Ok(Self {
             queue: ArrayQueue::new(QUESTIONS_MAX),
             changes: PortChanges::default(),
-            wishes: ArrayQueue::new(WISHES_MAX),
+            wishes: SegQueue::new(),
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             stopping: AtomicBool::new(false),
         })
@@ -154,12 +155,18 @@ impl Questions {
         self.changes.next()
     }
 
-    /// Asks for a port. It comes back if nobody will answer.
+    /// Whether further ports may be asked for.
+    pub(super) fn takes_wishes(&self) -> bool {
+        !self.stopping() && self.wishes.len() < WISHES_MAX
+    }
+
+    /// Asks for a port. It comes back if nobody will answer. That a port is wanted no longer is never refused: it would stay
+    /// ours.
     pub(super) fn wish(&self, wish: Wish) -> Result<(), Wish> {
-        if self.stopping() {
+        if self.stopping() || wish.step != Step::Release && !self.takes_wishes() {
             return Err(wish);
         }
-        self.wishes.push(wish)?;
+        self.wishes.push(wish);
         self.wake();
         Ok(())
     }
@@ -214,7 +221,24 @@ impl AsFd for Questions {
 
 #[cfg(test)]
 mod tests {
+    use super::super::listener::{Listener, Transport};
+    use super::super::ports::Ports;
     use super::*;
+
+    #[test]
+    fn ports_are_given_back_however_many_wishes_wait() {
+        const PORTS: u16 = 600;
+        let questions = Arc::new(Questions::new().unwrap());
+        let ports = Ports::new(Some(Arc::clone(&questions)));
+        let listener = |port| Listener { transport: Transport::Udp, at: ([0, 0, 0, 0], port).into() };
+        (1..=PORTS).for_each(|port| ports.release(listener(port)));
+        // Others are asked for when there is room again.
+        let error = ports.reserve(listener(PORTS + 1)).unwrap_err();
+        assert_eq!((error.raw_os_error(), ports.are_granted()), (Some(libc::ENETDOWN), false));
+        let released: Vec<Listener> = std::iter::from_fn(|| questions.next_wish()).map(|wish| wish.listener).collect();
+        assert_eq!(released, (1..=PORTS).map(listener).collect::<Vec<_>>());
+        assert!(ports.are_granted());
+    }
 
     #[test]
     fn what_is_put_in_behind_the_worker_that_looks_is_looked_for_again() {

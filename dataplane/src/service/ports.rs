@@ -40,6 +40,11 @@ impl Ports {
         Self(follower)
     }
 
+    /// Whether they can be asked for now: whoever is refused has none to give back.
+    pub(crate) fn are_granted(&self) -> bool {
+        self.0.as_ref().is_none_or(|follower| follower.takes_wishes())
+    }
+
     /// Reserves the port; answers with the address, which has another port if that was 0.
     pub(crate) fn reserve(&self, listener: Listener) -> io::Result<SocketAddr> {
         self.ask(Step::Reserve, listener)
@@ -53,7 +58,7 @@ impl Ports {
     /// Leaves it to the kernel again after a while, unless the host had it from the start.
     pub(crate) fn release(&self, listener: Listener) {
         if let Some(follower) = &self.0 {
-            // Where nobody listens any more it has been left already.
+            // Where nobody follows the kernel any more it has been left already.
             let _ = follower.wish(Wish { step: Step::Release, listener, answer: None });
         }
     }

@@ -5,7 +5,7 @@
 //!      --- errands: sockets that want something, each once at a time --->  asks, outbox
 //!      <-- blanks: frames to write into --------------------------------
 //!      --- returned: frames that have been read ----------------------->   its pool
-//!      <-- spent: connections that are over, to be freed by threads -----
+//!      <-- spent: connections that are over, to be freed by threads -----     those that no thread frees soon it does
 //!                each connection: inbox, outbox, state
 //! ```
 
@@ -26,10 +26,12 @@ use crate::worker::Waker;
 const RETURNED_MAX: usize = 4_096;
 /// Frames on their way back that do not make a worker look for them.
 const RETURNED_IDLE_MAX: usize = 64;
-/// Connections that wait to be freed by a thread; further ones the worker frees itself.
+/// Connections that wait to be freed by a thread, or for a quiet moment of the worker; further ones it frees at once.
 const SPENT_MAX: usize = 1_024;
 /// Of these, what a thread frees that has business with the worker anyway.
 const SPENT_AT_ONCE: usize = 4;
+/// And what the worker frees in a turn.
+const SPENT_IN_TURN: usize = 16;
 
 /// A socket that wants something of the worker.
 pub(super) enum Errand {
@@ -238,6 +240,12 @@ impl Lane {
             }
         }
         self.has_blanks()
+    }
+
+    /// Frees some connections that no thread has freed; whether there are more.
+    pub(super) fn free_some(&self) -> bool {
+        self.free_spent(SPENT_IN_TURN);
+        !self.spent.is_empty()
     }
 
     /// Leaves a connection to the threads to be freed: its memory and its descriptor cost a system call.

@@ -21,6 +21,8 @@ use crate::service::{After, Datagram, Io, Service};
 
 /// How long connections are refused where nobody listens any more before the listener goes, in ns.
 const REFUSE_NS: u64 = 60_000_000_000;
+/// Until connections that are over are freed, where no thread has done so; and pause between two looks, in ns.
+const FREE_NS: u64 = 10_000_000;
 /// Pause between two looks for free frames, in ns.
 const HUNGER_NS: u64 = 1_000_000;
 
@@ -64,6 +66,8 @@ pub struct SocketService {
     lingering: VecDeque<Lingering>,
     /// Where nobody listens any more, and until when that is answered.
     refusing: VecDeque<(u64, SocketAddr)>,
+    /// When connections that are over are freed; 0 where that is yet to be set.
+    free_at_ns: Option<u64>,
     counters: Counters,
 }
 
@@ -83,6 +87,7 @@ impl SocketService {
             linger_ns: u64::try_from(shared.config.linger.as_nanos()).unwrap_or(u64::MAX),
             lingering: VecDeque::new(),
             refusing: VecDeque::new(),
+            free_at_ns: None,
             counters: Counters::default(),
         }
     }
@@ -166,6 +171,7 @@ impl SocketService {
             self.table.remove(&connection);
             connection.clear();
             self.lane.spend(connection);
+            self.free_at_ns.get_or_insert(0);
         }
     }
 
@@ -365,6 +371,9 @@ impl SocketService {
                 io.listener_at(at).map(|listener| io.unlisten(listener));
             }
         }
+        if let Some(at_ns) = self.free_at_ns.filter(|&at_ns| at_ns <= now_ns) {
+            self.free_at_ns = (at_ns == 0 || self.lane.free_some()).then_some(now_ns + FREE_NS);
+        }
     }
 
     /// Frames that have been read go into the worker's pool.
@@ -479,7 +488,7 @@ impl Service for SocketService {
         let feed = (!self.hungry.is_empty()).then_some(self.feed_at_ns);
         let lingering = self.lingering.front().map(|next| next.at_ns);
         let refusing = self.refusing.front().map(|(at_ns, _)| *at_ns);
-        [feed, lingering, refusing].into_iter().flatten().min()
+        [feed, lingering, refusing, self.free_at_ns].into_iter().flatten().min()
     }
 
     fn on_deadline(&mut self, io: &mut Io<'_, '_>) {

@@ -103,6 +103,9 @@ impl Shared {
     /// Takes an address for a socket; port 0 stands for one that is free.
     pub(super) fn name(self: &Arc<Self>, transport: Transport, at: SocketAddr) -> std::io::Result<Arc<Name>> {
         let ports = self.ports()?;
+        if !ports.are_granted() {
+            return Err(error::of(libc::ENETDOWN));
+        }
         if at.port() != 0 {
             let name = self.take(Listener { transport, at }, ports)?;
             ports.reserve(name.listener)?;
