@@ -15,7 +15,7 @@ use crate::host::HostContext;
 
 pub use ping::{Ping, Pings};
 pub use requests::{UdpEcho, UdpRequests, UdpRequestsConfig};
-pub use tcp::{TcpClient, TcpClientConfig, TcpResponder, TcpSink, TcpSource, TcpSourceConfig};
+pub use tcp::{Rests, TcpClient, TcpClientConfig, TcpResponder, TcpSink, TcpSource, TcpSourceConfig};
 pub(crate) use udp::any_of;
 pub use udp::{UdpSink, UdpSource, UdpSourceConfig};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tailwater_stack::tcp::{CloseReason, Connect, ConnectionId, ConnectionOptions, Listen, ListenerId, TcpEvent};
 use tailwater_stack::{Instant, Stack};
 
-use super::{Received, write};
+use super::{Received, Rests, Sitting, write};
 use crate::buffer::SimBuffer;
 use crate::flow::Flow;
 use crate::host::HostContext;
@@ -40,13 +40,20 @@ pub struct TcpSource {
     config: TcpSourceConfig,
     stage: Stage,
     written: u64,
+    sitting: Sitting,
     ended: Option<CloseReason>,
     retransmitted: u64,
 }
 
 impl TcpSource {
     pub fn new(flow: impl Into<String>, config: TcpSourceConfig) -> Self {
-        Self { flow: flow.into(), config, stage: Stage::Waiting, written: 0, ended: None, retransmitted: 0 }
+        let (stage, sitting) = (Stage::Waiting, Sitting::new(None));
+        Self { flow: flow.into(), config, stage, written: 0, sitting, ended: None, retransmitted: 0 }
+    }
+
+    /// Rests between writes.
+    pub fn with_rests(self, rests: Rests) -> Self {
+        Self { sitting: Sitting::new(Some(rests)), ..self }
     }
 
     fn open(&mut self, host: &mut HostContext<'_, '_>) {
@@ -58,10 +65,13 @@ impl TcpSource {
     }
 
     fn write(&mut self, id: ConnectionId, host: &mut HostContext<'_, '_>) {
+        let Some(sitting_end) = self.sitting.end() else { return };
         let end = self.config.bytes.unwrap_or(u64::MAX);
-        self.written = write(id, self.written, end, host);
+        self.written = write(id, self.written, end.min(sitting_end), host);
         if self.written >= end {
             self.shut(id, host);
+        } else {
+            self.sitting.rest_if_due(self.written, host.now());
         }
     }
 
@@ -99,7 +109,9 @@ impl Workload for TcpSource {
     fn poll_timeout(&self) -> Option<Instant> {
         match self.stage {
             Stage::Waiting => Some(Instant::ZERO + self.config.start),
-            Stage::Open(_) => self.config.stop.map(|stop| Instant::ZERO + stop),
+            Stage::Open(_) => {
+                self.config.stop.map(|stop| Instant::ZERO + stop).into_iter().chain(self.sitting.until).min()
+            }
             Stage::Shut(_) | Stage::Over => None,
         }
     }
@@ -107,7 +119,14 @@ impl Workload for TcpSource {
     fn on_timeout(&mut self, host: &mut HostContext<'_, '_>) {
         match self.stage {
             Stage::Waiting => self.open(host),
-            Stage::Open(id) => self.shut(id, host),
+            Stage::Open(id) if self.config.stop.is_some_and(|stop| Instant::ZERO + stop <= host.now()) => {
+                self.shut(id, host);
+            }
+            Stage::Open(id) => {
+                if self.sitting.go_on(host.now()) {
+                    self.write(id, host);
+                }
+            }
             Stage::Shut(_) | Stage::Over => {}
         }
     }
@@ -137,13 +156,20 @@ fn count_end(flow: &mut Flow, ended: Option<CloseReason>) {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Reader {
+    received: Received,
+    sitting: Sitting,
+}
+
 /// The receiving end: accepts every connection, reads, compares, closes after the peer.
 pub struct TcpSink {
     flow: String,
     at: SocketAddr,
     options: ConnectionOptions,
     listener: Option<ListenerId>,
-    connections: BTreeMap<ConnectionId, Received>,
+    rests: Option<Rests>,
+    connections: BTreeMap<ConnectionId, Reader>,
     /// Of connections that are over.
     past: Received,
     accepted: u64,
@@ -159,6 +185,7 @@ impl TcpSink {
             at,
             options,
             listener: None,
+            rests: None,
             connections: BTreeMap::new(),
             past: Received::default(),
             accepted: 0,
@@ -167,9 +194,16 @@ impl TcpSink {
         }
     }
 
+    /// Rests between reads, on each connection.
+    pub fn with_rests(self, rests: Rests) -> Self {
+        Self { rests: Some(rests), ..self }
+    }
+
     fn read(&mut self, id: ConnectionId, host: &mut HostContext<'_, '_>) {
-        let Some(received) = self.connections.get_mut(&id).filter(|received| !received.finished) else { return };
-        received.read(id, host);
+        let Some(Reader { received, sitting }) = self.connections.get_mut(&id) else { return };
+        let Some(end) = sitting.end().filter(|_| !received.finished) else { return };
+        received.read_until(end, id, host);
+        sitting.rest_if_due(received.bytes, host.now());
         if received.finished {
             // A connection that is gone has told so, or will.
             let _ = host.stack.tcp_shutdown(id, host.env);
@@ -187,12 +221,13 @@ impl Workload for TcpSink {
         match *event {
             TcpEvent::Accepted { listener, connection, .. } if Some(listener) == self.listener => {
                 self.accepted += 1;
-                self.connections.insert(connection, Received::default());
+                let reader = Reader { received: Received::default(), sitting: Sitting::new(self.rests) };
+                self.connections.insert(connection, reader);
                 self.read(connection, host);
             }
             TcpEvent::Readable(id) => self.read(id, host),
             TcpEvent::Closed(id, reason) => {
-                if let Some(received) = self.connections.remove(&id) {
+                if let Some(Reader { received, .. }) = self.connections.remove(&id) {
                     self.past.bytes += received.bytes;
                     self.past.wrong += received.wrong;
                     let well = reason == CloseReason::Finished;
@@ -204,12 +239,23 @@ impl Workload for TcpSink {
         }
     }
 
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.connections.values().filter_map(|reader| reader.sitting.until).min()
+    }
+
+    fn on_timeout(&mut self, host: &mut HostContext<'_, '_>) {
+        let now = host.now();
+        let rested = |(&id, reader): (&ConnectionId, &mut Reader)| reader.sitting.go_on(now).then_some(id);
+        let rested: Vec<_> = self.connections.iter_mut().filter_map(rested).collect();
+        rested.into_iter().for_each(|id| self.read(id, host));
+    }
+
     fn flow(&self) -> &str {
         &self.flow
     }
 
     fn report(&self, flow: &mut Flow, _stack: &Stack<SimBuffer>, _now: Instant) {
-        let all = || self.connections.values().chain([&self.past]);
+        let all = || self.connections.values().map(|reader| &reader.received).chain([&self.past]);
         flow.received_bytes += all().map(|received| received.bytes).sum::<u64>();
         flow.wrong_bytes += all().map(|received| received.wrong).sum::<u64>();
         flow.accepted += self.accepted;
