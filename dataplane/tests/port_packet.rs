@@ -227,6 +227,36 @@ fn a_raised_mtu_is_taken_up_by_the_open_port_and_order_is_kept() {
     bench.close();
 }
 
+/// The device below lets them go slowly, and the socket's buffer has room for a few at a time.
+#[test]
+fn what_the_kernel_leaves_in_slots_is_sent_although_no_further_packet_comes() {
+    const PACKETS: usize = 64;
+    let mut bench = Bench::new(1, 256, LabConfig::default());
+    let dut = bench.lab.dut();
+    dut.ip("link add link d0 name m0 type macvlan mode bridge").unwrap();
+    dut.ip("link set m0 up").unwrap();
+    let slow = "qdisc replace dev d0 root tbf rate 20mbit burst 4kb limit 1mb";
+    dut.program("tc").args(slow.split_whitespace()).run(DEADLINE).unwrap();
+    bench.ports = dut.enter(|| open("m0", 1, 256)).unwrap().unwrap();
+    rustix::net::sockopt::set_socket_send_buffer_size(bench.ports[0].pollable().unwrap(), 8_192).unwrap();
+    let socket = bench.client_socket();
+    socket.set_nonblocking(true).unwrap();
+    let packet = to_client(socket.local_addr().unwrap().port(), &[7; 1_400]);
+    let mut batch = Batch::default();
+    batch.extend((0..PACKETS).map(|_| bench.pool.allocate_copy(&packet).unwrap()));
+    assert_eq!(bench.ports[0].transmit(&mut bench.pool, &mut batch), PACKETS);
+    let (mut got, mut turns, end) = (0, 0, Instant::now() + DEADLINE);
+    while got < PACKETS {
+        assert!(Instant::now() < end, "{got} of {PACKETS} packets came");
+        bench.ports[0].flush(&mut bench.pool);
+        std::thread::sleep(Duration::from_millis(1));
+        got += std::iter::from_fn(|| socket.recv(&mut [0; 2_000]).ok()).count();
+        turns += 1;
+    }
+    assert!(turns > 2, "they did not leave in one go");
+    bench.close();
+}
+
 #[test]
 fn vlan_tag_that_the_kernel_took_out_is_put_back() {
     let mut bench = Bench::new(1, 256, LabConfig::default());

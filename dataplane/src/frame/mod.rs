@@ -42,7 +42,8 @@ pub struct NoRoom {
     pub available: usize,
 }
 
-/// One packet, in one chunk or (jumbo frames) a chain of chunks.
+/// One packet, in one chunk or (jumbo frames) a chain of chunks. It goes home wherever it is let go of: into the pool that it is
+/// given to, or, from a pool of another region, through its own region's depot.
 ///
 /// ```text
 ///  chunk start                 data                    data+len        chunk end
@@ -54,12 +55,23 @@ pub struct Frame {
     layout: Layout,
 }
 
-/// A frame on its way between two ends in one process: where its packet begins in their region, and what it consists of.
-#[derive(Clone, Copy, Default)]
+/// A frame on its way between two ends in one process: where its packet begins, and what it consists of.
+#[derive(Clone, Copy)]
 pub(crate) struct Passed {
-    addr: usize,
+    data: NonNull<u8>,
     layout: Layout,
 }
+
+impl Default for Passed {
+    /// No frame.
+    fn default() -> Self {
+        Self { data: NonNull::dangling(), layout: Layout::default() }
+    }
+}
+
+// SAFETY: it names a frame, and only its one taker makes use of that.
+#[allow(unsafe_code)]
+unsafe impl Send for Passed {}
 
 // SAFETY: a frame owns its chunk exclusively, wherever it is.
 #[allow(unsafe_code)]
@@ -82,22 +94,20 @@ impl Frame {
 
     /// Names the frame for another end in this process.
     #[inline]
-    pub(crate) fn passed(&self, region: &Region) -> Passed {
-        let addr = self.data.as_ptr() as usize - region.base().as_ptr() as usize;
-        Passed { addr, layout: self.layout.of_packet() }
+    pub(crate) fn passed(&self) -> Passed {
+        Passed { data: self.data, layout: self.layout.of_packet() }
     }
 
     /// The frame that was given up, as received by the port `port`.
     ///
     /// # Safety
-    /// Whoever [`passed`](Self::passed) it on was its owner, with this region, and forgot it; it is taken once.
+    /// Whoever [`passed`](Self::passed) it on was its owner and forgot it; it is taken once.
     #[inline]
     #[allow(unsafe_code)]
-    pub(crate) unsafe fn from_passed(region: &Region, passed: Passed, port: u16) -> Self {
-        let Passed { addr, mut layout } = passed;
+    pub(crate) unsafe fn from_passed(passed: Passed, port: u16) -> Self {
+        let Passed { data, mut layout } = passed;
         layout.set_port(port);
-        // SAFETY: the frame's data lies in the region.
-        Self { data: unsafe { region.base().add(addr) }, layout }
+        Self { data, layout }
     }
 
     /// The bytes of the first segment: of the whole packet unless [`is_chained`](Self::is_chained).
@@ -477,8 +487,14 @@ impl Frame {
         }
     }
 
+    /// Whether all of it lies in this region.
+    pub(crate) fn is_of(&self, region: &Region) -> bool {
+        let is_of = |chunk: NonNull<u8>| region.chunk_of(chunk).is_some();
+        is_of(self.data) && self.chunks_behind().all(|chunk| is_of(chunk.cast()))
+    }
+
     /// Appends another frame's packet as further segments. Returns it back, with nothing changed, if the packet would
-    /// get more than [`SEGMENTS_MAX`] segments.
+    /// get more than [`SEGMENTS_MAX`] segments, or the two lie in regions that no link joins.
     pub fn append(&mut self, other: Frame) -> Result<(), Frame> {
         self.append_within(SEGMENTS_MAX, other)
     }
@@ -495,7 +511,12 @@ impl Frame {
         let total = self.total_len() + other.total_len();
         let last = self.last_chunk();
         let first_of_other = other.chunk_start().cast::<ChunkHeader>();
+        // Chunks are aligned to their length.
         let distance = (first_of_other.as_ptr() as isize - last.as_ptr() as isize) / self.chunk_len() as isize;
+        let Ok(distance) = i32::try_from(distance) else { return Err(other) };
+        if self.chunk_len() != other.chunk_len() {
+            return Err(other);
+        }
         let behind = other.next_chunk().map_or(0, |_| other.header().next);
         // SAFETY: `last` belongs to this frame's chain, the other chunk to `other`, which this function takes over.
         #[allow(unsafe_code)]
@@ -503,7 +524,7 @@ impl Frame {
             let header = first_of_other.as_ptr();
             ((*header).len, (*header).head) = (other.len() as u16, other.layout.head() as u16);
             (*header).next = behind;
-            (*last.as_ptr()).next = distance as i32 as u32;
+            (*last.as_ptr()).next = distance as u32;
         }
         std::mem::forget(other);
         self.layout.set_flags(self.layout.flags() | CHAINED);
@@ -523,7 +544,7 @@ impl Frame {
     /// frame: ownership of their chunks goes to the caller, others go home.
     #[inline]
     pub(crate) fn into_descriptors(self, region: &Region, mut f: impl FnMut(u64, u32)) {
-        let offset = |ptr: NonNull<u8>| ptr.as_ptr() as u64 - region.base().as_ptr() as u64;
+        let offset = |ptr: NonNull<u8>| region.offset_of(ptr) as u64;
         f(offset(self.data), self.len() as u32);
         if self.is_chained() {
             let (mut link, mut left) = (self.next_chunk(), self.len_behind());

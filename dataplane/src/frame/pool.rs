@@ -92,21 +92,33 @@ impl Pool {
         whole
     }
 
-    /// Takes a frame back. The packet is gone: account for it before.
+    /// Takes a frame back; one of another region goes home there. The packet is gone: account for it before.
     #[inline]
     pub fn release(&mut self, frame: Frame) {
         if frame.is_chained() {
             return self.release_chain(frame);
         }
-        let chunk = self.region.chunk_of(frame.data_ptr());
+        let Some(chunk) = self.region.chunk_of(frame.data_ptr()) else { return frame.send_home() };
         std::mem::forget(frame);
         self.put_chunk(chunk);
     }
 
     #[inline(never)]
     fn release_chain(&mut self, frame: Frame) {
-        frame.for_each_chunk(|chunk| self.put_chunk(self.region.chunk_of(chunk)));
+        frame.for_each_chunk(|chunk| match self.region.chunk_of(chunk) {
+            Some(chunk) => self.put_chunk(chunk),
+            None => Region::bring_home(chunk),
+        });
         std::mem::forget(frame);
+    }
+
+    /// For those who give the pool chunks by their numbers, or take some.
+    ///
+    /// # Panics
+    /// If it is another region's.
+    #[inline]
+    pub(crate) fn check(&self, region: &Region) {
+        assert!(std::ptr::eq(&*self.region, region), "a port and its worker's pool have one region");
     }
 
     /// Free frames at hand without asking the depot.
@@ -123,8 +135,8 @@ impl Pool {
         }
     }
 
-    /// A second handle on a frame's packet, to be sent while `kept` stays. `None` if there is one already, or no frame for
-    /// the headers of a packet in several chunks. While both live, only what is in front of the packet can be written,
+    /// A second handle on a frame's packet, to be sent while `kept` stays. `None` if there is one already, no frame for
+    /// the headers of a packet in several chunks, or the frame is another region's. While both live, only what is in front of the packet can be written,
     /// through the second.
     #[inline(always)]
     pub fn share(&mut self, kept: &mut Frame) -> Option<Frame> {
@@ -183,5 +195,89 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.region.deposit(&self.cache);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::RegionConfig;
+
+    fn region(chunk_len: usize) -> (Arc<Region>, Pool) {
+        let config = RegionConfig { chunk_len, chunks: 64, huge_pages: false, ..RegionConfig::default() };
+        let region = Region::in_process(config).unwrap();
+        (Arc::clone(&region), Pool::new(region))
+    }
+
+    fn all_home(regions: [(Arc<Region>, Pool); 2]) {
+        for (region, pool) in regions {
+            drop(pool);
+            assert_eq!((region.at_home(), region.strayed()), (region.chunks(), 0));
+        }
+    }
+
+    #[test]
+    fn frames_of_another_region_go_home_and_are_not_shared() {
+        for (theirs, ours) in [(2048, 2048), (4096, 2048), (2048, 4096)] {
+            let (mut theirs, mut ours) = (region(theirs), region(ours));
+            for len in [100, 5_000] {
+                let mut frame = theirs.1.allocate_copy(&vec![7; len]).unwrap();
+                assert!(ours.1.share(&mut frame).is_none() && !frame.is_shared());
+                let mut copy = ours.1.duplicate(&frame).unwrap();
+                assert_eq!(copy.segments().collect::<Vec<_>>().concat(), vec![7; len]);
+                let (lent, at_hand) = (theirs.1.share(&mut frame).unwrap(), ours.1.cached());
+                ours.1.release(lent);
+                ours.1.release(frame);
+                assert_eq!(ours.1.cached(), at_hand);
+                let lent = ours.1.share(&mut copy).unwrap();
+                theirs.1.release(copy);
+                theirs.1.release(lent);
+            }
+            // None is given out twice.
+            let mut all: Vec<Frame> = std::iter::from_fn(|| ours.1.allocate()).collect();
+            all.extend(std::iter::from_fn(|| theirs.1.allocate()));
+            let starts: std::collections::BTreeSet<_> = all.iter().map(Frame::data_ptr).collect();
+            assert_eq!((all.len(), starts.len()), (128, 128));
+            all.into_iter().for_each(|frame| ours.1.release(frame));
+            all_home([theirs, ours]);
+        }
+    }
+
+    #[test]
+    fn a_packet_that_lies_in_two_regions_is_whole_and_goes_home_to_both() {
+        let (mut near, mut far) = (region(2048), region(2048));
+        for ends_far in [false, true] {
+            let mut frame = near.1.allocate_copy(&[1; 3_000]).unwrap();
+            let behind = far.1.allocate_copy(&[2; 3_000]).unwrap();
+            match frame.append(behind) {
+                Ok(()) => {
+                    assert!(near.1.share(&mut frame).is_none(), "no one pool knows what is shared");
+                    assert_eq!(frame.segments().collect::<Vec<_>>().concat(), [[1; 3_000], [2; 3_000]].concat());
+                }
+                // Too far away.
+                Err(behind) => near.1.release(behind),
+            }
+            if ends_far { far.1.release(frame) } else { near.1.release(frame) }
+        }
+        all_home([near, far]);
+        let (mut small, mut large) = (region(2048), region(4096));
+        let mut frame = small.1.allocate_copy(&[1; 100]).unwrap();
+        let behind = frame.append(large.1.allocate_copy(&[2; 100]).unwrap()).unwrap_err();
+        assert_eq!((frame.total_len(), behind.total_len()), (100, 100));
+        [frame, behind].into_iter().for_each(|frame| large.1.release(frame));
+        all_home([small, large]);
+    }
+
+    #[test]
+    #[should_panic(expected = "one region")]
+    fn a_port_of_another_region_gets_no_chunks() {
+        let ((_, pool), (other, _)) = (region(2048), region(2048));
+        pool.check(&other);
+    }
+
+    #[test]
+    fn a_region_of_more_chunks_than_can_be_told_apart_is_refused() {
+        let config = RegionConfig { chunks: 1 << 33, ..RegionConfig::default() };
+        assert!(Region::in_process(config).is_err_and(|error| error.to_string().contains("8589934592 frames")));
     }
 }

@@ -35,6 +35,8 @@ pub(crate) const XDP_HEADROOM: usize = 256;
 pub const DATA_OFFSET: usize = HEADER_LEN + XDP_HEADROOM;
 /// Chunks handed between a pool and the depot at a time.
 pub(crate) const MAGAZINE_MAX: usize = 63;
+/// Most chunks of a region: the distance between two is told in 31 bits.
+const CHUNKS_MAX: usize = 1 << 30;
 /// The kernel wants UMEM lengths that huge pages could hold.
 const LENGTH_UNIT: usize = 2 << 20;
 
@@ -72,6 +74,9 @@ pub enum RegionError {
     /// A size outside its range.
     #[error("chunk length {0} is not 2048 or 4096; the kernel takes no other aligned chunk that fits a page")]
     ChunkLen(usize),
+    /// More chunks than can be told apart.
+    #[error("{0} frames are more than the {CHUNKS_MAX} that packet memory may have")]
+    Chunks(usize),
     /// No memory for it.
     #[error("cannot map {bytes} bytes of packet memory ({error}); ask for fewer frames")]
     Map {
@@ -319,10 +324,6 @@ impl Region {
         }
     }
 
-    pub(crate) fn base(&self) -> NonNull<u8> {
-        self.base
-    }
-
     /// Puts chunks back. The caller gives up ownership of them.
     pub(crate) fn deposit(&self, chunks: &[u32]) {
         for few in chunks.chunks(MAGAZINE_MAX) {
@@ -371,39 +372,47 @@ impl Region {
         }
     }
 
-    /// Index of the chunk that holds the byte `offset` bytes from the region's start.
+    /// Index of the chunk that holds the byte `offset` bytes from the region's start, if that lies in it.
     #[inline]
-    pub(crate) fn chunk_at(&self, offset: usize) -> u32 {
-        (offset >> self.chunk_shift) as u32
+    pub(crate) fn chunk_at(&self, offset: usize) -> Option<u32> {
+        let chunk = offset >> self.chunk_shift;
+        (chunk < self.chunks).then_some(chunk as u32)
     }
 
-    /// Index of the chunk that a byte of the region lies in.
+    /// Where a byte lies, seen from the region's start: beyond its end if it is another region's.
     #[inline]
-    pub(crate) fn chunk_of(&self, byte: NonNull<u8>) -> u32 {
-        self.chunk_at(byte.as_ptr() as usize - self.base.as_ptr() as usize)
+    pub(crate) fn offset_of(&self, byte: NonNull<u8>) -> usize {
+        (byte.as_ptr() as usize).wrapping_sub(self.base.as_ptr() as usize)
+    }
+
+    /// Index of the chunk that a byte lies in; `None` for another region's.
+    #[inline]
+    pub(crate) fn chunk_of(&self, byte: NonNull<u8>) -> Option<u32> {
+        self.chunk_at(self.offset_of(byte))
     }
 
     /// Brings home the chunks of a frame where no pool is at hand; `forgotten` ones are counted.
     pub(crate) fn adopt(frame: &Frame, forgotten: bool) {
-        let regions = REGIONS.lock().unwrap_or_else(PoisonError::into_inner);
-        let home = regions.iter().filter_map(Weak::upgrade).find(|region| region.contains(frame.data_ptr()));
-        drop(regions);
-        let Some(region) = home else { return };
-        if forgotten {
+        if forgotten && let Some(region) = Self::with(frame.data_ptr()) {
             region.strayed.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(owner = super::owner::name(frame.owner()), "frame dropped outside its pool");
         }
-        frame.for_each_chunk(|chunk| {
-            let chunk = region.chunk_of(chunk);
-            if region.retire(chunk) {
-                region.strays.push(chunk);
-            }
-        });
+        frame.for_each_chunk(Self::bring_home);
     }
 
-    fn contains(&self, ptr: NonNull<u8>) -> bool {
-        let base = self.base.as_ptr() as usize;
-        (base..base + self.chunks * self.chunk_len).contains(&(ptr.as_ptr() as usize))
+    /// Brings a chunk home where no pool of its region is at hand. The caller gives up a handle on it.
+    pub(super) fn bring_home(chunk: NonNull<u8>) {
+        let Some(region) = Self::with(chunk) else { return };
+        let Some(chunk) = region.chunk_of(chunk) else { return };
+        if region.retire(chunk) {
+            region.strays.push(chunk);
+        }
+    }
+
+    /// The region that a byte lies in. None has it any more where that ended before its frames, and left them its memory.
+    fn with(byte: NonNull<u8>) -> Option<Arc<Self>> {
+        let regions = REGIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        regions.iter().filter_map(Weak::upgrade).find(|region| region.chunk_of(byte).is_some())
     }
 
     /// For each owner named in a chunk header, how many chunks are not at home. Debug builds name the blocks.
@@ -441,6 +450,7 @@ impl std::fmt::Debug for Region {
 
 fn check(config: &RegionConfig) -> Result<(), RegionError> {
     match config.chunk_len {
+        2048 | 4096 if config.chunks > CHUNKS_MAX => Err(RegionError::Chunks(config.chunks)),
         2048 | 4096 => Ok(()),
         other => Err(RegionError::ChunkLen(other)),
     }

@@ -146,7 +146,8 @@ impl Frame {
             return self.lend_chain(pool);
         }
         let head = self.layout.head();
-        if head < region::HEADER_LEN + HEADROOM || !self.may_lend_chunk() {
+        let is_ours = pool.region().chunk_of(self.data).is_some();
+        if head < region::HEADER_LEN + HEADROOM || !is_ours || !self.may_lend_chunk() {
             return None;
         }
         pool.region().note_sharing();
@@ -172,7 +173,7 @@ impl Frame {
     fn lend_chain(&mut self, pool: &mut Pool) -> Option<Self> {
         // Its links say where a lent one ends, if it was not cut off.
         let is_free = self.is_lent() || !self.is_shared();
-        let may_lend = is_free && (!self.was_shared() || self.is_as_long_as_chunks());
+        let may_lend = is_free && self.is_of(pool.region()) && (!self.was_shared() || self.is_as_long_as_chunks());
         let front = if may_lend { pool.allocate()? } else { return None };
         pool.region().note_sharing();
         let flags = self.layout.flags() & !LENT;
@@ -371,7 +372,7 @@ mod tests {
                 let mut came = 0;
                 kept.into_descriptors(&region, |addr, len| {
                     came += len as usize;
-                    pool.put_chunk(region.chunk_at(addr as usize));
+                    pool.put_chunk(region.chunk_at(addr as usize).unwrap());
                 });
                 assert_eq!(came, len);
                 pool.release(more);

@@ -13,12 +13,18 @@ pub(crate) struct Burst {
 
 /// Moves at most `max` packets from the front of `batch` into the ring and publishes them, as many as find room.
 #[inline]
-pub(crate) fn put_burst(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch, max: usize) -> Burst {
+pub(crate) fn put_burst(
+    ring: &mut Producer<Descriptor>,
+    region: &Region,
+    pool: &mut Pool,
+    batch: &mut Batch,
+    max: usize,
+) -> Burst {
     let mut burst = Burst::default();
     ring.free(batch.len().min(max) as u32);
     while !batch.is_empty() && burst.packets < max {
         let run = put_run(ring, region, batch, max - burst.packets);
-        if run.packets == 0 && !put_other(ring, region, batch, &mut burst) {
+        if run.packets == 0 && !put_other(ring, region, pool, batch, &mut burst) {
             break;
         }
         burst.packets += run.packets;
@@ -30,17 +36,17 @@ pub(crate) fn put_burst(ring: &mut Producer<Descriptor>, region: &Region, batch:
     burst
 }
 
-/// Writes packets of one segment, up to the first other one, to the end of the ring's memory, or as long as there is room.
+/// Writes packets of one segment in the region, up to the first other one, to the end of the ring's memory, or as long as there is room.
 #[inline]
 fn put_run(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch, max: usize) -> Burst {
     let mut burst = Burst::default();
-    let base = region.base().as_ptr() as u64;
     for (slot, frame) in ring.room(batch.len().min(max) as u32).iter_mut().zip(batch.iter()) {
-        if frame.is_chained() {
+        let addr = region.offset_of(frame.data_ptr());
+        if frame.is_chained() || region.chunk_at(addr).is_none() {
             break;
         }
         let len = frame.len() as u32;
-        slot.write(Descriptor { addr: frame.data_ptr().as_ptr() as u64 - base, len, options: 0 });
+        slot.write(Descriptor { addr: addr as u64, len, options: 0 });
         burst.packets += 1;
         burst.bytes += u64::from(len);
     }
@@ -51,8 +57,20 @@ fn put_run(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch, 
 
 /// Writes the first packet, however many segments it has; false if there is no room for all of them.
 #[cold]
-fn put_other(ring: &mut Producer<Descriptor>, region: &Region, batch: &mut Batch, burst: &mut Burst) -> bool {
-    let Some(first) = batch.iter().next() else { return false };
+fn put_other(
+    ring: &mut Producer<Descriptor>,
+    region: &Region,
+    pool: &mut Pool,
+    batch: &mut Batch,
+    burst: &mut Burst,
+) -> bool {
+    let Some(first) = batch.frames_mut().first_mut() else { return false };
+    if !first.is_of(region) {
+        // What lies elsewhere the other side cannot see.
+        pool.check(region);
+        let Some(copy) = pool.duplicate(first) else { return false };
+        pool.release(std::mem::replace(first, copy));
+    }
     let (needed, bytes) = (first.segments().count(), first.total_len() as u64);
     if needed > ring.free(needed as u32) as usize {
         return false;
@@ -202,12 +220,48 @@ unsafe fn take_rest(
 #[inline]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn frame_of(region: &Region, descriptor: Descriptor) -> Option<Frame> {
-    let chunk = region.chunk_at(descriptor.addr as usize);
+    let chunk = region.chunk_at(descriptor.addr as usize)?;
     let head = descriptor.addr as usize & (region.chunk_len() - 1);
     let len = descriptor.len as usize;
-    if chunk as usize >= region.chunks() || head < 64 || head + len > region.chunk_len() {
+    if head < 64 || head + len > region.chunk_len() {
         return None;
     }
     // SAFETY: bounds checked above; ownership passed on from the caller.
     Some(unsafe { Frame::from_chunk(region, chunk, head, len) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::RegionConfig;
+    use crate::ring;
+
+    #[test]
+    fn packets_of_another_region_leave_as_copies_in_order() {
+        let config = RegionConfig { chunks: 64, huge_pages: false, ..RegionConfig::default() };
+        let regions = [(); 2].map(|()| Region::in_process(config).unwrap());
+        let [mut pool, mut theirs] = regions.each_ref().map(|region| Pool::new(region.clone()));
+        let (mut near, mut far) = ring::in_process(16);
+        let mut batch = Batch::default();
+        let packets: Vec<Vec<u8>> = [60, 61, 5_000, 62].map(|len| vec![len as u8; len]).into();
+        for (at, packet) in packets.iter().enumerate() {
+            let from = if at % 2 == 0 { &mut theirs } else { &mut pool };
+            batch.push(from.allocate_copy(packet).unwrap());
+        }
+        assert_eq!(put_burst(&mut near, &regions[0], &mut pool, &mut batch, 8).packets, 4);
+        let mut ledger = Ledger::default();
+        // SAFETY: `put_burst` gave them up.
+        #[allow(unsafe_code)]
+        let taken = unsafe { take_burst(&mut far, &regions[0], 0, &mut pool, &mut ledger, &mut batch, 8) };
+        let whole = batch.drain().map(|frame| {
+            let bytes = frame.segments().collect::<Vec<_>>().concat();
+            pool.release(frame);
+            bytes
+        });
+        assert_eq!((whole.collect::<Vec<_>>(), taken.packets), (packets, 4));
+        drop((pool, theirs));
+        for region in regions {
+            assert_eq!((region.at_home(), region.strayed()), (region.chunks(), 0));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! A port whose other end is a port in the same process: AF_XDP's rings with no kernel between them.
 //!
 //! Frames pass by two words each, without a copy: the other end takes chains as they are linked, and a share in what a stack
-//! keeps for retransmission (`Frame::passed`). Both ends live in one [`Region`].
+//! keeps for retransmission (`Frame::passed`).
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ use crate::ring::{self, Consumer, Producer};
 pub struct MemoryPort {
     name: String,
     number: u16,
-    region: Arc<Region>,
+    /// Stays for the frames in the rings.
+    _region: Arc<Region>,
     rx: Consumer<Passed>,
     tx: Producer<Passed>,
     capabilities: Capabilities,
@@ -30,7 +31,7 @@ impl MemoryPort {
         let end = |name: &str, rx, tx, last| Self {
             name: name.to_owned(),
             number: 0,
-            region: Arc::clone(region),
+            _region: Arc::clone(region),
             rx,
             tx,
             capabilities: Capabilities {
@@ -55,7 +56,7 @@ impl MemoryPort {
         let Some(passed) = self.rx.pop() else { return 0 };
         // SAFETY: as in `take_frames`.
         #[allow(unsafe_code)]
-        let frame = unsafe { Frame::from_passed(&self.region, passed, self.number) };
+        let frame = unsafe { Frame::from_passed(passed, self.number) };
         self.rx.release();
         self.counters.rx_packets += 1;
         self.counters.rx_bytes += frame.total_len() as u64;
@@ -65,7 +66,7 @@ impl MemoryPort {
 
     #[inline(never)]
     fn receive_burst(&mut self, batch: &mut Batch, ready: usize) -> usize {
-        let burst = take_frames(&mut self.rx, &self.region, self.number, batch, ready);
+        let burst = take_frames(&mut self.rx, self.number, batch, ready);
         self.counters.rx_packets += burst.packets as u64;
         self.counters.rx_bytes += burst.bytes;
         burst.packets
@@ -75,7 +76,7 @@ impl MemoryPort {
     #[inline(always)]
     fn transmit_one(&mut self, batch: &mut Batch) -> usize {
         let Some(frame) = batch.iter().next() else { return 0 };
-        let (passed, len) = (frame.passed(&self.region), frame.total_len());
+        let (passed, len) = (frame.passed(), frame.total_len());
         if self.tx.push(passed).is_err() {
             return 0;
         }
@@ -89,7 +90,7 @@ impl MemoryPort {
 
     #[inline(never)]
     fn transmit_burst(&mut self, batch: &mut Batch) -> usize {
-        let burst = put_frames(&mut self.tx, &self.region, batch);
+        let burst = put_frames(&mut self.tx, batch);
         self.counters.tx_packets += burst.packets as u64;
         self.counters.tx_bytes += burst.bytes;
         burst.packets
@@ -152,14 +153,14 @@ impl Port for MemoryPort {
 
 /// Moves frames from the front of `batch` into the ring, as many as find room, and shows them to the other end.
 #[inline]
-fn put_frames(ring: &mut Producer<Passed>, region: &Region, batch: &mut Batch) -> Burst {
+fn put_frames(ring: &mut Producer<Passed>, batch: &mut Batch) -> Burst {
     let mut burst = Burst::default();
     ring.free(batch.len() as u32);
     // Twice where there is room around the end of the ring's memory.
     while !batch.is_empty() {
         let mut written = 0;
         for (slot, frame) in ring.room(batch.len() as u32).iter_mut().zip(batch.iter()) {
-            slot.write(frame.passed(region));
+            slot.write(frame.passed());
             burst.bytes += frame.total_len() as u64;
             written += 1;
         }
@@ -177,14 +178,14 @@ fn put_frames(ring: &mut Producer<Passed>, region: &Region, batch: &mut Batch) -
 /// Moves the first `ready` frames, which are known to be there, from the ring to the end of `batch`, as received by port
 /// `number`.
 #[inline]
-fn take_frames(ring: &mut Consumer<Passed>, region: &Region, number: u16, batch: &mut Batch, ready: usize) -> Burst {
+fn take_frames(ring: &mut Consumer<Passed>, number: u16, batch: &mut Batch, ready: usize) -> Burst {
     let mut burst = Burst::default();
     // Twice where they lie around the end of the ring's memory.
     while burst.packets < ready {
         let taken = batch.extend_while(ring.ready((ready - burst.packets) as u32), |&passed| {
-            // SAFETY: `put_frames` of the other end, which has the same region, gave it up, and the ring is nobody else's.
+            // SAFETY: `put_frames` of the other end gave it up, and the ring is nobody else's.
             #[allow(unsafe_code)]
-            let frame = unsafe { Frame::from_passed(region, passed, number) };
+            let frame = unsafe { Frame::from_passed(passed, number) };
             burst.bytes += frame.total_len() as u64;
             Some(frame)
         });
@@ -240,6 +241,22 @@ mod tests {
         assert_eq!((near.counters().tx_bytes, far.counters().rx_bytes), (25_360, 25_360));
         drop(pool);
         assert_eq!((region.at_home(), region.strayed()), (region.chunks(), 0));
+    }
+
+    #[test]
+    fn frames_of_another_region_pass_and_go_home() {
+        let (region, mut pool, mut near, mut far) = pair();
+        let (other, mut theirs, ..) = pair();
+        for len in [60, 5_000] {
+            let frame = theirs.allocate_copy(&text(len)).unwrap();
+            let arrived = pass(&mut near, &mut far, frame, &mut pool);
+            assert_eq!(whole(&arrived), text(len));
+            pool.release(arrived);
+        }
+        drop((pool, theirs));
+        for region in [region, other] {
+            assert_eq!((region.at_home(), region.strayed()), (region.chunks(), 0));
+        }
     }
 
     #[test]

@@ -83,6 +83,7 @@ pub struct PacketPort {
     tx_at: u32,
     /// Oldest slot that the kernel may still have.
     tx_done: u32,
+    /// There is something in slots that the kernel has not taken.
     unkicked: bool,
     /// Packets that `transmit` had to let go of, until `receive` can enter them in the ledger.
     refused: Vec<DropReason>,
@@ -224,8 +225,7 @@ impl PacketPort {
     #[cold]
     fn send_beside(&mut self, frame: &Frame) -> Result<(), Option<DropReason>> {
         self.kick();
-        let last = self.tx_at.wrapping_sub(1) & (self.slots - 1);
-        if self.unkicked || !self.socket.is_taken(last) {
+        if self.unkicked {
             return Err(None);
         }
         self.counters.tx_kicks += 1;
@@ -238,7 +238,8 @@ impl PacketPort {
         })
     }
 
-    /// Makes the kernel send what lies in slots.
+    /// Makes the kernel send what lies in slots. It takes no more than its socket has room for, the oldest first, and says
+    /// nothing of the others.
     fn kick(&mut self) {
         if !self.unkicked {
             return;
@@ -250,7 +251,10 @@ impl PacketPort {
             _ => Err(error),
         });
         match sent {
-            Ok(()) => (self.unkicked, self.is_down) = (false, false),
+            Ok(()) => {
+                let last = self.tx_at.wrapping_sub(1) & (self.slots - 1);
+                (self.unkicked, self.is_down) = (!self.socket.is_taken(last), false);
+            }
             Err(error) => self.note_refusal(&error),
         }
     }

@@ -273,23 +273,17 @@ impl<S: Service> StackBlock<S> {
         if had_mail || self.census.is_some() {
             self.take_census(context.now_ns);
         }
-        let begins = !self.started && self.begun.load(Ordering::Acquire);
-        if begins {
+        if !self.started && self.begun.load(Ordering::Acquire) {
             self.start(context);
-        }
-        let now = Instant::from_nanos(context.now_ns);
-        let is_time = self.service.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= context.now_ns);
-        if !(had_mail || begins || is_time || self.stack.may_be_due(now)) && self.stack.is_quiet() {
-            return;
         }
         // What had come before in this turn has used the room up, or none was left.
         let is_blocked = !context.has_room();
         self.blocked_until_ns = if is_blocked { context.now_ns + BLOCKED_NS } else { 0 };
         self.stack.begin_burst();
-        if is_time {
+        if self.service.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= context.now_ns) {
             self.service.on_deadline(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around));
         }
-        if self.stack.may_be_due(now) {
+        if self.stack.may_be_due(Instant::from_nanos(context.now_ns)) {
             self.stack.on_timeout(&mut WorkerEnv { context, entropy: &mut self.entropy });
         }
         self.settle(if is_blocked { TOLD_BLOCKED_MAX } else { 0 }, context);

@@ -190,11 +190,11 @@ impl Port for XdpPort {
     fn transmit(&mut self, pool: &mut Pool, batch: &mut Batch) -> usize {
         let is_text = |frame: &Frame| frame.is_lent();
         if self.trains.is_none() || !batch.iter().any(is_text) {
-            return self.put(batch, usize::MAX);
+            return self.put(pool, batch, usize::MAX);
         }
         let way = self.text_way();
         if way == TextWay::Ring {
-            return self.put_text(batch, usize::MAX);
+            return self.put_text(pool, batch, usize::MAX);
         }
         let mut len_max = self.trains.as_ref().map_or(0, |(_, switch)| switch.train_len_max());
         let lead = |frames: &[Frame], len_max| match way {
@@ -207,11 +207,11 @@ impl Port for XdpPort {
             let train = (0..frames.len()).find_map(|at| lead(&frames[at..], len_max).map(|train| (at, train)));
             let alone = train.as_ref().map_or(frames.len(), |&(at, _)| at);
             self.text_in_ring |= frames[..alone].iter().any(is_text);
-            let put = self.put_text(batch, alone);
+            let put = self.put_text(pool, batch, alone);
             taken += put;
             let Some((_, train)) = train.filter(|_| put == alone) else { return taken };
             if self.text_stays_in_ring() {
-                return taken + self.put_text(batch, usize::MAX);
+                return taken + self.put_text(pool, batch, usize::MAX);
             }
             if train.frames == 1 {
                 batch.iter_mut().take(1).for_each(Frame::complete_sum);
@@ -227,7 +227,7 @@ impl Port for XdpPort {
                 }
                 Err(Refusal::ForNow) => return taken,
                 // The ring knows what becomes of them.
-                Err(_) => return taken + self.put_text(batch, usize::MAX),
+                Err(_) => return taken + self.put_text(pool, batch, usize::MAX),
             }
             taken += train.frames;
         }
@@ -287,9 +287,12 @@ impl Port for XdpPort {
         if self.tx_socket.copy() != Copy::Copy {
             return;
         }
+        pool.check(&self.region);
         while self.tx.pending() as usize > keep {
             let Some(unsent) = self.tx.take_back() else { return };
-            pool.put_chunk(self.region.chunk_at(unsent.addr as usize));
+            if let Some(chunk) = self.region.chunk_at(unsent.addr as usize) {
+                pool.put_chunk(chunk);
+            }
             self.tx_in_flight -= 1;
         }
     }
@@ -337,14 +340,19 @@ impl Port for XdpPort {
         // Where the kernel copies, it looks at the ring only in calls of this thread, so nobody sends these any more.
         if self.tx_socket.copy() == Copy::Copy {
             while let Some(unsent) = self.tx.take_back() {
-                self.region.leave_unsettled(self.region.chunk_at(unsent.addr as usize));
+                if let Some(chunk) = self.region.chunk_at(unsent.addr as usize) {
+                    self.region.leave_unsettled(chunk);
+                }
             }
         }
         for access in self.accesses.iter().filter(|access| access.owned) {
             let mut rings = access.rings.lock().unwrap_or_else(PoisonError::into_inner);
             complete(&mut rings, &self.region, pool);
+            pool.check(&self.region);
             while let Some(addr) = rings.fill.take_back() {
-                pool.put_chunk(self.region.chunk_at(addr as usize));
+                if let Some(chunk) = self.region.chunk_at(addr as usize) {
+                    pool.put_chunk(chunk);
+                }
             }
         }
     }
@@ -358,16 +366,16 @@ impl XdpPort {
     }
 
     /// As [`put`](Self::put), of packets whose checksums may be undone: all of the first `max` have theirs afterwards.
-    fn put_text(&mut self, batch: &mut Batch, max: usize) -> usize {
+    fn put_text(&mut self, pool: &mut Pool, batch: &mut Batch, max: usize) -> usize {
         batch.iter_mut().take(max).for_each(Frame::complete_sum);
-        self.put(batch, max)
+        self.put(pool, batch, max)
     }
 
     /// Moves at most `max` packets from the front of `batch` into the transmit ring.
     #[inline]
-    fn put(&mut self, batch: &mut Batch, max: usize) -> usize {
+    fn put(&mut self, pool: &mut Pool, batch: &mut Batch, max: usize) -> usize {
         let before = self.tx.position();
-        let burst = put_burst(&mut self.tx, &self.region, batch, max);
+        let burst = put_burst(&mut self.tx, &self.region, pool, batch, max);
         self.tx_in_flight += i64::from(self.tx.position().wrapping_sub(before));
         self.counters.tx_packets += burst.packets as u64;
         self.counters.tx_bytes += burst.bytes;
@@ -471,10 +479,10 @@ fn complete(rings: &mut QueueRings, region: &Region, pool: &mut Pool) -> i64 {
     if rings.completion.available(1) == 0 {
         return 0;
     }
+    pool.check(region);
     let mut completed = 0;
     while let Some(addr) = rings.completion.pop() {
-        let chunk = region.chunk_at(addr as usize);
-        if (chunk as usize) < region.chunks() {
+        if let Some(chunk) = region.chunk_at(addr as usize) {
             pool.put_chunk(chunk);
         }
         completed += 1;
@@ -489,6 +497,7 @@ fn refill(rings: &mut QueueRings, region: &Region, pool: &mut Pool, counters: &m
     if room == 0 {
         return;
     }
+    pool.check(region);
     while room > 0 {
         let Some(chunk) = pool.take_chunk() else {
             counters.refill_starved += 1;
