@@ -11,6 +11,12 @@ use crate::simulation::Simulation;
 /// Points kept per flow; a longer run needs a longer interval.
 pub const POINTS_MAX: usize = 100_000;
 
+/// Virtual time after which a run can first be ended, and the least between two such times.
+const FIRST_STEP: Duration = Duration::from_micros(100);
+/// Events between these times, about: tens of milliseconds of work.
+const FEW: u64 = 10_000;
+const MANY: u64 = 40_000;
+
 /// One flow at one moment.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Point {
@@ -47,17 +53,30 @@ impl Recorder {
         }
     }
 
-    /// Runs until `until`; `progress` is called after each interval and ends the run by `false`.
+    /// Runs until `until`; `progress` is called after each interval, and within it after some thousand events, and ends the run
+    /// by `false`.
     pub fn run(
         &mut self,
         simulation: &mut Simulation,
         until: Instant,
         mut progress: impl FnMut(&Simulation) -> bool,
     ) -> Result<(), Stalled> {
+        let mut step = FIRST_STEP;
         while simulation.now() < until {
-            simulation.run_until((simulation.now() + self.interval).min(until))?;
+            let interval_end = (simulation.now() + self.interval).min(until);
+            let mut goes_on = true;
+            while goes_on && simulation.now() < interval_end {
+                let before = simulation.counters().events;
+                simulation.run_until((simulation.now() + step).min(interval_end))?;
+                step = match simulation.counters().events - before {
+                    0..FEW => (step * 2).min(self.interval),
+                    MANY.. => (step / 2).max(FIRST_STEP),
+                    _ => step,
+                };
+                goes_on = progress(simulation);
+            }
             self.sample(simulation);
-            if !progress(simulation) {
+            if !goes_on {
                 break;
             }
         }
@@ -89,5 +108,37 @@ impl Recorder {
 
     pub fn missed(&self) -> u64 {
         self.missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LinkConfig;
+    use crate::workload::{UdpSink, UdpSource, UdpSourceConfig};
+
+    #[test]
+    fn a_run_ends_within_an_interval_and_keeps_what_there_is() {
+        let mut simulation = Simulation::new(1);
+        let (a, b) = (simulation.add_host("a"), simulation.add_host("b"));
+        let (from, to) = ((a, "10.0.0.1/24"), (b, "10.0.0.2/24"));
+        simulation.connect(from, to, LinkConfig::default()).unwrap();
+        let to = "10.0.0.2:7000".parse().unwrap();
+        let config = UdpSourceConfig { to, rate_bps: 80_000_000, size: 1_000, start: Duration::ZERO, stop: None };
+        simulation.add_workload(b, UdpSink::new("flow", to));
+        simulation.add_workload(a, UdpSource::new("flow", config));
+        let mut recorder = Recorder::new(Duration::from_secs(20));
+        let mut calls = 0;
+        let goes_on = |simulation: &Simulation| {
+            calls += 1;
+            simulation.now() < Instant::from_millis(100)
+        };
+        recorder.run(&mut simulation, Instant::from_millis(20_000), goes_on).unwrap();
+        assert!(simulation.now() < Instant::from_millis(2_000), "{:?}", simulation.now());
+        assert!((2..50).contains(&calls), "{calls}");
+        let [point] = recorder.points()["flow"][..] else { panic!("{:?}", recorder.points()) };
+        assert!(point.goodput_bps > 70e6, "{point:?}");
+        recorder.run(&mut simulation, Instant::from_millis(4_000), |_| true).unwrap();
+        assert_eq!(recorder.points()["flow"].last().unwrap().at, Duration::from_secs(4));
     }
 }

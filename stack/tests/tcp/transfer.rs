@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tailwater_stack::tcp::{CloseReason, KeepAlive, congestion};
+use tailwater_stack::tcp::{CloseReason, ConnectionId, KeepAlive, congestion};
 use tailwater_stack::testing::VecBuffer;
 use tailwater_stack::{Config, Stack};
 
@@ -138,4 +138,45 @@ fn one_seed(seed: u64) -> bool {
         assert_eq!(stack.poll_timeout(), None, "seed {seed}: a timer is stuck");
     }
     well
+}
+
+/// Writes all there is room for and reads all that comes, for so long; the largest congestion window on the way.
+fn stream(net: &mut Net, client: ConnectionId, time: Duration) -> u32 {
+    let server = net.stacks[1].tcp_connections(net.now).next().unwrap().id;
+    let until = net.now + time;
+    let mut cwnd_max = 0;
+    loop {
+        let [from, to] = &mut net.stacks;
+        let [from_env, to_env] = &mut net.envs;
+        while from.tcp_send(client, &[7; 20_000], from_env) == Ok(20_000) {}
+        while let Ok(Some(_)) = to.tcp_receive(server, to_env) {}
+        cwnd_max = cwnd_max.max(from.tcp_snapshot(client, net.now).unwrap().cwnd);
+        if !net.step(until) {
+            return cwnd_max;
+        }
+    }
+}
+
+// The window starts anew behind a pause, comes to the threshold by slow start, and goes on along the curve from where it was:
+// two seconds of sending are far from the plateau, a minute of silence is far beyond it.
+#[test]
+fn a_pause_moves_cubic_no_further_along_its_curve_rfc9438_s5_8() {
+    let mut config = Config::default();
+    config.tcp.connection.congestion_control = congestion::control("cubic").unwrap();
+    config.tcp.connection.receive_buffer = config.tcp.connection.receive_buffer_max;
+    let faults = Faults { delay: Duration::from_millis(50), ..Faults::NONE };
+    let mut net = Net::with([config.clone(), config], 1500, 1, faults);
+    net.lose[0].push(500);
+    let client = net.connect(false);
+    net.run(Duration::from_secs(1));
+    let w_max = stream(&mut net, client, Duration::from_secs(2));
+    let before = net.stacks[0].tcp_snapshot(client, net.now).unwrap();
+    let ssthresh = before.congestion.ssthresh.unwrap();
+    assert!(before.cwnd >= ssthresh && before.cwnd < w_max, "{before:?}");
+    // What is still to be sent takes no minute.
+    net.run(Duration::from_secs(60));
+    assert_eq!(net.stacks[0].tcp_counters().segments_resent, 1);
+    stream(&mut net, client, Duration::from_secs(2));
+    let after = net.stacks[0].tcp_snapshot(client, net.now).unwrap();
+    assert!(after.cwnd > before.cwnd && after.cwnd < w_max, "{} of {w_max}: {after:?}", after.cwnd);
 }
