@@ -129,21 +129,15 @@ fn measures(session: &mut Session<'_>) {
     measure("p50", "Round trip of 64 bytes, median", "us", lower, &[ONE, BUSY, CONNECT], "p50_us");
     measure("p999", "Round trip of 64 bytes, 99.9th percentile", "us", lower, &[ONE, BUSY, CONNECT], "p999_us");
     measure("rate", "Transactions a second", "k/s", higher, &SEVERAL, "k_per_second");
-    measure(
-        "server",
-        "Transactions for a second of the server's CPU",
-        "k",
-        higher,
-        &[BUSY, CONNECT],
-        "k_per_server_cpu",
-    );
+    measure("server", "Transactions for a second of the server's CPU", "k", higher, &SEVERAL, "k_per_server_cpu");
     measure("cpu", "Time of both CPUs for a transaction", "us", lower, &SEVERAL, "both_cpus_us");
 }
 
 fn notes(session: &mut Session<'_>) {
     let notes = [
         "Client on CPU 1, the same for every row: one thread, kernel sockets, epoll without sleeping, and every response is \
-         compared with its request; in the columns that say so `tailwater perf`, which costs less. Server on CPU 0.",
+         compared with its request; in the columns that say so `tailwater perf`, which costs less. Server on CPU 0. With 64 \
+         connections over the kernel's sockets the client's CPU is the one that is full: what the server could do shows behind ours.",
         "In the columns with \"connect and close\" each transaction opens a connection, sends, receives and closes; the client closes \
          first.",
         time_wait(has_sysctl(TIME_WAIT_SYSCTL)),

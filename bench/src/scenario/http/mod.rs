@@ -142,6 +142,9 @@ fn notes(session: &mut Session<'_>) {
         "\"nginx-napi\" and \"tailwater-sleep-napi\" have GRO on at the server's end, without which a veth gives the kernel no \
          NAPI.",
         "Congestion control is CUBIC at every end, the kernel's included.",
+        "For orientation, measured apart and not in turns: F-Stack 1.25 (its epoll example, which parses nothing and has no files; 438 B) \
+         had 0.84 to 1.38 times the requests a second of nginx on the same veths, depending on who does the receive work, and 0.62 \
+         to 1.63 with a connection for each. That nginx had its off-loads on.",
     ];
     for note in notes {
         session.note(note);
