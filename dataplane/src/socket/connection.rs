@@ -309,6 +309,15 @@ impl Connection {
         }
     }
 
+    /// Tells other readers of what this one has left: who looked while it had that in hand saw nothing. Behind the fence of
+    /// [`make_room`](Self::make_room).
+    #[inline]
+    pub(super) fn pass_on(&self) {
+        if self.leftover.load(Ordering::Relaxed) {
+            self.read_gate.open();
+        }
+    }
+
     pub(super) fn shut_reading(&self) {
         self.read_shut.store(true, Ordering::SeqCst);
         self.signal_reader();
