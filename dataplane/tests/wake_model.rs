@@ -131,6 +131,58 @@ fn a_thread_that_waits_never_misses_what_it_waits_for() {
 }
 
 #[test]
+fn what_a_reader_leaves_is_not_missed_by_another() {
+    model(|| {
+        // A frame of two bytes, each for a reader of its own, who has it in hand under the lock; as `Reader::read`.
+        struct Stream {
+            gate: Gate,
+            inbox: AtomicU32,
+            in_hand: loom::sync::Mutex<u32>,
+            leftover: AtomicBool,
+        }
+        let stream = Arc::new(Stream {
+            gate: Gate::default(),
+            inbox: AtomicU32::new(0),
+            in_hand: loom::sync::Mutex::new(0),
+            leftover: AtomicBool::new(false),
+        });
+        let try_read = |stream: &Stream| {
+            let mut in_hand = stream.in_hand.lock().unwrap();
+            if *in_hand == 0 && stream.inbox.load(Ordering::Acquire) > 0 {
+                *in_hand = stream.inbox.swap(0, Ordering::AcqRel);
+            }
+            let took = *in_hand > 0;
+            *in_hand -= u32::from(took);
+            stream.leftover.store(*in_hand > 0, Ordering::Release);
+            drop(in_hand);
+            if took {
+                fence(Ordering::SeqCst);
+                if stream.leftover.load(Ordering::Relaxed) {
+                    stream.gate.open();
+                }
+            }
+            took
+        };
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let stream = Arc::clone(&stream);
+                thread::spawn(move || {
+                    while !try_read(&stream) {
+                        stream.gate.wait(Duration::ZERO, None, || {
+                            stream.leftover.load(Ordering::Relaxed) || stream.inbox.load(Ordering::Acquire) > 0
+                        });
+                    }
+                })
+            })
+            .collect();
+        stream.inbox.fetch_add(2, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        stream.gate.open();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
+}
+
+#[test]
 fn a_worker_that_goes_to_sleep_never_misses_what_it_is_woken_for() {
     model(|| {
         let shared = Arc::new((Waker::new().unwrap(), AtomicU32::new(0)));

@@ -536,6 +536,7 @@ impl Frame {
         self.chunks_behind().last().unwrap_or(self.chunk_start().cast())
     }
 
+    #[inline]
     pub(crate) fn segment_count(&self) -> usize {
         1 + self.chunks_behind().count()
     }

@@ -12,4 +12,6 @@ pub(super) struct Around {
     pub(super) ports: Ports,
     /// Who wakes this worker; `None` where it is turned by hand.
     pub(super) waker: Option<Arc<Waker>>,
+    /// Chunks of packet memory that are this worker's part, once it has started.
+    pub(super) chunks: usize,
 }

@@ -149,7 +149,12 @@ impl<S: Service> StackBlock<S> {
             worker,
             mtu,
             mailboxes,
-            around: Around { flows: Flows::new(worker, shared, taken), ports: Ports::new(questions.clone()), waker },
+            around: Around {
+                flows: Flows::new(worker, shared, taken),
+                ports: Ports::new(questions.clone()),
+                waker,
+                chunks: 0,
+            },
             questions,
             begun,
             started: false,
@@ -198,10 +203,10 @@ impl<S: Service> StackBlock<S> {
     #[cold]
     fn start(&mut self, context: &mut Context<'_>) {
         self.started = true;
-        // The other half is for receiving, and for what leaves without being kept.
+        // The other half is for receiving, for what leaves without being kept, and for what the service keeps.
         let region = context.pool.region();
-        let chunks = region.chunks() / 2 / self.mailboxes.len().max(1);
-        self.stack.tcp_bound_buffers(chunks / self.mtu.div_ceil(region.segment_max()).max(1), self.mtu);
+        self.around.chunks = region.chunks() / self.mailboxes.len().max(1);
+        self.stack.tcp_bound_buffers(self.around.chunks / 2 / self.mtu.div_ceil(region.segment_max()).max(1), self.mtu);
         self.service.on_start(&mut Io::new(&mut self.stack, context, &mut self.entropy, &self.around));
     }
 

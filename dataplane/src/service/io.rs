@@ -191,6 +191,12 @@ impl<'a, 'c> Io<'a, 'c> {
         self.env.context.pool.allocate()
     }
 
+    /// Chunks of packet memory that are this worker's part. The stack keeps no more than half of them; who keeps more than
+    /// half of the others leaves too few to receive with.
+    pub fn chunks(&self) -> usize {
+        self.around.chunks
+    }
+
     /// Takes a received frame back.
     #[inline]
     pub fn release(&mut self, frame: Frame) {

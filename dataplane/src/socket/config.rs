@@ -10,12 +10,16 @@ pub struct SocketConfig {
     /// Connections of one listener that wait in one worker to be accepted, at least 1. Further ones are not answered, so that
     /// their clients try again.
     pub backlog_max: usize,
+    /// Chunks of packet memory that all sockets of one worker hold together: what waits for readers or for the worker, and
+    /// blank frames. No more than a quarter of what the worker has, whatever this says. As it is used up the queues of each
+    /// socket are shorter than `inbox_max` and `outbox_max`, down to two frames.
+    pub chunks_max: usize,
     /// Received frames that wait for a socket's reader, at least 2. Behind them the stack's receive buffer fills, and
     /// when that is full the peer's window is closed.
     pub inbox_max: usize,
     /// Written frames that wait for the worker, at least 2. Behind them lies the stack's send buffer.
     pub outbox_max: usize,
-    /// Blank frames that each worker keeps ready for writers.
+    /// Blank frames that each worker keeps ready for writers, an eighth of `chunks_max` at most.
     pub blanks_max: usize,
     /// Longest that a connection lasts whose application has closed it, and whose peer takes nothing more of what was
     /// written: then it is reset.
@@ -30,6 +34,7 @@ impl Default for SocketConfig {
         Self {
             sockets_max: 65_536,
             backlog_max: 1_024,
+            chunks_max: 65_536,
             inbox_max: 256,
             outbox_max: 256,
             blanks_max: 512,

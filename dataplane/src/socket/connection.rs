@@ -7,7 +7,8 @@
 //!            reader     \---> returned ------------> pool
 //! ```
 //! Every queue is bounded: a reader who stays away fills the inbox, then the stack's receive buffer, and then the peer
-//! may send no more; a peer who stays away fills the stack's send buffer, then the outbox, and then writers wait.
+//! may send no more; a peer who stays away fills the stack's send buffer, then the outbox, and then writers wait. Where
+//! the sockets of the worker hold much together the queues of each are shorter (`share.rs`).
 //!
 //! The worker writes `stage` and `finished`; a thread who sees the end in them looks into the inbox once more
 //! before it believes it, for what was put there came first.
@@ -253,7 +254,7 @@ impl Connection {
         if self.is_over() || self.is_write_shut() {
             return true;
         }
-        let has_room = self.outbox.len() * 2 <= self.outbox.capacity() && !self.starved.load(Ordering::Relaxed);
+        let has_room = self.outbox.len() * 2 <= self.lane.share.outbox_max() && !self.starved.load(Ordering::Relaxed);
         has_room && !self.is_opening()
     }
 
@@ -305,6 +306,15 @@ impl Connection {
         let has_room = self.inbox.len() * 2 <= self.inbox.capacity();
         if has_room && self.inbox_blocked.load(Ordering::Relaxed) && self.inbox_blocked.swap(false, Ordering::AcqRel) {
             self.ask(ask::RECEIVE);
+        }
+    }
+
+    /// Tells other readers of what this one has left: who looked while it had that in hand saw nothing. Behind the fence of
+    /// [`make_room`](Self::make_room).
+    #[inline]
+    pub(super) fn pass_on(&self) {
+        if self.leftover.load(Ordering::Relaxed) {
+            self.read_gate.open();
         }
     }
 
@@ -380,15 +390,21 @@ impl Connection {
         self.segment_len.store(segment_len as u32, Ordering::Relaxed);
     }
 
-    /// Whether the inbox takes another frame. If not, [`ask::RECEIVE`] comes when it does.
+    /// Whether the inbox takes another frame. If not, [`ask::RECEIVE`] comes when some were read, of an inbox that has any.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
-        if !self.inbox.is_full() {
+        if self.takes_another() {
             return true;
         }
         self.inbox_blocked.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        !self.inbox.is_full()
+        self.takes_another()
+    }
+
+    #[inline]
+    fn takes_another(&self) -> bool {
+        let own = self.inbox.len();
+        own < self.inbox.capacity() && self.lane.share.may_hold(own)
     }
 
     /// There are blank frames again.
@@ -442,11 +458,11 @@ impl Connection {
     /// Brings home all frames, once the connection is over: nobody takes or adds any after.
     pub(super) fn clear(&self) {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        reader.take_frame().into_iter().for_each(Frame::send_home);
-        std::iter::from_fn(|| self.inbox.pop()).for_each(Frame::send_home);
+        let unread = std::iter::from_fn(|| reader.take_frame().or_else(|| self.inbox.pop()));
+        unread.for_each(|frame| self.lane.share.send_home(frame));
         self.leftover.store(false, Ordering::Relaxed);
         drop(reader);
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::from_fn(|| self.outbox.pop()).for_each(Frame::send_home);
+        std::iter::from_fn(|| self.outbox.pop()).for_each(|frame| self.lane.share.send_home(frame));
     }
 }

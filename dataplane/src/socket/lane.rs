@@ -18,6 +18,7 @@ use super::config::SocketConfig;
 use super::connection::Connection;
 use super::error;
 use super::listener::Acceptor;
+use super::share::Share;
 use super::udp::Endpoint;
 use crate::frame::Frame;
 use crate::worker::Waker;
@@ -41,6 +42,15 @@ pub(super) enum Errand {
 }
 
 impl Errand {
+    /// There are blank frames again.
+    pub(super) fn feed(self) {
+        match self {
+            Self::Stream(connection) => connection.feed(),
+            Self::Datagram(endpoint) => endpoint.feed(),
+            Self::Listen(_) => {}
+        }
+    }
+
     /// The worker has ended: every call on the socket returns, and its frames come home.
     pub(super) fn abandon(self) {
         match self {
@@ -96,6 +106,8 @@ pub(super) struct Lane {
     spent: ArrayQueue<Arc<Connection>>,
     sockets_max: usize,
     sockets: AtomicUsize,
+    /// What of all this, and of the sockets' queues, lies in packet memory.
+    pub(super) share: Share,
     waker: OnceLock<Arc<Waker>>,
     /// The worker has ended: nothing will be done any more.
     gone: AtomicBool,
@@ -114,6 +126,7 @@ impl Lane {
             spent: ArrayQueue::new(SPENT_MAX),
             sockets_max,
             sockets: AtomicUsize::new(0),
+            share: Share::new(config),
             waker: OnceLock::new(),
             gone: AtomicBool::new(false),
             counters: LaneCounters::default(),
@@ -161,10 +174,6 @@ impl Lane {
         self.gone.load(Ordering::SeqCst)
     }
 
-    pub(super) fn has_blanks(&self) -> bool {
-        !self.blanks.is_empty()
-    }
-
     /// A frame to write into.
     #[inline]
     pub(super) fn blank(&self) -> Option<Frame> {
@@ -180,7 +189,7 @@ impl Lane {
     pub(super) fn give_back(&self, frame: Frame) {
         if let Err(frame) = self.returned.push(frame) {
             self.counters.returned_max_hit.fetch_add(1, Ordering::Relaxed);
-            frame.send_home();
+            self.share.send_home(frame);
         }
     }
 
@@ -222,24 +231,26 @@ impl Lane {
     }
 
     pub(super) fn next_returned(&self) -> Option<Frame> {
-        self.returned.pop()
+        self.returned.pop().inspect(|frame| self.share.let_go(frame))
     }
 
     /// Whether more than half of the blanks are gone.
     pub(super) fn lacks_blanks(&self) -> bool {
-        self.blanks.len() * 2 < self.blanks.capacity()
+        let own = self.blanks.len() * 2;
+        own < self.blanks.capacity() && self.share.may_be_blank(own)
     }
 
-    /// Fills up the blanks with what `next` gives; whether there are any.
-    pub(super) fn fill_blanks(&self, mut next: impl FnMut() -> Option<Frame>) -> bool {
-        while !self.blanks.is_full() {
+    /// Fills up the blanks with what `next` gives, as far as memory allows; how many there are.
+    pub(super) fn fill_blanks(&self, mut next: impl FnMut() -> Option<Frame>) -> usize {
+        while !self.blanks.is_full() && self.share.may_be_blank(self.blanks.len()) {
             let Some(frame) = next() else { break };
+            self.share.hold(&frame);
             if let Err(frame) = self.blanks.push(frame) {
-                frame.send_home();
+                self.share.send_home(frame);
                 break;
             }
         }
-        self.has_blanks()
+        self.blanks.len()
     }
 
     /// Frees some connections that no thread has freed; whether there are more.
@@ -260,8 +271,8 @@ impl Lane {
 
     /// Brings home the frames that lie here, after no thread takes or gives any more.
     pub(super) fn clear(&self) {
-        std::iter::from_fn(|| self.blanks.pop()).for_each(Frame::send_home);
-        std::iter::from_fn(|| self.returned.pop()).for_each(Frame::send_home);
+        let frames = std::iter::from_fn(|| self.blanks.pop().or_else(|| self.returned.pop()));
+        frames.for_each(|frame| self.share.send_home(frame));
         self.free_spent(SPENT_MAX);
     }
 }

@@ -8,10 +8,11 @@
 //! ```
 //!
 //! Bytes are copied once in each direction, by the thread: out of the frames that they arrived in, and into those that
-//! they leave from. Between threads and worker there are only bounded lock-free queues ([`SocketConfig`] says how long);
-//! a worker never waits for a thread, is woken by a system call only if it sleeps, and wakes a thread only if that waits.
-//! Threads that share a socket take turns by locks of the socket's own, which the worker does not touch before its end.
-//! A connection stays in the worker where its packets come in; listeners are in all of them.
+//! they leave from. Between threads and worker there are only bounded lock-free queues ([`SocketConfig`] says how long, and
+//! how much memory they hold together); a worker never waits for a thread, is woken by a system call only if it sleeps,
+//! and wakes a thread only if that waits. Threads that share a socket take turns by locks of the socket's own, which the
+//! worker does not touch before its end. A connection stays in the worker where its packets come in; listeners are in
+//! all of them.
 //!
 //! An echo server with a thread for each connection:
 //!
@@ -48,6 +49,7 @@ mod opening;
 mod pump;
 mod reader;
 mod service;
+mod share;
 mod shared;
 mod sockets;
 mod stage;

@@ -73,6 +73,7 @@ impl Connection {
         };
         if n > 0 {
             self.make_room();
+            self.pass_on();
         }
         self.settle();
         match (n, at_end) {

@@ -23,8 +23,10 @@ use crate::service::{After, Datagram, Io, Service};
 const REFUSE_NS: u64 = 60_000_000_000;
 /// Until connections that are over are freed, where no thread has done so; and pause between two looks, in ns.
 const FREE_NS: u64 = 10_000_000;
-/// Pause between two looks for free frames, in ns.
+/// Pause between two looks for free frames, of the pool's and of those that sockets may hold, in ns.
 const HUNGER_NS: u64 = 1_000_000;
+/// Of those who wait for memory, how many are looked at although there is none.
+const WAITING_LOOKED_AT: usize = 16;
 
 /// A connection that its application has closed, and that has not sent everything.
 struct Lingering {
@@ -41,6 +43,7 @@ struct Counters {
     accepted: u64,
     backlog_max_hit: u64,
     inbox_max_hit: u64,
+    chunks_max_hit: u64,
     starved: u64,
     lingered: u64,
 }
@@ -56,11 +59,13 @@ pub struct SocketService {
     kept: Vec<ListenerId>,
     endpoints: BTreeMap<SocketId, Arc<Endpoint>>,
     /// Sockets whose writers wait for blank frames, of which there are none.
-    hungry: Vec<Errand>,
+    hungry: VecDeque<Errand>,
+    /// Connections with nothing in their inboxes whose text waits for memory; each once.
+    waiting: VecDeque<ConnectionId>,
     /// Somebody writes: blank frames are kept ready.
     feeds: bool,
-    /// When blank frames are looked for again.
-    feed_at_ns: u64,
+    /// When memory for them all is looked for again.
+    look_at_ns: u64,
     linger_ns: u64,
     /// In the order in which they are due, as the next are.
     lingering: VecDeque<Lingering>,
@@ -81,9 +86,10 @@ impl SocketService {
             acceptors: Vec::new(),
             kept: Vec::new(),
             endpoints: BTreeMap::new(),
-            hungry: Vec::new(),
+            hungry: VecDeque::new(),
+            waiting: VecDeque::new(),
             feeds: false,
-            feed_at_ns: 0,
+            look_at_ns: 0,
             linger_ns: u64::try_from(shared.config.linger.as_nanos()).unwrap_or(u64::MAX),
             lingering: VecDeque::new(),
             refusing: VecDeque::new(),
@@ -130,7 +136,7 @@ impl SocketService {
             self.send(id, io);
         }
         if asks & ask::RECEIVE != 0 {
-            pump::receive(&connection, id, io);
+            self.receive(&connection, id, io);
         }
         if asks & ask::SNAPSHOT != 0 {
             connection.answer(|| io.snapshot(id));
@@ -162,7 +168,60 @@ impl SocketService {
         };
         self.table.insert(id, Arc::clone(connection));
         connection.open(local, segment_len);
-        pump::receive(connection, id, io);
+        self.receive(connection, id, io);
+    }
+
+    fn receive(&mut self, connection: &Arc<Connection>, id: ConnectionId, io: &mut Io<'_, '_>) {
+        let received = pump::receive(connection, id, io);
+        self.note(received, id, io);
+    }
+
+    /// What became of text of a connection's.
+    #[inline]
+    fn note(&mut self, received: pump::Received, id: ConnectionId, io: &Io<'_, '_>) {
+        match received {
+            pump::Received::All => {}
+            pump::Received::Some => self.counters.inbox_max_hit += 1,
+            pump::Received::NoMemory => self.wait_for_memory(id, io.now_ns()),
+        }
+    }
+
+    #[cold]
+    fn wait_for_memory(&mut self, id: ConnectionId, now_ns: u64) {
+        self.counters.chunks_max_hit += 1;
+        let Some(held) = self.table.find(id) else { return };
+        if !std::mem::replace(&mut held.waits, true) {
+            self.waiting.push_back(id);
+        }
+        self.look_later(now_ns);
+    }
+
+    /// Goes on with those who wait for memory, as far as there is some. Even if not a few are looked at, so that those that
+    /// have ended meanwhile do not pile up.
+    #[cold]
+    fn receive_waiting(&mut self, io: &mut Io<'_, '_>) {
+        for looked_at in 0..self.waiting.len() {
+            if looked_at >= WAITING_LOOKED_AT && !self.lane.share.has_room() {
+                break;
+            }
+            let Some(id) = self.waiting.pop_front() else { break };
+            let Some(held) = self.table.find(id) else { continue };
+            if held.closing {
+                held.waits = false;
+                self.refuse_text(id, io);
+            } else if pump::receive(&held.connection, id, io) == pump::Received::NoMemory {
+                self.waiting.push_back(id);
+            } else {
+                held.waits = false;
+            }
+        }
+        self.look_later(io.now_ns());
+    }
+
+    fn look_later(&mut self, now_ns: u64) {
+        if self.look_at_ns <= now_ns {
+            self.look_at_ns = now_ns + HUNGER_NS;
+        }
     }
 
     /// One that is over, or never came to be: nothing but its end is left to be done.
@@ -221,21 +280,18 @@ impl SocketService {
     fn feed(&mut self, errand: Errand, io: &mut Io<'_, '_>) {
         self.feeds = true;
         self.counters.starved += 1;
-        self.hungry.push(errand);
+        self.hungry.push_back(errand);
         self.feed_all(io);
     }
 
+    /// Fills up the blank frames, and tells as many who wait for one.
     fn feed_all(&mut self, io: &mut Io<'_, '_>) {
-        if !self.lane.fill_blanks(|| io.allocate()) {
-            self.feed_at_ns = io.now_ns() + HUNGER_NS;
-            return;
+        let blanks = self.lane.fill_blanks(|| io.allocate());
+        for errand in self.hungry.drain(..blanks.min(self.hungry.len())) {
+            errand.feed();
         }
-        for errand in self.hungry.drain(..) {
-            match errand {
-                Errand::Stream(connection) => connection.feed(),
-                Errand::Datagram(endpoint) => endpoint.feed(),
-                Errand::Listen(_) => {}
-            }
+        if !self.hungry.is_empty() {
+            self.look_later(io.now_ns());
         }
     }
 
@@ -308,9 +364,10 @@ impl SocketService {
             self.feed(Errand::Datagram(Arc::clone(&endpoint)), io);
         }
         if asks & (udp::ask::SEND | udp::ask::CLOSE) != 0
+            && endpoint.sends_by(&self.lane)
             && let Some(socket) = self.socket_of(&endpoint)
         {
-            pump::send_datagrams(&endpoint, socket, io);
+            pump::send_datagrams(&endpoint, socket, &self.lane, io);
         }
         if asks & udp::ask::CLOSE != 0 {
             self.close_endpoint(&endpoint, io);
@@ -383,6 +440,7 @@ impl SocketService {
             let Some(frame) = self.lane.next_returned() else { break };
             io.release(frame);
         }
+        self.lane.share.publish();
     }
 }
 
@@ -398,6 +456,7 @@ impl Service for SocketService {
     fn on_start(&mut self, io: &mut Io<'_, '_>) {
         self.started = true;
         self.kept = io.refuse_all();
+        self.lane.share.bound(io.chunks());
         self.lane.begin(io.waker());
         self.shared.start(io.ports());
     }
@@ -434,9 +493,8 @@ impl Service for SocketService {
         if held.closing {
             return self.refuse_text(id, io);
         }
-        if pump::receive(&held.connection, id, io) == pump::Received::Some {
-            self.counters.inbox_max_hit += 1;
-        }
+        let received = pump::receive(&held.connection, id, io);
+        self.note(received, id, io);
     }
 
     fn on_writable(&mut self, id: ConnectionId, io: &mut Io<'_, '_>) {
@@ -458,9 +516,9 @@ impl Service for SocketService {
 
     fn keep_datagram(&mut self, datagram: Datagram, io: &mut Io<'_, '_>) {
         let (socket, source) = (datagram.socket, datagram.source);
-        let received = Received { frame: datagram.into_payload(), source };
+        let received = Received { frame: datagram.into_payload(), source, worker: self.lane.worker };
         let kept = match self.endpoints.get(&socket) {
-            Some(endpoint) => endpoint.arrive(received),
+            Some(endpoint) => endpoint.arrive(received, &self.lane),
             None => Err(received),
         };
         if let Err(received) = kept {
@@ -485,7 +543,7 @@ impl Service for SocketService {
         if self.lane.is_busy() {
             return Some(0);
         }
-        let feed = (!self.hungry.is_empty()).then_some(self.feed_at_ns);
+        let feed = (!self.hungry.is_empty() || !self.waiting.is_empty()).then_some(self.look_at_ns);
         let lingering = self.lingering.front().map(|next| next.at_ns);
         let refusing = self.refusing.front().map(|(at_ns, _)| *at_ns);
         [feed, lingering, refusing, self.free_at_ns].into_iter().flatten().min()
@@ -498,21 +556,22 @@ impl Service for SocketService {
             let Some(errand) = self.lane.next_errand() else { break };
             self.run(errand, io);
         }
-        if self.feeds && self.lane.lacks_blanks() {
-            self.lane.fill_blanks(|| io.allocate());
-        }
-        if !self.hungry.is_empty() && self.feed_at_ns <= io.now_ns() {
+        if !self.hungry.is_empty() || self.feeds && self.lane.lacks_blanks() {
             self.feed_all(io);
+        }
+        if !self.waiting.is_empty() {
+            self.receive_waiting(io);
         }
         self.ring(io);
     }
 
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
-        let Counters { accepted, backlog_max_hit, inbox_max_hit, starved, lingered } = self.counters;
+        let Counters { accepted, backlog_max_hit, inbox_max_hit, chunks_max_hit, starved, lingered } = self.counters;
         let lane = &self.lane.counters;
         report("sockets_accepted", accepted);
         report("sockets_backlog_max_hit", backlog_max_hit);
         report("sockets_inbox_max_hit", inbox_max_hit);
+        report("sockets_chunks_max_hit", chunks_max_hit);
         report("sockets_starved", starved);
         report("sockets_lingered", lingered);
         report("sockets_max_hit", lane.sockets_max_hit.load(Ordering::Relaxed));

@@ -17,6 +17,8 @@ pub(super) struct Held {
     pub(super) closing: bool,
     /// The application writes no more; the stack is told behind the last byte.
     pub(super) shutting: bool,
+    /// Text waits in the stack for memory.
+    pub(super) waits: bool,
 }
 
 #[derive(Default)]
@@ -35,7 +37,7 @@ impl Table {
             (self.slots.len() - 1) as u32
         });
         connection.note_slot(slot);
-        self.slots[slot as usize] = Some(Held { connection, closing: false, shutting: false });
+        self.slots[slot as usize] = Some(Held { connection, closing: false, shutting: false, waits: false });
         if self.by_place.len() <= id.place() {
             self.by_place.resize(id.place() + 1, NONE);
         }

@@ -38,6 +38,8 @@ pub(super) mod ask {
 pub(super) struct Received {
     pub(super) frame: Frame,
     pub(super) source: SocketAddr,
+    /// Whose frame it is.
+    pub(super) worker: usize,
 }
 
 /// A datagram that is to leave.
@@ -122,7 +124,7 @@ impl Endpoint {
 
     fn readiness(&self) -> Readiness {
         let over = self.is_over() || self.error.load(Ordering::Relaxed) != 0;
-        let room = self.outbox.len() * 2 <= self.outbox.capacity() && !self.starved.load(Ordering::Relaxed);
+        let room = self.outbox.len() * 2 <= self.lanes[0].share.outbox_max() && !self.starved.load(Ordering::Relaxed);
         Readiness { readable: over || !self.inbox.is_empty(), writable: over || room }
     }
 
@@ -172,15 +174,19 @@ impl Endpoint {
             return None;
         }
         // Each pass takes one out.
-        while let Some(Received { frame, source }) = self.inbox.pop() {
+        while let Some(Received { frame, source, worker }) = self.inbox.pop() {
             let wanted = peer.is_none_or(|peer| peer == source);
             let n = if wanted { frame.read_at(0, to) } else { 0 };
-            self.lanes[0].give_back(frame);
+            self.lane_of(worker).give_back(frame);
             if wanted {
                 return Some((n, source));
             }
         }
         None
+    }
+
+    fn lane_of(&self, worker: usize) -> &Lane {
+        self.lanes.iter().find(|lane| lane.worker == worker).unwrap_or(&self.lanes[0])
     }
 
     fn peer(&self) -> Option<SocketAddr> {
@@ -211,7 +217,10 @@ impl Endpoint {
         let put = {
             let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             // Who is starved has asked already.
-            if self.outbox.is_full() || self.starved.load(Ordering::Acquire) || self.lanes[0].is_gone() {
+            if self.outbox.len() >= self.lanes[0].share.outbox_max()
+                || self.starved.load(Ordering::Acquire)
+                || self.lanes[0].is_gone()
+            {
                 return false;
             }
             let slices = [IoSlice::new(payload)];
@@ -239,9 +248,22 @@ impl Endpoint {
         at.and_then(|at| self.asks.get(at)).map_or(0, Asks::take)
     }
 
-    /// A datagram has come. It comes back if the inbox is full.
-    pub(super) fn arrive(&self, received: Received) -> Result<(), Received> {
+    /// Whether this worker is the one that its datagrams leave by.
+    pub(super) fn sends_by(&self, lane: &Lane) -> bool {
+        self.lanes[0].worker == lane.worker
+    }
+
+    /// A datagram has come. It comes back if the inbox is full, or memory short.
+    pub(super) fn arrive(&self, received: Received, lane: &Lane) -> Result<(), Received> {
+        let own = self.inbox.len();
+        if own >= self.inbox.capacity() || !lane.share.may_hold(own) {
+            self.overflows.fetch_add(1, Ordering::Relaxed);
+            return Err(received);
+        }
+        lane.share.hold(&received.frame);
         if let Err(received) = self.inbox.push(received) {
+            // Another worker was faster.
+            lane.share.let_go(&received.frame);
             self.overflows.fetch_add(1, Ordering::Relaxed);
             return Err(received);
         }
@@ -309,8 +331,10 @@ impl Endpoint {
     pub(super) fn clear(&self) {
         let _reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::from_fn(|| self.inbox.pop()).for_each(|received| received.frame.send_home());
-        std::iter::from_fn(|| self.outbox.pop()).for_each(|leaving| leaving.payload.send_home());
+        let unread = std::iter::from_fn(|| self.inbox.pop());
+        unread.for_each(|received| self.lane_of(received.worker).share.send_home(received.frame));
+        let unsent = std::iter::from_fn(|| self.outbox.pop());
+        unsent.for_each(|leaving| self.lanes[0].share.send_home(leaving.payload));
     }
 }
 

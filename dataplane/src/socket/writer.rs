@@ -50,13 +50,16 @@ impl Connection {
         Ok(Some(written).filter(|&n| n > 0 || source.is_at_end()))
     }
 
-    /// Only whoever holds the writer's lock adds to the outbox, so there is a place for each frame. How much was written,
-    /// and what the worker is to be asked for.
+    /// Only whoever holds the writer's lock adds to the outbox, so there is a place for each frame, as far as memory allows. How
+    /// much was written, and what the worker is to be asked for.
     fn fill_outbox(&self, source: &mut Source<'_>) -> (usize, u32) {
         let segment_len = self.segment_len();
         let (mut written, mut asks) = (0, 0);
         // Who is starved asks already.
-        while !source.is_at_end() && !self.starved.load(Ordering::Acquire) && !self.outbox.is_full() {
+        while !source.is_at_end()
+            && !self.starved.load(Ordering::Acquire)
+            && self.outbox.len() < self.lane.share.outbox_max()
+        {
             let Some(text) = fill(&self.lane, segment_len, source) else {
                 self.starved.store(true, Ordering::SeqCst);
                 asks |= ask::BLANKS;

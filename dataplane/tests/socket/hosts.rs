@@ -17,8 +17,8 @@ use tailwater_dataplane::socket::{SocketConfig, Sockets, TcpListener, TcpStream}
 use tailwater_dataplane::worker::{Idle, Running, Wakers, Worker, WorkerConfig};
 use tailwater_stack::{Cidr, Config, InterfaceConfig, MacAddress};
 
-/// Frames of both hosts together.
-const FRAMES: usize = 16_384;
+/// Frames of each host; they lie in one region.
+const FRAMES: usize = 8_192;
 
 pub(crate) struct Hosts {
     pub(crate) sockets: [Sockets; 2],
@@ -37,13 +37,20 @@ impl Hosts {
     }
 
     pub(crate) fn with(config: SocketConfig) -> Self {
-        let region = RegionConfig { chunks: FRAMES, huge_pages: false, ..RegionConfig::default() };
+        Self::sized(FRAMES, config)
+    }
+
+    /// Hosts that have so many frames each.
+    pub(crate) fn sized(frames: usize, config: SocketConfig) -> Self {
+        // Each would take what is the other's for its own.
+        let config = SocketConfig { chunks_max: config.chunks_max.min(frames / 4), ..config };
+        let region = RegionConfig { chunks: 2 * frames, huge_pages: false, ..RegionConfig::default() };
         let region = Region::in_process(region).unwrap();
         let (a, b) = MemoryPort::pair(&region, ["port", "port"], 1_024);
         let (mut sockets, mut running) = (Vec::new(), Vec::new());
         for (n, port) in [a, b].into_iter().enumerate() {
             let (ours, service) = Sockets::new(config);
-            running.push(worker(n as u8, Box::new(port), service, &region).spawn().unwrap());
+            running.push(worker(n as u8, Box::new(port), service, &region, frames).spawn().unwrap());
             sockets.push(ours);
         }
         let Ok(sockets) = sockets.try_into() else { panic!("two hosts") };
@@ -76,6 +83,7 @@ fn worker<S: tailwater_dataplane::service::Service + 'static>(
     port: Box<dyn Port>,
     service: impl Fn(usize) -> S + Send + Sync + 'static,
     region: &Arc<Region>,
+    frames: usize,
 ) -> Worker {
     let addresses = vec![Cidr::new([192, 0, 2, n + 1], 24).unwrap()];
     let host = Host::new(service).addresses(Addresses::Own { addresses, gateways: Vec::new() });
@@ -83,6 +91,7 @@ fn worker<S: tailwater_dataplane::service::Service + 'static>(
     // So that a writer whose peer does not read is held up soon.
     stack.tcp.connection.send_buffer_max = 256 << 10;
     stack.tcp.connection.receive_buffer_max = 256 << 10;
+    stack.tcp.buffers_max = frames / 2;
     let interface = InterfaceConfig::exclusive(MacAddress([2, 0, 0, 0, 0, n + 1]), 1500);
     let mut services = host.stack_config(stack).detached(interface, 1).unwrap();
     let wakers = Arc::new(Wakers::new(1).unwrap());

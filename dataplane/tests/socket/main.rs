@@ -6,6 +6,7 @@ mod closing;
 mod hosts;
 mod kernel;
 mod kernel_opens;
+mod memory;
 mod readiness;
 mod stopping;
 mod traffic;
