@@ -51,6 +51,7 @@ struct Counters {
     chunks_max_hit: u64,
     starved: u64,
     lingered: u64,
+    lingering_max_hit: u64,
 }
 
 /// Serves the sockets of one worker.
@@ -247,16 +248,25 @@ impl SocketService {
     fn close(&mut self, connection: Arc<Connection>, id: ConnectionId, io: &mut Io<'_, '_>) {
         // RFC 2525 §2.17: what was sent and is not read is told by a reset. Nobody takes any more from here on.
         if connection.has_unread() || connection.is_opening() {
-            let _ = io.abort(id);
-            connection.end(0);
-            return self.dismiss(ask::CLOSE, connection);
+            return self.abort(connection, id, io);
         }
         let Some(held) = self.table.find(id) else { return };
         held.closing = true;
         match pump::send(held, id, io) {
             pump::Sent::All => self.part(connection, id, io),
-            pump::Sent::Some => self.linger(id, io),
+            pump::Sent::Some if self.may_linger() => self.linger(id, io),
+            pump::Sent::Some => {
+                self.counters.lingering_max_hit += 1;
+                self.abort(connection, id, io);
+            }
         }
+    }
+
+    /// Resets a connection that its application has closed.
+    fn abort(&mut self, connection: Arc<Connection>, id: ConnectionId, io: &mut Io<'_, '_>) {
+        let _ = io.abort(id);
+        connection.end(0);
+        self.dismiss(ask::CLOSE, connection);
     }
 
     /// Everything that was written is the stack's by now.
@@ -272,9 +282,7 @@ impl SocketService {
         io.release(text);
         let Some(held) = self.table.find(id) else { return };
         let connection = Arc::clone(&held.connection);
-        let _ = io.abort(id);
-        connection.end(0);
-        self.dismiss(ask::CLOSE, connection);
+        self.abort(connection, id, io);
     }
 
     /// Fills up the blank frames, for a socket that found too few.
@@ -417,6 +425,17 @@ impl SocketService {
 
     // ---- time -------------------------------------------------------------------------------
 
+    /// Whether another connection may last beyond its close.
+    fn may_linger(&mut self) -> bool {
+        let max = self.shared.config.lingering_max;
+        if self.lingering.len() >= max {
+            let table = &mut self.table;
+            // Those that have sent everything are still listed.
+            self.lingering.retain(|lingering| table.find(lingering.id).is_some_and(|held| held.closing));
+        }
+        self.lingering.len() < max
+    }
+
     /// Looks later what has become of a connection.
     fn linger(&mut self, id: ConnectionId, io: &Io<'_, '_>) {
         let delivered = io.snapshot(id).map_or(0, |snapshot| snapshot.delivered);
@@ -434,9 +453,7 @@ impl SocketService {
             }
             let connection = Arc::clone(&held.connection);
             self.counters.lingered += 1;
-            let _ = io.abort(id);
-            connection.end(0);
-            self.dismiss(ask::CLOSE, connection);
+            self.abort(connection, id, io);
         }
         while let Some((_, at)) = self.refusing.pop_front_if(|(at_ns, _)| *at_ns <= now_ns) {
             if !self.has_acceptor(at) {
@@ -581,7 +598,8 @@ impl Service for SocketService {
     }
 
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
-        let Counters { accepted, backlog_max_hit, inbox_max_hit, chunks_max_hit, starved, lingered } = self.counters;
+        let Counters { accepted, backlog_max_hit, inbox_max_hit, chunks_max_hit, starved, lingered, lingering_max_hit } =
+            self.counters;
         let lane = &self.lane.counters;
         report("sockets_accepted", accepted);
         report("sockets_backlog_max_hit", backlog_max_hit);
@@ -589,6 +607,7 @@ impl Service for SocketService {
         report("sockets_chunks_max_hit", chunks_max_hit);
         report("sockets_starved", starved);
         report("sockets_lingered", lingered);
+        report("sockets_lingering_max_hit", lingering_max_hit);
         report("sockets_max_hit", lane.sockets_max_hit.load(Ordering::Relaxed));
         report("sockets_returned_max_hit", lane.returned_max_hit.load(Ordering::Relaxed));
         report("sockets_blanks_missed", lane.blanks_missed.load(Ordering::Relaxed));
