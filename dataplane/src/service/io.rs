@@ -197,6 +197,11 @@ impl<'a, 'c> Io<'a, 'c> {
         self.around.chunks
     }
 
+    /// Bytes that a frame of [`allocate`](Self::allocate) has room for.
+    pub fn chunk_room(&self) -> usize {
+        self.env.context.pool.region().segment_max()
+    }
+
     /// Takes a received frame back.
     #[inline]
     pub fn release(&mut self, frame: Frame) {

@@ -24,6 +24,8 @@ pub struct SocketConfig {
     /// Longest that a connection lasts whose application has closed it, and whose peer takes nothing more of what was
     /// written: then it is reset.
     pub linger: Duration,
+    /// Connections of one worker that last so, having something to send; what is closed beyond them is reset at once.
+    pub lingering_max: usize,
     /// How long a blocking call spins before it sleeps. Zero suits threads that share cores; a few tens of microseconds
     /// save the wake-up of a thread that has a core of its own.
     pub spin: Duration,
@@ -40,6 +42,7 @@ impl Default for SocketConfig {
             blanks_max: 512,
             // As long as the stack waits for one whose own queue is empty.
             linger: Duration::from_secs(60),
+            lingering_max: 4_096,
             spin: Duration::ZERO,
         }
     }

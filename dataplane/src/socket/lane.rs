@@ -42,6 +42,14 @@ pub(super) enum Errand {
 }
 
 impl Errand {
+    /// Blank frames that it takes to go on.
+    pub(super) fn wanted(&self) -> usize {
+        match self {
+            Self::Datagram(endpoint) => endpoint.wanted(),
+            Self::Stream(_) | Self::Listen(_) => 1,
+        }
+    }
+
     /// There are blank frames again.
     pub(super) fn feed(self) {
         match self {
@@ -109,6 +117,8 @@ pub(super) struct Lane {
     /// What of all this, and of the sockets' queues, lies in packet memory.
     pub(super) share: Share,
     waker: OnceLock<Arc<Waker>>,
+    /// Bytes that a blank frame has room for.
+    chunk_room: AtomicUsize,
     /// The worker has ended: nothing will be done any more.
     gone: AtomicBool,
     pub(super) counters: LaneCounters,
@@ -128,6 +138,7 @@ impl Lane {
             sockets: AtomicUsize::new(0),
             share: Share::new(config),
             waker: OnceLock::new(),
+            chunk_room: AtomicUsize::new(1),
             gone: AtomicBool::new(false),
             counters: LaneCounters::default(),
         }
@@ -204,7 +215,8 @@ impl Lane {
     // ---- the worker -------------------------------------------------------------------------
 
     /// The worker has started, and is woken so.
-    pub(super) fn begin(&self, waker: Option<Arc<Waker>>) {
+    pub(super) fn begin(&self, chunk_room: usize, waker: Option<Arc<Waker>>) {
+        self.chunk_room.store(chunk_room.max(1), Ordering::Relaxed);
         if let Some(waker) = waker {
             // Set already, if another block has taken over.
             let _ = self.waker.set(waker);
@@ -234,15 +246,31 @@ impl Lane {
         self.returned.pop().inspect(|frame| self.share.let_go(frame))
     }
 
+    /// Frames that lie ready for writers.
+    pub(super) fn blanks_len(&self) -> usize {
+        self.blanks.len()
+    }
+
+    /// The most that ever do.
+    pub(super) fn blanks_max(&self) -> usize {
+        self.blanks.capacity().min(self.share.blanks_max())
+    }
+
+    /// Chunks that so many bytes take.
+    pub(super) fn chunks_for(&self, len: usize) -> usize {
+        len.div_ceil(self.chunk_room.load(Ordering::Relaxed)).max(1)
+    }
+
     /// Whether more than half of the blanks are gone.
     pub(super) fn lacks_blanks(&self) -> bool {
         let own = self.blanks.len() * 2;
-        own < self.blanks.capacity() && self.share.may_be_blank(own)
+        own < self.blanks.capacity() && self.share.may_be_blank(own, 1)
     }
 
-    /// Fills up the blanks with what `next` gives, as far as memory allows; how many there are.
-    pub(super) fn fill_blanks(&self, mut next: impl FnMut() -> Option<Frame>) -> usize {
-        while !self.blanks.is_full() && self.share.may_be_blank(self.blanks.len()) {
+    /// Fills up the blanks with what `next` gives, as far as memory allows, or as many as are `wanted` at once; how many there
+    /// are.
+    pub(super) fn fill_blanks(&self, wanted: usize, mut next: impl FnMut() -> Option<Frame>) -> usize {
+        while !self.blanks.is_full() && self.share.may_be_blank(self.blanks.len(), wanted) {
             let Some(frame) = next() else { break };
             self.share.hold(&frame);
             if let Err(frame) = self.blanks.push(frame) {

@@ -37,6 +37,13 @@ struct Lingering {
     delivered: u64,
 }
 
+/// A UDP socket.
+struct Bound {
+    endpoint: Arc<Endpoint>,
+    /// The only one whose datagrams it takes.
+    peer: Option<SocketAddr>,
+}
+
 /// What did not go as it should.
 #[derive(Default)]
 struct Counters {
@@ -46,6 +53,7 @@ struct Counters {
     chunks_max_hit: u64,
     starved: u64,
     lingered: u64,
+    lingering_max_hit: u64,
 }
 
 /// Serves the sockets of one worker.
@@ -57,8 +65,8 @@ pub struct SocketService {
     acceptors: Vec<Arc<Acceptor>>,
     /// Listeners that the host was given: they stay, and refuse while nobody listens.
     kept: Vec<ListenerId>,
-    endpoints: BTreeMap<SocketId, Arc<Endpoint>>,
-    /// Sockets whose writers wait for blank frames, of which there are none.
+    endpoints: BTreeMap<SocketId, Bound>,
+    /// Sockets whose writers wait for blank frames, of which there are too few.
     hungry: VecDeque<Errand>,
     /// Connections with nothing in their inboxes whose text waits for memory; each once.
     waiting: VecDeque<ConnectionId>,
@@ -246,16 +254,25 @@ impl SocketService {
     fn close(&mut self, connection: Arc<Connection>, id: ConnectionId, io: &mut Io<'_, '_>) {
         // RFC 2525 §2.17: what was sent and is not read is told by a reset. Nobody takes any more from here on.
         if connection.has_unread() || connection.is_opening() {
-            let _ = io.abort(id);
-            connection.end(0);
-            return self.dismiss(ask::CLOSE, connection);
+            return self.abort(connection, id, io);
         }
         let Some(held) = self.table.find(id) else { return };
         held.closing = true;
         match pump::send(held, id, io) {
             pump::Sent::All => self.part(connection, id, io),
-            pump::Sent::Some => self.linger(id, io),
+            pump::Sent::Some if self.may_linger() => self.linger(id, io),
+            pump::Sent::Some => {
+                self.counters.lingering_max_hit += 1;
+                self.abort(connection, id, io);
+            }
         }
+    }
+
+    /// Resets a connection that its application has closed.
+    fn abort(&mut self, connection: Arc<Connection>, id: ConnectionId, io: &mut Io<'_, '_>) {
+        let _ = io.abort(id);
+        connection.end(0);
+        self.dismiss(ask::CLOSE, connection);
     }
 
     /// Everything that was written is the stack's by now.
@@ -271,12 +288,10 @@ impl SocketService {
         io.release(text);
         let Some(held) = self.table.find(id) else { return };
         let connection = Arc::clone(&held.connection);
-        let _ = io.abort(id);
-        connection.end(0);
-        self.dismiss(ask::CLOSE, connection);
+        self.abort(connection, id, io);
     }
 
-    /// Fills up the blank frames, for a socket that found none.
+    /// Fills up the blank frames, for a socket that found too few.
     fn feed(&mut self, errand: Errand, io: &mut Io<'_, '_>) {
         self.feeds = true;
         self.counters.starved += 1;
@@ -284,11 +299,19 @@ impl SocketService {
         self.feed_all(io);
     }
 
-    /// Fills up the blank frames, and tells as many who wait for one.
+    /// Fills up the blank frames, and tells as many who wait for some as there are enough for.
     fn feed_all(&mut self, io: &mut Io<'_, '_>) {
-        let blanks = self.lane.fill_blanks(|| io.allocate());
-        for errand in self.hungry.drain(..blanks.min(self.hungry.len())) {
-            errand.feed();
+        let wanted = self.hungry.iter().map(Errand::wanted).max().unwrap_or(1);
+        let mut blanks = self.lane.fill_blanks(wanted, || io.allocate());
+        for _ in 0..self.hungry.len() {
+            let Some(errand) = self.hungry.pop_front() else { break };
+            match blanks.checked_sub(errand.wanted()) {
+                Some(left) => {
+                    blanks = left;
+                    errand.feed();
+                }
+                None => self.hungry.push_back(errand),
+            }
         }
         if !self.hungry.is_empty() {
             self.look_later(io.now_ns());
@@ -360,6 +383,12 @@ impl SocketService {
             let opened = self.open_endpoint(&endpoint, io);
             endpoint.opening.answer(opened.err().unwrap_or(0));
         }
+        if asks & udp::ask::PEER != 0
+            && let Some(peer) = endpoint.next_peer(self.lane.worker)
+            && let Some(bound) = self.socket_of(&endpoint).and_then(|socket| self.endpoints.get_mut(&socket))
+        {
+            bound.peer = Some(peer);
+        }
         if asks & udp::ask::BLANKS != 0 {
             self.feed(Errand::Datagram(Arc::clone(&endpoint)), io);
         }
@@ -384,12 +413,12 @@ impl SocketService {
         if let Some(local) = io.udp_local(socket) {
             let _ = endpoint.local.set(local);
         }
-        self.endpoints.insert(socket, Arc::clone(endpoint));
+        self.endpoints.insert(socket, Bound { endpoint: Arc::clone(endpoint), peer: endpoint.opened_to });
         Ok(())
     }
 
     fn socket_of(&self, endpoint: &Arc<Endpoint>) -> Option<SocketId> {
-        self.endpoints.iter().find(|(_, other)| Arc::ptr_eq(other, endpoint)).map(|(&socket, _)| socket)
+        self.endpoints.iter().find(|(_, bound)| Arc::ptr_eq(&bound.endpoint, endpoint)).map(|(&socket, _)| socket)
     }
 
     fn close_endpoint(&mut self, endpoint: &Arc<Endpoint>, io: &mut Io<'_, '_>) {
@@ -401,6 +430,17 @@ impl SocketService {
     }
 
     // ---- time -------------------------------------------------------------------------------
+
+    /// Whether another connection may last beyond its close.
+    fn may_linger(&mut self) -> bool {
+        let max = self.shared.config.lingering_max;
+        if self.lingering.len() >= max {
+            let table = &mut self.table;
+            // Those that have sent everything are still listed.
+            self.lingering.retain(|lingering| table.find(lingering.id).is_some_and(|held| held.closing));
+        }
+        self.lingering.len() < max
+    }
 
     /// Looks later what has become of a connection.
     fn linger(&mut self, id: ConnectionId, io: &Io<'_, '_>) {
@@ -419,9 +459,7 @@ impl SocketService {
             }
             let connection = Arc::clone(&held.connection);
             self.counters.lingered += 1;
-            let _ = io.abort(id);
-            connection.end(0);
-            self.dismiss(ask::CLOSE, connection);
+            self.abort(connection, id, io);
         }
         while let Some((_, at)) = self.refusing.pop_front_if(|(at_ns, _)| *at_ns <= now_ns) {
             if !self.has_acceptor(at) {
@@ -457,7 +495,7 @@ impl Service for SocketService {
         self.started = true;
         self.kept = io.refuse_all();
         self.lane.share.bound(io.chunks());
-        self.lane.begin(io.waker());
+        self.lane.begin(io.chunk_room(), io.waker());
         self.shared.start(io.ports());
     }
 
@@ -511,14 +549,17 @@ impl Service for SocketService {
     }
 
     fn on_datagram(&mut self, datagram: &mut Datagram, _io: &mut Io<'_, '_>) -> After {
-        if self.endpoints.contains_key(&datagram.socket) { After::Keep } else { After::Release }
+        match self.endpoints.get(&datagram.socket) {
+            Some(bound) if bound.peer.is_none_or(|peer| peer == datagram.source) => After::Keep,
+            _ => After::Release,
+        }
     }
 
     fn keep_datagram(&mut self, datagram: Datagram, io: &mut Io<'_, '_>) {
         let (socket, source) = (datagram.socket, datagram.source);
         let received = Received { frame: datagram.into_payload(), source, worker: self.lane.worker };
         let kept = match self.endpoints.get(&socket) {
-            Some(endpoint) => endpoint.arrive(received, &self.lane),
+            Some(bound) => bound.endpoint.arrive(received, &self.lane),
             None => Err(received),
         };
         if let Err(received) = kept {
@@ -529,10 +570,10 @@ impl Service for SocketService {
 
     fn on_event(&mut self, event: &Event, _io: &mut Io<'_, '_>) {
         if let Event::UdpUndelivered { socket, remote, why: Undelivered::PortUnreachable, .. } = event
-            && let Some(endpoint) = self.endpoints.get(socket)
-            && endpoint.is_to(*remote)
+            && let Some(bound) = self.endpoints.get(socket)
+            && bound.peer == Some(*remote)
         {
-            endpoint.fail(libc::ECONNREFUSED);
+            bound.endpoint.fail(libc::ECONNREFUSED);
         }
     }
 
@@ -566,7 +607,8 @@ impl Service for SocketService {
     }
 
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
-        let Counters { accepted, backlog_max_hit, inbox_max_hit, chunks_max_hit, starved, lingered } = self.counters;
+        let Counters { accepted, backlog_max_hit, inbox_max_hit, chunks_max_hit, starved, lingered, lingering_max_hit } =
+            self.counters;
         let lane = &self.lane.counters;
         report("sockets_accepted", accepted);
         report("sockets_backlog_max_hit", backlog_max_hit);
@@ -574,6 +616,7 @@ impl Service for SocketService {
         report("sockets_chunks_max_hit", chunks_max_hit);
         report("sockets_starved", starved);
         report("sockets_lingered", lingered);
+        report("sockets_lingering_max_hit", lingering_max_hit);
         report("sockets_max_hit", lane.sockets_max_hit.load(Ordering::Relaxed));
         report("sockets_returned_max_hit", lane.returned_max_hit.load(Ordering::Relaxed));
         report("sockets_blanks_missed", lane.blanks_missed.load(Ordering::Relaxed));
@@ -589,7 +632,7 @@ impl Drop for SocketService {
         }
         self.lane.leave();
         self.table.drain().for_each(|connection| Errand::Stream(connection).abandon());
-        std::mem::take(&mut self.endpoints).into_values().for_each(|endpoint| Errand::Datagram(endpoint).abandon());
+        std::mem::take(&mut self.endpoints).into_values().for_each(|bound| Errand::Datagram(bound.endpoint).abandon());
         self.acceptors.drain(..).for_each(|acceptor| Errand::Listen(acceptor).abandon());
         self.hungry.drain(..).for_each(Errand::abandon);
         std::iter::from_fn(|| self.lane.next_errand()).for_each(Errand::abandon);

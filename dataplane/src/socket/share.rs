@@ -74,6 +74,11 @@ impl Share {
         self.publish();
     }
 
+    /// Blanks that there may be at most.
+    pub(super) fn blanks_max(&self) -> usize {
+        self.max() / BLANK_PART
+    }
+
     fn max(&self) -> usize {
         self.max.load(Ordering::Relaxed)
     }
@@ -102,9 +107,10 @@ impl Share {
         own < self.long() || (own < FRAMES_MIN && self.has_room())
     }
 
-    /// Whether there may be more blanks than `own`.
-    pub(super) fn may_be_blank(&self, own: usize) -> bool {
-        own < self.max() / BLANK_PART && (own < self.long() || (own < BLANKS_MIN && self.has_room()))
+    /// Whether there may be more blanks than `own`, of which somebody wants so many at once.
+    pub(super) fn may_be_blank(&self, own: usize, wanted: usize) -> bool {
+        let few = BLANKS_MIN.max(wanted);
+        own < self.blanks_max() && (own < self.long() || (own < few && self.has_room()))
     }
 
     /// A frame leaves the worker.
@@ -152,14 +158,14 @@ mod tests {
         let mut frames: Vec<Frame> = (0..256).map(|_| pool.allocate().unwrap()).collect();
         let hold = |from: usize, to: usize| frames[from..to].iter().for_each(|frame| share.hold(frame));
         assert!(share.may_hold(63) && !share.may_hold(64) && share.outbox_max() == 60);
-        assert!(share.may_be_blank(31) && !share.may_be_blank(32));
+        assert!(share.may_be_blank(31, 1) && !share.may_be_blank(32, 40));
         hold(0, 30);
         assert!(share.may_hold(48) && !share.may_hold(49) && share.outbox_max() == 32);
         hold(30, 128);
         assert!(share.may_hold(1) && !share.may_hold(2) && share.outbox_max() == 2, "the second half");
-        assert!(share.may_be_blank(15) && !share.may_be_blank(16));
+        assert!(share.may_be_blank(15, 1) && !share.may_be_blank(16, 1) && share.may_be_blank(16, 17));
         hold(128, 256);
-        assert!(!share.has_room() && !share.may_hold(0) && !share.may_be_blank(0));
+        assert!(!share.has_room() && !share.may_hold(0) && !share.may_be_blank(0, 1));
         share.send_home(frames.pop().unwrap());
         assert!(share.has_room() && share.may_hold(0), "one went home past the worker");
         frames.iter().for_each(|frame| share.let_go(frame));

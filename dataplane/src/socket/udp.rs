@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use tailwater_stack::udp::PAYLOAD_MAX;
@@ -32,6 +32,8 @@ pub(super) mod ask {
     pub(in super::super) const BLANKS: u32 = 1 << 2;
     /// No more.
     pub(in super::super) const CLOSE: u32 = 1 << 3;
+    /// There is a (new) peer.
+    pub(in super::super) const PEER: u32 = 1 << 4;
 }
 
 /// A datagram that has arrived: its payload.
@@ -65,12 +67,16 @@ pub(super) struct Endpoint {
     overflows: AtomicU64,
     outbox: ArrayQueue<Leaving>,
     pub(super) starved: AtomicBool,
+    /// Blank frames that the writer who is starved waits for.
+    wanted: AtomicUsize,
     over: AtomicBool,
     /// Workers that have not closed their part.
     serving: AtomicUsize,
     error: AtomicI32,
-    /// The only peer, if there is one.
+    /// The only peer, if there is one; for threads.
     peer: Mutex<Option<SocketAddr>>,
+    /// The same on its way to the workers, as `lanes`.
+    peers: Box<[ArrayQueue<SocketAddr>]>,
     /// Held to take or to put datagrams: when the workers have gone nobody does so any more.
     reader: Mutex<()>,
     writer: Mutex<()>,
@@ -89,6 +95,7 @@ impl Endpoint {
         Ok(Arc::new(Self {
             _seats: lanes.iter().map(Lane::enter).collect::<Result<_, _>>()?,
             asks: lanes.iter().map(|_| Asks::default()).collect(),
+            peers: lanes.iter().map(|_| ArrayQueue::new(1)).collect(),
             opened_to: peer,
             local: local.map_or_else(OnceLock::new, OnceLock::from),
             opening: Opening::of(lanes.len()),
@@ -99,6 +106,7 @@ impl Endpoint {
             overflows: AtomicU64::new(0),
             outbox: ArrayQueue::new(config.outbox_max.max(2)),
             starved: AtomicBool::new(false),
+            wanted: AtomicUsize::new(1),
             over: AtomicBool::new(false),
             error: AtomicI32::new(0),
             peer: Mutex::new(peer),
@@ -194,26 +202,29 @@ impl Endpoint {
     }
 
     fn send(self: &Arc<Self>, payload: &[u8], to: SocketAddr) -> std::io::Result<usize> {
-        if payload.len() > PAYLOAD_MAX {
+        let chunks = self.lanes[0].chunks_for(payload.len());
+        if payload.len() > PAYLOAD_MAX || chunks > self.lanes[0].blanks_max() {
             return Err(error::of(libc::EMSGSIZE));
         }
         let until = Manners::deadline(&self.manners.write_timeout_ns);
         loop {
             self.check()?;
-            if self.put(payload, to) {
+            if self.put(payload, to, chunks) {
                 self.settle();
                 return Ok(payload.len());
             }
             self.settle();
-            let waits = !self.manners.nonblocking.load(Ordering::Relaxed);
+            // Others may take the blanks again and again.
+            let has_time = until.is_none_or(|until| Instant::now() < until);
+            let waits = has_time && !self.manners.nonblocking.load(Ordering::Relaxed);
             if !waits || !self.write_gate.wait(self.manners.spin, until, || self.readiness().writable) {
                 return Err(error::would_block());
             }
         }
     }
 
-    /// Whether there was room.
-    fn put(self: &Arc<Self>, payload: &[u8], to: SocketAddr) -> bool {
+    /// Whether there was room, in so many chunks.
+    fn put(self: &Arc<Self>, payload: &[u8], to: SocketAddr, chunks: usize) -> bool {
         let put = {
             let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             // Who is starved has asked already.
@@ -224,7 +235,8 @@ impl Endpoint {
                 return false;
             }
             let slices = [IoSlice::new(payload)];
-            match fill(&self.lanes[0], payload.len(), &mut Source::new(&slices)) {
+            let enough = self.lanes[0].blanks_len() >= chunks;
+            match enough.then(|| fill(&self.lanes[0], payload.len(), &mut Source::new(&slices))).flatten() {
                 Some(frame) if frame.total_len() == payload.len() => {
                     let pushed = self.outbox.push(Leaving { payload: frame, to });
                     debug_assert!(pushed.is_ok(), "only who holds the lock adds");
@@ -232,6 +244,7 @@ impl Endpoint {
                 }
                 partly => {
                     partly.into_iter().for_each(|frame| self.lanes[0].give_back(frame));
+                    self.wanted.store(chunks, Ordering::Relaxed);
                     self.starved.store(true, Ordering::SeqCst);
                     false
                 }
@@ -295,9 +308,15 @@ impl Endpoint {
         self.signal_writer();
     }
 
-    /// Whether this is its only peer.
-    pub(super) fn is_to(&self, remote: SocketAddr) -> bool {
-        self.peer() == Some(remote)
+    /// Blank frames that a writer waits for.
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// The only peer from now on, as [`ask::PEER`] tells a worker.
+    pub(super) fn next_peer(&self, worker: usize) -> Option<SocketAddr> {
+        let at = self.lanes.iter().position(|lane| lane.worker == worker)?;
+        self.peers.get(at)?.pop()
     }
 
     /// A worker serves it no longer; the last brings its frames home.
@@ -367,7 +386,8 @@ impl UdpSocket {
         Ok(socket)
     }
 
-    /// Sends a datagram; returns its length. Waits while as many wait to leave as may.
+    /// Sends a datagram; returns its length. Waits while as many wait to leave as may, and for memory. What would take more
+    /// than all of [`blanks_max`](super::SocketConfig::blanks_max) is too long (`EMSGSIZE`).
     pub fn send_to(&self, payload: &[u8], to: impl ToSocketAddrs) -> std::io::Result<usize> {
         let to = to.to_socket_addrs()?.next().ok_or_else(|| error::of(libc::EINVAL))?;
         self.endpoint.send(payload, to)
@@ -383,7 +403,14 @@ impl UdpSocket {
         if self.endpoint.opened_to.is_some_and(|only| only != peer) {
             return Err(error::of(libc::EISCONN));
         }
-        *self.endpoint.peer.lock().unwrap_or_else(PoisonError::into_inner) = Some(peer);
+        let mut current = self.endpoint.peer.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Some(peer);
+        // Under the lock, so that all workers have the same in the end.
+        for peers in &self.endpoint.peers {
+            let _ = peers.force_push(peer);
+        }
+        drop(current);
+        self.endpoint.ask_all(ask::PEER);
         Ok(())
     }
 

@@ -75,6 +75,35 @@ fn a_closed_stream_lasts_as_long_as_its_peer_goes_on_reading_and_no_longer() {
 }
 
 #[test]
+fn of_streams_closed_with_much_to_send_no_more_than_may_last_and_others_are_reset() {
+    let hosts = Hosts::with(SocketConfig { inbox_max: 8, lingering_max: 2, ..SocketConfig::default() });
+    // Those that have sent everything count no longer.
+    for _ in 0..3 {
+        let (client, server) = hosts.connect();
+        let written = fill(&client);
+        drop(client);
+        let mut got = Vec::new();
+        assert_eq!((&server).read_to_end(&mut got).unwrap(), written);
+    }
+    let streams = [(); 4].map(|()| hosts.connect());
+    let written: Vec<usize> = streams.iter().map(|(client, _)| fill(client)).collect();
+    let servers = streams.map(|(client, server)| {
+        drop(client);
+        server
+    });
+    for (n, (server, written)) in servers.iter().zip(written).enumerate() {
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut got = Vec::new();
+        match (&*server).read_to_end(&mut got) {
+            Ok(total) => assert!(n < 2 && total == written),
+            Err(error) => assert!(n >= 2 && error.kind() == ErrorKind::ConnectionReset, "{n}: {error}"),
+        }
+    }
+    drop(servers);
+    hosts.stop();
+}
+
+#[test]
 fn closing_with_something_unread_resets_the_peer() {
     let hosts = Hosts::start();
     let (client, server) = hosts.connect();

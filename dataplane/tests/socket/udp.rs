@@ -75,6 +75,78 @@ fn a_full_inbox_drops_what_comes_later_and_says_so() {
 }
 
 #[test]
+fn strangers_do_not_fill_the_inbox_of_a_connected_socket() {
+    let hosts = Hosts::with(SocketConfig { inbox_max: 4, ..SocketConfig::default() });
+    let [friend, stranger] = [7_000, 7_001].map(|port| hosts.sockets[0].bind_udp(at(0, port)).unwrap());
+    let server = hosts.sockets[1].bind_udp("0.0.0.0:7000").unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    friend.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.connect(at(0, 7_000)).unwrap();
+    let mut room = [0; 16];
+    // When this has left the worker knows of the peer.
+    server.send(b"hello").unwrap();
+    assert_eq!(friend.recv_from(&mut room).unwrap().0, 5);
+    for _ in 0..20 {
+        stranger.send_to(b"me", at(1, 7_000)).unwrap();
+    }
+    friend.send_to(b"friend", at(1, 7_000)).unwrap();
+    assert_eq!(server.recv(&mut room).unwrap(), 6);
+    assert_eq!(server.overflows(), 0);
+    drop((friend, stranger, server));
+    hosts.stop();
+}
+
+#[test]
+fn a_datagram_that_all_blank_frames_do_not_hold_is_too_long() {
+    let hosts = Hosts::with(SocketConfig { blanks_max: 4, ..SocketConfig::default() });
+    let [client, server] = [0, 1].map(|n: usize| hosts.sockets[n].bind_udp("0.0.0.0:7000").unwrap());
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let error = client.send_to(&[0; 9_000], at(1, 7_000)).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+    let mut room = vec![0; 16_384];
+    for _ in 0..50 {
+        client.send_to(&[1; 6_000], at(1, 7_000)).unwrap();
+        assert_eq!(server.recv_from(&mut room).unwrap().0, 6_000);
+    }
+    drop((client, server));
+    hosts.stop();
+}
+
+#[test]
+fn who_sends_where_memory_is_short_waits_until_there_is_some_or_the_time_is_up() {
+    const READERS: u16 = 21;
+    let hosts = Hosts::with(SocketConfig { chunks_max: 64, ..SocketConfig::default() });
+    let [client, server] = [0, 1].map(|n: usize| hosts.sockets[n].bind_udp("0.0.0.0:7000").unwrap());
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Unread, they leave less than six chunks.
+    let away: Vec<_> = (1..=READERS).map(|n| hosts.sockets[0].bind_udp(at(0, 7_000 + n)).unwrap()).collect();
+    for reader in &away {
+        let end = std::time::Instant::now() + PATIENCE;
+        while reader.overflows() == 0 {
+            server.send_to(b"x", reader.local_addr().unwrap()).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+            assert!(std::time::Instant::now() < end);
+        }
+    }
+    client.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let text = [3; 10_000];
+    assert_eq!(client.send_to(&text, at(1, 7_000)).unwrap_err().kind(), ErrorKind::WouldBlock);
+    client.set_write_timeout(Some(PATIENCE)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(client.send_to(&text, at(1, 7_000)).unwrap(), text.len()));
+        std::thread::sleep(Duration::from_millis(20));
+        for reader in &away {
+            reader.set_nonblocking(true).unwrap();
+            while reader.recv_from(&mut [0; 4]).is_ok() {}
+        }
+    });
+    assert_eq!(server.recv_from(&mut [0; 16_384]).unwrap().0, text.len());
+    drop((client, server, away));
+    hosts.stop();
+}
+
+#[test]
 fn the_descriptor_tells_of_datagrams() {
     let hosts = Hosts::start();
     let [client, server] = [0, 1].map(|n: usize| Sockets::bind_udp(&hosts.sockets[n], "0.0.0.0:7000").unwrap());
