@@ -56,7 +56,7 @@ impl Client {
             talk.say_state(State::ClientTerminate);
         }
         talk.leave(matches!(outcome, Err(Trouble::Gone(_))), false);
-        document.intervals = std::mem::take(&mut talk.intervals);
+        document.intervals = talk.intervals.take();
         document.beats = talk.tally.as_mut().map(|tally| std::mem::take(&mut tally.beats)).unwrap_or_default();
         document.trouble = outcome.as_ref().err().map(Trouble::to_string);
         reporter.end(&document);

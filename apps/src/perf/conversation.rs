@@ -19,6 +19,10 @@ use super::worker::told;
 /// How often it is checked whether the command is to end.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Rows that a document has at most, a stream's for a day and a half at a second each: how long a test lasts, and of how many
+/// streams, a server lets its clients choose.
+const ROWS_MAX: usize = 1 << 17;
+
 /// How long a test without a fixed time may go without a byte that moves.
 pub(super) const STALL: Duration = Duration::from_secs(60);
 
@@ -36,6 +40,31 @@ pub(super) fn while_moving<T>(
             Err(Trouble::Silent(_)) if test.moved() > before && stall < left => {}
             outcome => return outcome,
         }
+    }
+}
+
+/// The intervals of a test, as far as they are kept.
+#[derive(Default)]
+pub(super) struct Intervals {
+    kept: Vec<Vec<Row>>,
+    rows: usize,
+}
+
+impl Intervals {
+    fn keep(&mut self, rows: Vec<Row>) {
+        if self.rows > ROWS_MAX {
+            return;
+        }
+        self.rows += rows.len();
+        if self.rows > ROWS_MAX {
+            tracing::warn!("more than {ROWS_MAX} rows of intervals: later ones are left out of the document");
+        } else {
+            self.kept.push(rows);
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Vec<Row>> {
+        std::mem::take(&mut self.kept)
     }
 }
 
@@ -98,7 +127,7 @@ pub(super) struct Conversation<'a> {
     pub(super) book: Option<Book>,
     pub(super) tally: Option<Tally>,
     /// Those that somebody will read once more.
-    pub(super) intervals: Vec<Vec<Row>>,
+    pub(super) intervals: Intervals,
     pub(super) keeps_intervals: bool,
     /// Shows intervals as they end.
     reporter: &'a Reporter,
@@ -127,7 +156,7 @@ impl<'a> Conversation<'a> {
             leaving: false,
             book: None,
             tally: None,
-            intervals: Vec::new(),
+            intervals: Intervals::default(),
             keeps_intervals: reporter.has_documents(),
             reporter,
         }
@@ -266,7 +295,7 @@ impl<'a> Conversation<'a> {
                 while let Some(rows) = book.next_interval() {
                     self.reporter.interval(&rows);
                     if self.keeps_intervals {
-                        self.intervals.push(rows);
+                        self.intervals.keep(rows);
                     }
                 }
             }
@@ -354,8 +383,20 @@ mod tests {
             let sample = Sample { place: 0, mark, at_ns, sends: false, counts, jitter_s: 0.0, path: None };
             desk.tell(Event::Sample { session: 1, sample });
             talk.close_books(LOOK).unwrap();
-            assert_eq!(talk.intervals.len(), kept, "{style:?}");
+            assert_eq!(talk.intervals.take().len(), kept, "{style:?}");
         }
+    }
+
+    #[test]
+    fn a_long_test_keeps_its_first_intervals() {
+        let mut intervals = Intervals::default();
+        let (counts, jitter, path) = (Counts::default(), 0.0, None);
+        let row = Row { id: 5, start: 0.0, end: 1.0, sends: true, omitted: false, counts, jitter, path };
+        let fit = ROWS_MAX / 100;
+        (0..fit + 2).for_each(|_| intervals.keep(vec![row; 100]));
+        // No gap, though some of the room is left.
+        intervals.keep(vec![row]);
+        assert_eq!(intervals.take().len(), fit);
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Server {
             farewell(&talk, trouble);
         }
         talk.leave(matches!(outcome, Err(Trouble::Gone(_))), true);
-        document.intervals.append(&mut talk.intervals);
+        document.intervals.append(&mut talk.intervals.take());
         document.trouble = outcome.err().map(|trouble| trouble.to_string());
         reporter.end(&document);
         reporter.turned_away(desk.take_turned_away());
@@ -123,7 +123,7 @@ fn hold(talk: &mut Conversation<'_>, met: &Met, document: &mut Document, reporte
     let Some(book) = &talk.book else { return Err(Trouble::Stream("no books".into())) };
     let mut ours = book.results().with_cpu(used);
     let totals = book.totals(Some(&theirs));
-    document.intervals = std::mem::take(&mut talk.intervals);
+    document.intervals = talk.intervals.take();
     document.ending = Some(Ending { totals, host: used, ours: ours.clone(), theirs: Some(theirs) });
     if test.settings.server_output {
         reporter.attach(document, &mut ours);
