@@ -1,4 +1,7 @@
-//! Many idle connections in one process: what each costs in memory, and that the table does not slow down.
+//! Many connections in one process: what each costs in memory, and that neither the table nor the timers slow down.
+//!
+//! No clock decides a close call here: a segment among all connections may cost [`COST_RATIO_MAX`] times what it costs among ten,
+//! where going through all of them would cost hundreds of times as much.
 //!
 //! `TAILWATER_TCP_CONNECTIONS=1000000 cargo test --release -p tailwater-stack --test tcp_scale -- --nocapture` opens a million
 //! and prints the cost per segment from ten connections up: for ten of them again and again, which is what finding a connection
@@ -44,6 +47,18 @@ static ALLOCATOR: Counting = Counting;
 const OURS: [u8; 4] = [10, 0, 0, 1];
 /// Each has 64,000 ports.
 const PEERS: usize = 16;
+/// Caches hold ten connections and not thousands; nothing else may cost more among many.
+const COST_RATIO_MAX: u32 = 20;
+/// Rounds of each measure, of which the least counts: others have the processor, too.
+const ROUNDS: usize = 5;
+
+fn wanted() -> usize {
+    std::env::var("TAILWATER_TCP_CONNECTIONS").map_or(20_000, |n| n.parse().unwrap())
+}
+
+fn assert_flat(about: &str, among_ten: Duration, among_all: Duration) {
+    assert!(among_all <= among_ten * COST_RATIO_MAX, "{about}: {among_ten:?} among ten, {among_all:?} among all");
+}
 
 struct World {
     stack: Stack<VecBuffer>,
@@ -86,6 +101,13 @@ impl World {
             Some(TcpEvent::Accepted { connection, .. }) => (first, connection),
             other => panic!("connection {n}: {other:?}"),
         }
+    }
+
+    /// What was sent and told is of no interest.
+    fn forget(&mut self) {
+        self.env.transmitted.clear();
+        self.env.discarded.clear();
+        while self.stack.tcp_poll().is_some() {}
     }
 
     /// Acknowledges what is sent on connection `n`, until `len` bytes have come.
@@ -154,8 +176,9 @@ fn connections_in_time_wait_have_given_back_the_memory_of_their_windows() {
 #[test]
 fn idle_connections_cost_little_memory_and_no_timer() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let wanted: usize = std::env::var("TAILWATER_TCP_CONNECTIONS").map_or(20_000, |n| n.parse().unwrap());
+    let wanted = wanted();
     let mut world = World::new(wanted);
+    let mut among_ten = None;
     let mut firsts = Vec::with_capacity(wanted);
     let before = LIVE.load(Ordering::Relaxed);
     println!("per segment and its acknowledgement: ten connections again and again; a thousand all over");
@@ -166,6 +189,9 @@ fn idle_connections_cost_little_memory_and_no_timer() {
             let all: Vec<usize> = (0..1_000).map(|at| at * 7_919 % (n + 1)).collect();
             let [same, spread] = [ten, all].map(|picked| cost(&mut world, &firsts, &picked));
             println!("{:>8} connections: {same:?}, {spread:?}", n + 1);
+            let [ten_same, ten_spread] = *among_ten.get_or_insert([same, spread]);
+            assert_flat("a segment of the same ten", ten_same, same);
+            assert_flat("a segment of any", ten_spread, spread);
         }
     }
     let each = (LIVE.load(Ordering::Relaxed) - before) / wanted;
@@ -186,7 +212,7 @@ fn is_power_of_ten(n: usize) -> bool {
 
 /// Least time of several for a segment to each of these connections.
 fn cost(world: &mut World, firsts: &[u32], picked: &[usize]) -> Duration {
-    (0..5).map(|_| cost_once(world, firsts, picked)).min().unwrap()
+    (0..ROUNDS).map(|_| cost_once(world, firsts, picked)).min().unwrap()
 }
 
 fn cost_once(world: &mut World, firsts: &[u32], picked: &[usize]) -> Duration {
@@ -209,4 +235,89 @@ fn cost_once(world: &mut World, firsts: &[u32], picked: &[usize]) -> Duration {
     world.env.transmitted.clear();
     world.env.discarded.clear();
     took / picked.len() as u32
+}
+
+/// Connections of which each waits for an acknowledgement, with deadlines spread over 100 ms.
+struct Waiting {
+    world: World,
+    /// Of each connection: its number, and how far our text is sent.
+    sent: Vec<(ConnectionId, u32)>,
+}
+
+impl Waiting {
+    fn new(connections: usize) -> Self {
+        let mut world = World::new(connections);
+        let opened: Vec<_> = (0..connections).map(|n| world.accept(n)).collect();
+        let apart = Duration::from_millis(100) / connections as u32;
+        let mut sent = Vec::with_capacity(connections);
+        for (first, id) in opened {
+            assert_eq!(world.stack.tcp_send(id, b"?", &mut world.env), Ok(1));
+            sent.push((id, first.wrapping_add(1)));
+            world.env.advance(apart);
+        }
+        // The wheel comes up to the present.
+        world.stack.on_timeout(&mut world.env);
+        world.forget();
+        Self { world, sent }
+    }
+
+    /// What is in flight is acknowledged, the next text leaves, and the worker asks for the timers: for each of these connections.
+    fn cost_of_exchange(&mut self, picked: &[usize]) -> Duration {
+        let frames: Vec<_> = picked.iter().map(|&n| frame(n, 1_000, self.sent[n].1, flag::ACK, b"")).collect();
+        let buffers: Vec<_> = frames.iter().map(|frame| VecBuffer::from_bytes(frame)).collect();
+        let World { stack, env } = &mut self.world;
+        let begun = Instant::now();
+        for (buffer, &n) in buffers.into_iter().zip(picked) {
+            let (id, sent) = &mut self.sent[n];
+            let _ = stack.ingest(InterfaceId(0), buffer, env);
+            assert_eq!(stack.tcp_send(*id, b"!", env), Ok(1));
+            *sent = sent.wrapping_add(1);
+            assert!(stack.poll_timeout().is_some());
+            stack.on_timeout(env);
+        }
+        let took = begun.elapsed() / picked.len() as u32;
+        assert_eq!(self.world.env.transmitted.len(), picked.len(), "nothing was due");
+        self.world.forget();
+        took
+    }
+
+    /// Lets every deadline come, one after the other; each sends its text again. Per deadline.
+    fn cost_of_expiry(&mut self) -> Duration {
+        let World { stack, env } = &mut self.world;
+        let end = env.now + Duration::from_millis(350);
+        let (mut took, mut fired) = (Duration::ZERO, 0);
+        while let Some(due) = stack.poll_timeout().filter(|&due| due <= end) {
+            env.now = env.now.max(due);
+            let begun = Instant::now();
+            stack.on_timeout(env);
+            took += begun.elapsed();
+            fired += env.transmitted.len();
+            env.transmitted.clear();
+        }
+        assert_eq!(fired, self.sent.len(), "each once");
+        took / fired as u32
+    }
+}
+
+#[test]
+fn as_many_timers_as_connections_cost_no_more_each_than_ten() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let [few, all] = [10, wanted()].map(|connections| {
+        let mut waiting = Waiting::new(connections);
+        // Each at most once a round: a second text would wait for the first.
+        let rounds: Vec<Vec<usize>> = match connections {
+            10 => (0..100).map(|_| (0..10).collect()).collect(),
+            _ => vec![(0..1_000).map(|at| at * 7_919 % connections).collect()],
+        };
+        let exchange = |waiting: &mut Waiting| {
+            let took: Duration = rounds.iter().map(|picked| waiting.cost_of_exchange(picked)).sum();
+            took / rounds.len() as u32
+        };
+        let exchange = (0..ROUNDS).map(|_| exchange(&mut waiting)).min().unwrap();
+        let expiry = waiting.cost_of_expiry();
+        println!("{connections:>8} timers: {exchange:?} an exchange, {expiry:?} an expiry");
+        (exchange, expiry)
+    });
+    assert_flat("an exchange", few.0, all.0);
+    assert_flat("an expiry", few.1, all.1);
 }
