@@ -1,6 +1,7 @@
 //! One end is killed: the other learns of it by a clean error.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
 
 use tailwater_lab::{Lab, Process};
 
@@ -70,6 +71,28 @@ fn endless(lab: &Lab, folder: &Folder) -> Process {
         lab.client().program("ss").args(["-Hltn", "sport = :8000"]).run(ANSWER).unwrap().contains("8000")
     });
     socat
+}
+
+#[test]
+fn kernel_server_of_our_killed_client_gets_a_reset_and_serves_the_next() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let listener = lab.client().enter(|| TcpListener::bind("10.1.0.2:8000").unwrap()).unwrap();
+    for _ in 0..2 {
+        let mut get = command(lab.dut(), "http get -j -i d0 http://10.1.0.2:8000/").spawn().unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_write_timeout(Some(ANSWER)).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n").unwrap();
+        stream.write_all(&[0; 1_000]).unwrap();
+        get.wait_for("has some of it", |line| line.contains(r#""bytes":1000"#), ANSWER).unwrap();
+        get.kill();
+        // What the server says next meets the kernel, which knows of no connection.
+        let error = loop {
+            if let Err(error) = stream.write_all(&[0; 10_000]) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
 }
 
 #[test]

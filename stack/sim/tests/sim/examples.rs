@@ -26,6 +26,41 @@ fn hundred_stacks_carry_what_they_are_offered() {
 }
 
 #[test]
+fn hundred_stacks_have_ten_megabits_of_tcp_a_second_each() {
+    let text = r#"
+duration = "1 s"
+hosts = ["a{1..50}", "b{1..50}"]
+[[link]]
+repeat = 50
+ends = ["a{n} 10.0.{n}.1/24", "b{n} 10.0.{n}.2/24"]
+rate = "12 Mbit/s"
+delay = "5 ms"
+[[flow]]
+repeat = 50
+name = "a{n} to b{n}"
+kind = "tcp"
+from = "a{n}"
+to = "b{n}"
+bytes = "1250 kB"
+[[flow]]
+repeat = 50
+name = "b{n} to a{n}"
+kind = "tcp"
+from = "b{n}"
+to = "a{n}"
+bytes = "1250 kB"
+"#;
+    let scenario = Scenario::parse(text).unwrap_or_else(|error| panic!("{error}: {}", error.excerpt));
+    let mut simulation = scenario.build(scenario.seed).unwrap().simulation;
+    simulation.run_until(scenario.end()).unwrap();
+    let flows = simulation.flows();
+    assert_eq!(flows.len(), 100);
+    for (name, flow) in flows {
+        assert_eq!((flow.received_bytes, flow.wrong_bytes, flow.ended_badly), (1_250_000, 0, 0), "{name}");
+    }
+}
+
+#[test]
 fn the_bottleneck_is_full_and_early_detection_works() {
     let scenario = example("bottleneck.toml");
     let mut simulation = scenario.build(scenario.seed).unwrap().simulation;
