@@ -165,7 +165,7 @@ fn a_pause_moves_cubic_no_further_along_its_curve_rfc9438_s5_8() {
     config.tcp.connection.congestion_control = congestion::control("cubic").unwrap();
     config.tcp.connection.receive_buffer = config.tcp.connection.receive_buffer_max;
     let faults = Faults { delay: Duration::from_millis(50), ..Faults::NONE };
-    let mut net = Net::with([config.clone(), config], 1500, 1, faults);
+    let mut net = Net::with([config; 2], 1500, 1, faults);
     net.lose[0].push(500);
     let client = net.connect(false);
     net.run(Duration::from_secs(1));
