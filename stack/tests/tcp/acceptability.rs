@@ -21,44 +21,47 @@ fn text_outside_of_the_window_is_acknowledged_and_dropped_rfc9293_s3_10_7_4() {
 #[test]
 fn a_reset_counts_only_at_exactly_rcv_nxt_rfc5961_s3_2() {
     // RFC 5961 §3.2.
-    let mut host = Host::new();
-    let (id, first) = host.accept();
-    // Outside: silently dropped.
-    host.get(&seg(RST, 900, 0));
-    host.expect_nothing();
-    // Inside, but not at the edge: challenged.
-    assert_eq!(host.refusal(&seg(RST, 1_002, 0)), DropReason::TcpResetUnacceptable);
-    let challenge = host.expect();
-    assert_eq!((challenge.flags, challenge.seq, challenge.ack), (ACK, first, 1_001));
-    assert_eq!(host.state(id), "ESTABLISHED");
-    host.get(&seg(RST, 1_001, 0));
-    assert_eq!(host.closed(), Some(CloseReason::Reset));
+    for mut host in Host::of_both_families() {
+        let (id, first) = host.accept();
+        // Outside: silently dropped.
+        host.get(&seg(RST, 900, 0));
+        host.expect_nothing();
+        // Inside, but not at the edge: challenged.
+        assert_eq!(host.refusal(&seg(RST, 1_002, 0)), DropReason::TcpResetUnacceptable);
+        let challenge = host.expect();
+        assert_eq!((challenge.flags, challenge.seq, challenge.ack), (ACK, first, 1_001));
+        assert_eq!(host.state(id), "ESTABLISHED");
+        host.get(&seg(RST, 1_001, 0));
+        assert_eq!(host.closed(), Some(CloseReason::Reset));
+    }
 }
 
 #[test]
 fn a_syn_on_a_connection_is_challenged_rfc5961_s4_2() {
     // RFC 5961 §4.2.
-    let mut host = Host::new();
-    let (id, _) = host.accept();
-    assert_eq!(host.refusal(&seg(SYN, 2_000, 0)), DropReason::TcpSynUnexpected);
-    assert_eq!(host.expect().ack, 1_001);
-    assert_eq!(host.state(id), "ESTABLISHED");
+    for mut host in Host::of_both_families() {
+        let (id, _) = host.accept();
+        assert_eq!(host.refusal(&seg(SYN, 2_000, 0)), DropReason::TcpSynUnexpected);
+        assert_eq!(host.expect().ack, 1_001);
+        assert_eq!(host.state(id), "ESTABLISHED");
+    }
 }
 
 #[test]
 fn acknowledgements_of_the_future_and_the_far_past_are_challenged_rfc5961_s5_2() {
     // RFC 5961 §5.2.
-    let mut host = Host::new();
-    let (id, first) = host.accept();
-    for ack in [first + 1, first.wrapping_sub(70_000)] {
-        host.wait_ms(100);
-        assert_eq!(host.refusal(&seg(ACK, 1_001, ack).text(b"injected")), DropReason::TcpAckUnacceptable);
-        assert_eq!(host.expect().ack, 1_001);
+    for mut host in Host::of_both_families() {
+        let (id, first) = host.accept();
+        for ack in [first + 1, first.wrapping_sub(70_000)] {
+            host.wait_ms(100);
+            assert_eq!(host.refusal(&seg(ACK, 1_001, ack).text(b"injected")), DropReason::TcpAckUnacceptable);
+            assert_eq!(host.expect().ack, 1_001);
+        }
+        assert_eq!(host.read(id), b"");
+        // One that is merely old is only old.
+        host.get(&seg(ACK, 1_001, first.wrapping_sub(100)).text(b"fine"));
+        assert_eq!(host.read(id), b"fine");
     }
-    assert_eq!(host.read(id), b"");
-    // One that is merely old is only old.
-    host.get(&seg(ACK, 1_001, first.wrapping_sub(100)).text(b"fine"));
-    assert_eq!(host.read(id), b"fine");
 }
 
 #[test]
@@ -295,6 +298,89 @@ fn packet_too_big_makes_segments_smaller_and_sends_them_again_at_once_rfc1191_s6
     host.get(&seg(ACK, 1_001, first + 560));
     assert_eq!(host.expect().text, text[560..]);
     host.get(&seg(ACK, 1_001, first + 1_000));
+}
+
+/// ICMPv6 Packet Too Big from a router, about this frame of ours.
+fn too_big_v6(host: &mut Host, mtu: u32, quoted: &[u8]) {
+    let mut body = vec![2, 0, 0, 0];
+    body.extend(mtu.to_be_bytes());
+    body.extend(&quoted[14..14 + 60]);
+    let mut header = smoltcp::wire::Icmpv6Packet::new_unchecked(&mut body);
+    header.fill_checksum(&ROUTER_V6, &OURS_V6);
+    let len = (body.len() as u16).to_be_bytes();
+    let macs = [tailwater_stack::testing::mac(1).0, tailwater_stack::testing::mac(2).0].concat();
+    let ip = [&[0x60, 0, 0, 0], &len[..], &[58, 64], &ROUTER_V6.octets(), &OURS_V6.octets()].concat();
+    let _ = host.frame(&[&macs[..], &[0x86, 0xdd], &ip, &body].concat());
+}
+
+const ROUTER_V6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 9);
+
+/// A connection over IPv6 that has just sent 1440 bytes; their frame.
+fn sent_over_v6() -> (Host, tailwater_stack::tcp::ConnectionId, u32, Vec<u8>) {
+    let mut host = Host::v6();
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0);
+    syn.mss = Some(1_440);
+    let (id, first) = host.accept_with(&syn);
+    host.send(id, &bytes(0, 1_440));
+    let sent = host.env.sent().unwrap();
+    assert_eq!(Segment::read(&sent).text.len(), 1_440);
+    (host, id, first, sent)
+}
+
+fn path_of(host: &Host, id: tailwater_stack::tcp::ConnectionId) -> (u32, u32) {
+    let snapshot = host.stack.tcp_snapshot(id, host.env.now).unwrap();
+    (snapshot.path_mtu, snapshot.smss)
+}
+
+#[test]
+fn packet_too_big_of_ipv6_makes_segments_smaller_and_sends_them_again_at_once_rfc8201_s4() {
+    let (mut host, id, first, sent) = sent_over_v6();
+    too_big_v6(&mut host, 1_400, &sent);
+    assert_eq!(path_of(&host, id), (1_400, 1_340));
+    let again = host.all();
+    assert_eq!((again[0].seq, again[0].text.len()), (first, 1_340));
+    assert_eq!(again.iter().flat_map(|segment| segment.text.clone()).collect::<Vec<_>>(), bytes(0, 1_440));
+    // The least that every link carries is believed, too.
+    too_big_v6(&mut host, 1_280, &sent);
+    assert_eq!(path_of(&host, id), (1_280, 1_220));
+    assert_eq!(host.all()[0].text.len(), 1_220);
+    host.get(&seg(ACK, 1_001, first + 1_440));
+}
+
+#[test]
+fn packet_too_big_of_ipv6_about_what_is_not_in_flight_is_ignored_rfc5927_s4_1() {
+    let (mut host, id, first, sent) = sent_over_v6();
+    // Of the far future; of what comes next; of the past.
+    for seq in [first ^ 0x4000_0000, first + 1_440, first.wrapping_sub(1)] {
+        let mut forged = sent.clone();
+        forged[14 + 40 + 4..][..4].copy_from_slice(&seq.to_be_bytes());
+        too_big_v6(&mut host, 1_400, &forged);
+    }
+    // Of a connection that there is not.
+    let mut forged = sent.clone();
+    forged[14 + 40 + 3] ^= 1;
+    too_big_v6(&mut host, 1_400, &forged);
+    assert_eq!(host.stack.ledger().discarded(DropReason::IcmpErrorUnmatched), 4);
+    assert_eq!(path_of(&host, id), (1_500, 1_440));
+    host.expect_nothing();
+    // Acknowledged, it is in flight no more.
+    host.get(&seg(ACK, 1_001, first + 1_440));
+    too_big_v6(&mut host, 1_400, &sent);
+    assert_eq!(path_of(&host, id), (1_500, 1_440));
+}
+
+#[test]
+fn packet_too_big_of_ipv6_below_1280_changes_nothing_rfc8201_s4() {
+    let (mut host, id, _, sent) = sent_over_v6();
+    for mtu in [1_279, 68, 0] {
+        too_big_v6(&mut host, mtu, &sent);
+        assert_eq!(path_of(&host, id), (1_500, 1_440), "{mtu}");
+    }
+    // Nor does one that is larger than the packet.
+    too_big_v6(&mut host, 9_000, &sent);
+    assert_eq!(path_of(&host, id), (1_500, 1_440));
+    host.expect_nothing();
 }
 
 #[test]

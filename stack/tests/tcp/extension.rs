@@ -1,13 +1,14 @@
-//! A layer above TCP: options of its own, text that it places itself, a window that it sets.
+//! A layer above TCP may do what ARCHITECTURE.md says of `Extension`: write and read options, place text, set the window, rule over
+//! segments, and learn of the end. A name begins with what the layer does.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tailwater_stack::Instant;
 use tailwater_stack::tcp::extension::{Extension, Placement, Ruling, SegmentView};
-use tailwater_stack::tcp::{CloseReason, Connect, Listen, TcpEvent};
+use tailwater_stack::tcp::{CloseReason, Connect, Listen, SynCookies, TcpEvent};
 use tailwater_stack::testing::VecBuffer;
 use tailwater_stack::wire::tcp_option::{OptionsWriter, find};
+use tailwater_stack::{Config, Instant};
 
 use crate::pair::{Faults, Net, Transfer, address};
 use crate::script::*;
@@ -98,7 +99,7 @@ fn accept(layer: impl Fn() -> Layer + Send + 'static) -> (Host, u32) {
 }
 
 #[test]
-fn both_ends_speak_in_options_and_full_segments_leave_room_for_them() {
+fn a_layer_speaks_in_options_at_both_ends_and_full_segments_leave_room_for_them_rfc6691_s2() {
     let mut net = Net::new(1, Faults { loss: 20, ..Faults::NONE });
     let [client_seen, server_seen] = [(); 2].map(|()| Arc::new(Mutex::new(Seen::default())));
     let listener = net.stacks[1].tcp_listen("0.0.0.0:80".parse().unwrap(), Listen::default()).unwrap();
@@ -116,7 +117,7 @@ fn both_ends_speak_in_options_and_full_segments_leave_room_for_them() {
 }
 
 #[test]
-fn text_that_the_layer_takes_is_not_the_applications() {
+fn a_layer_takes_text_which_is_not_the_applications_then() {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let shared = Arc::clone(&seen);
     let (mut host, first) = accept(move || Layer { takes: true, ..layer(&shared) });
@@ -132,7 +133,7 @@ fn text_that_the_layer_takes_is_not_the_applications() {
 }
 
 #[test]
-fn the_window_is_the_layers_to_set() {
+fn a_layer_sets_the_window() {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let shared = Arc::clone(&seen);
     let (mut host, first) = accept(move || Layer { window: Some(5_000), ..layer(&shared) });
@@ -142,7 +143,7 @@ fn the_window_is_the_layers_to_set() {
 }
 
 #[test]
-fn a_segment_that_the_layer_refuses_is_dropped_or_resets() {
+fn a_layer_refuses_a_segment_which_is_dropped_or_resets() {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let shared = Arc::clone(&seen);
     let (mut host, first) = accept(move || Layer { refuses: Some(Ruling::Drop), ..layer(&shared) });
@@ -156,7 +157,7 @@ fn a_segment_that_the_layer_refuses_is_dropped_or_resets() {
 }
 
 #[test]
-fn an_answer_to_our_syn_that_the_layer_drops_never_came() {
+fn a_layer_drops_an_answer_to_our_syn_which_then_never_came() {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let mut host = Host::new();
     let layer = Layer { refuses: Some(Ruling::Drop), ..layer(&seen) };
@@ -173,4 +174,21 @@ fn an_answer_to_our_syn_that_the_layer_drops_never_came() {
     assert_eq!(host.state(id), "ESTABLISHED");
     let ack = host.env.sent().unwrap();
     assert_eq!(u32::from_be_bytes(ack[14 + 20 + 8..][..4].try_into().unwrap()), 7_001);
+}
+
+#[test]
+fn a_layer_is_not_made_for_a_connection_by_cookie_nor_promised_by_its_syn_ack_rfc4987_s3_6() {
+    // The SYN's options, which a layer is made from, are not kept.
+    let mut config = Config::default();
+    config.tcp.syn_cookies = SynCookies::Always;
+    let mut host = Host::with(config);
+    let listener = host.listen();
+    host.stack.tcp_extend(listener, Box::new(|_syn| panic!("asked for a layer")));
+    // Reading an answer with the layer's option in it would fail.
+    let (id, first) = host.accept_with(&seg(SYN, 1_000, 0).raw_options(&[KIND, 4, 0, 0]));
+    // What comes later may say it again, and is too late.
+    host.get(&seg(ACK, 1_001, first).text(b"plain").raw_options(&[KIND, 4, 0, 0]));
+    assert_eq!(host.read(id), b"plain");
+    host.send(id, b"also");
+    assert_eq!(host.expect().text, b"also");
 }

@@ -11,26 +11,28 @@ use crate::script::*;
 
 #[test]
 fn a_syn_to_a_listener_is_answered_and_its_ack_makes_a_connection_rfc9293_s3_5() {
-    let mut host = Host::new();
-    let (id, _) = host.accept();
-    assert_eq!(host.state(id), "ESTABLISHED");
-    host.expect_nothing();
+    for mut host in Host::of_both_families() {
+        let (id, _) = host.accept();
+        assert_eq!(host.state(id), "ESTABLISHED");
+        host.expect_nothing();
+    }
 }
 
 #[test]
 fn a_syn_to_a_closed_port_is_reset_at_its_end_rfc9293_s3_10_7_1() {
     // RFC 9293 §3.10.7.1: ACK off: <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>.
-    let mut host = Host::new();
-    host.get(&seg(SYN, 1_000, 0));
-    let reset = host.expect();
-    assert_eq!((reset.flags, reset.seq, reset.ack), (RST | ACK, 0, 1_001));
-    // ACK on: <SEQ=SEG.ACK><CTL=RST>.
-    host.get(&seg(ACK, 1_000, 77));
-    let reset = host.expect();
-    assert_eq!((reset.flags, reset.seq), (RST, 77));
-    // A reset is never answered.
-    host.get(&seg(RST, 1_000, 0));
-    host.expect_nothing();
+    for mut host in Host::of_both_families() {
+        host.get(&seg(SYN, 1_000, 0));
+        let reset = host.expect();
+        assert_eq!((reset.flags, reset.seq, reset.ack), (RST | ACK, 0, 1_001));
+        // ACK on: <SEQ=SEG.ACK><CTL=RST>.
+        host.get(&seg(ACK, 1_000, 77));
+        let reset = host.expect();
+        assert_eq!((reset.flags, reset.seq), (RST, 77));
+        // A reset is never answered.
+        host.get(&seg(RST, 1_000, 0));
+        host.expect_nothing();
+    }
 }
 
 #[test]
@@ -51,17 +53,18 @@ fn options_are_answered_only_if_they_were_asked_for_rfc7323_s1_3() {
 
 #[test]
 fn connecting_sends_a_syn_with_every_option_and_acknowledges_the_answer_rfc9293_s3_5() {
-    let mut host = Host::new();
-    let id = host.connect();
-    let syn = host.expect();
-    assert_eq!((syn.flags & !(ECE | CWR), syn.mss), (SYN, Some(1_460)));
-    assert!(syn.scale.is_some() && syn.sack_permitted && syn.timestamps.is_some());
-    assert_eq!(host.state(id), "SYN-SENT");
-    host.get(&seg(SYN | ACK, 1_000, syn.seq + 1));
-    let ack = host.expect();
-    assert_eq!((ack.flags, ack.seq, ack.ack), (ACK, syn.seq + 1, 1_001));
-    assert_eq!(host.events, [TcpEvent::Connected(id)]);
-    assert_eq!(host.state(id), "ESTABLISHED");
+    for mut host in Host::of_both_families() {
+        let id = host.connect();
+        let syn = host.expect();
+        assert_eq!((syn.flags & !(ECE | CWR), syn.mss), (SYN, Some(host.mss())));
+        assert!(syn.scale.is_some() && syn.sack_permitted && syn.timestamps.is_some());
+        assert_eq!(host.state(id), "SYN-SENT");
+        host.get(&seg(SYN | ACK, 1_000, syn.seq + 1));
+        let ack = host.expect();
+        assert_eq!((ack.flags, ack.seq, ack.ack), (ACK, syn.seq + 1, 1_001));
+        assert_eq!(host.events, [TcpEvent::Connected(id)]);
+        assert_eq!(host.state(id), "ESTABLISHED");
+    }
 }
 
 #[test]
@@ -116,15 +119,16 @@ fn two_syns_that_cross_make_one_connection_rfc9293_s3_5() {
 
 #[test]
 fn a_lost_syn_ack_is_sent_again_on_time_out_and_on_the_syn_rfc9293_s3_8_1() {
-    let mut host = Host::new();
-    host.listen();
-    let syn = seg(SYN, 1_000, 0);
-    host.get(&syn);
-    let first = host.expect();
-    host.get(&syn);
-    assert_eq!(host.expect(), first);
-    host.wait_ms(1_001);
-    assert_eq!(host.expect(), first);
+    for mut host in Host::of_both_families() {
+        host.listen();
+        let syn = seg(SYN, 1_000, 0);
+        host.get(&syn);
+        let first = host.expect();
+        host.get(&syn);
+        assert_eq!(host.expect(), first);
+        host.wait_ms(1_001);
+        assert_eq!(host.expect(), first);
+    }
 }
 
 #[test]
@@ -170,54 +174,56 @@ fn a_reset_in_syn_received_returns_to_listening_rfc9293_s3_10_7_4() {
 #[test]
 fn closing_first_goes_through_fin_wait_and_time_wait_rfc9293_s3_6() {
     // RFC 9293 §3.6, figure 12.
-    let mut host = Host::new();
-    let (id, first) = host.accept();
-    host.shutdown(id);
-    let fin = host.expect();
-    assert_eq!((fin.flags & !PSH, fin.seq), (FIN | ACK, first));
-    assert_eq!(host.state(id), "FIN-WAIT-1");
-    host.get(&seg(ACK, 1_001, first + 1));
-    assert_eq!(host.state(id), "FIN-WAIT-2");
-    // Half closed: text still comes in.
-    host.get(&seg(ACK, 1_001, first + 1).text(b"late"));
-    assert_eq!(host.read(id), b"late");
-    host.all();
-    host.get(&seg(FIN | ACK, 1_005, first + 1));
-    // Once: a peer that has forgotten the connection would answer a second one with a reset.
-    assert_eq!(host.expect().ack, 1_006);
-    assert!(host.all().is_empty());
-    assert_eq!(host.closed(), Some(CloseReason::Finished));
-    // The application is gone, the connection waits.
-    let waiting: Vec<_> = host.stack.tcp_connections(host.env.now).map(|c| c.state.name()).collect();
-    assert_eq!(waiting, ["TIME-WAIT"]);
-    // The peer's FIN again: acknowledged, and the time starts again.
-    host.wait(Duration::from_secs(40));
-    host.get(&seg(FIN | ACK, 1_005, first + 1));
-    assert_eq!(host.expect().ack, 1_006);
-    host.wait(Duration::from_secs(59));
-    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 1);
-    host.wait(Duration::from_secs(2));
-    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+    for mut host in Host::of_both_families() {
+        let (id, first) = host.accept();
+        host.shutdown(id);
+        let fin = host.expect();
+        assert_eq!((fin.flags & !PSH, fin.seq), (FIN | ACK, first));
+        assert_eq!(host.state(id), "FIN-WAIT-1");
+        host.get(&seg(ACK, 1_001, first + 1));
+        assert_eq!(host.state(id), "FIN-WAIT-2");
+        // Half closed: text still comes in.
+        host.get(&seg(ACK, 1_001, first + 1).text(b"late"));
+        assert_eq!(host.read(id), b"late");
+        host.all();
+        host.get(&seg(FIN | ACK, 1_005, first + 1));
+        // Once: a peer that has forgotten the connection would answer a second one with a reset.
+        assert_eq!(host.expect().ack, 1_006);
+        assert!(host.all().is_empty());
+        assert_eq!(host.closed(), Some(CloseReason::Finished));
+        // The application is gone, the connection waits.
+        let waiting: Vec<_> = host.stack.tcp_connections(host.env.now).map(|c| c.state.name()).collect();
+        assert_eq!(waiting, ["TIME-WAIT"]);
+        // The peer's FIN again: acknowledged, and the time starts again.
+        host.wait(Duration::from_secs(40));
+        host.get(&seg(FIN | ACK, 1_005, first + 1));
+        assert_eq!(host.expect().ack, 1_006);
+        host.wait(Duration::from_secs(59));
+        assert_eq!(host.stack.tcp_connections(host.env.now).count(), 1);
+        host.wait(Duration::from_secs(2));
+        assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+    }
 }
 
 #[test]
 fn closing_second_goes_through_close_wait_and_last_ack_rfc9293_s3_6() {
-    let mut host = Host::new();
-    let (id, first) = host.accept();
-    host.get(&seg(FIN | ACK, 1_001, first));
-    assert_eq!(host.expect().ack, 1_002);
-    assert_eq!(host.state(id), "CLOSE-WAIT");
-    assert_eq!(host.events, [TcpEvent::Readable(id)]);
-    assert_eq!(host.stack.tcp_receive(id, &mut host.env).unwrap_err(), TcpError::Finished);
-    // The other direction is open.
-    assert_eq!(host.send(id, b"bye"), 3);
-    assert_eq!(host.expect().text, b"bye");
-    host.shutdown(id);
-    assert!(host.expect().has(FIN));
-    assert_eq!(host.state(id), "LAST-ACK");
-    host.get(&seg(ACK, 1_002, first + 4));
-    assert_eq!(host.closed(), Some(CloseReason::Finished));
-    assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+    for mut host in Host::of_both_families() {
+        let (id, first) = host.accept();
+        host.get(&seg(FIN | ACK, 1_001, first));
+        assert_eq!(host.expect().ack, 1_002);
+        assert_eq!(host.state(id), "CLOSE-WAIT");
+        assert_eq!(host.events, [TcpEvent::Readable(id)]);
+        assert_eq!(host.stack.tcp_receive(id, &mut host.env).unwrap_err(), TcpError::Finished);
+        // The other direction is open.
+        assert_eq!(host.send(id, b"bye"), 3);
+        assert_eq!(host.expect().text, b"bye");
+        host.shutdown(id);
+        assert!(host.expect().has(FIN));
+        assert_eq!(host.state(id), "LAST-ACK");
+        host.get(&seg(ACK, 1_002, first + 4));
+        assert_eq!(host.closed(), Some(CloseReason::Finished));
+        assert_eq!(host.stack.tcp_connections(host.env.now).count(), 0);
+    }
 }
 
 #[test]
@@ -617,6 +623,29 @@ fn first_numbers_differ_by_flow_and_grow_with_time_rfc6528_s3() {
     let later = first(&mut host, 1);
     let grown = later.wrapping_sub(one);
     assert!((20_000..30_000).contains(&grown), "a step every 4 µs: {grown}");
+}
+
+#[test]
+fn first_numbers_tell_nothing_to_who_does_not_know_the_secret_rfc6528_s3() {
+    // RFC 6528 §3: the same flow at the same time, on hosts that differ in their secrets only.
+    let firsts: Vec<u32> = (0..100)
+        .map(|secret| {
+            let mut host = Host::with_secret(secret);
+            host.listen();
+            host.get(&seg(SYN, 1_000, 0));
+            host.expect().seq
+        })
+        .collect();
+    let set: std::collections::BTreeSet<_> = firsts.iter().collect();
+    assert_eq!(set.len(), firsts.len());
+    // Nor do secrets that follow each other: numbers as far apart as any.
+    let near = firsts.windows(2).filter(|pair| pair[0].wrapping_sub(pair[1]) as i32 / 1_000_000 == 0).count();
+    assert!(near <= 2, "{near} of {}", firsts.len());
+    // The same secret, the same number.
+    let mut host = Host::with_secret(7);
+    host.listen();
+    host.get(&seg(SYN, 1_000, 0));
+    assert_eq!(host.expect().seq, firsts[7]);
 }
 
 #[test]

@@ -261,8 +261,9 @@ fn a_closed_window_opens_only_by_a_worthwhile_step_rfc9293_s3_8_6_2_2() {
     assert!(taken >= 4);
 }
 
-#[test]
-fn the_receive_buffer_grows_with_an_application_that_keeps_up_rfc7323_s2() {
+/// The receive buffer, which was 20 kB, after 20 round trips in each of which 18 kB came; the application reads all of it as it
+/// comes, or so many bytes of it.
+fn receive_buffer_after(read_each: Option<usize>) -> u32 {
     let mut config = Config::default();
     (config.tcp.connection.receive_buffer, config.tcp.connection.receive_buffer_max) = (20_000, 200_000);
     let mut host = Host::with(config);
@@ -276,16 +277,40 @@ fn the_receive_buffer_grows_with_an_application_that_keeps_up_rfc7323_s2() {
     let [TcpEvent::Accepted { connection: id, .. }] = host.events[..] else { panic!() };
     let mut seq = 1_001;
     for _ in 0..20 {
-        for _ in 0..20 {
-            host.get(&seg(ACK, seq, first).text(&[0; 1_000]));
-            seq += 1_000;
-            host.read(id);
+        for _ in 0..18 {
+            // As much as the window takes.
+            if host.stack.tcp_snapshot(id, host.env.now).unwrap().rcv_wnd >= 1_000 {
+                host.get(&seg(ACK, seq, first).text(&[0; 1_000]));
+                seq += 1_000;
+            }
+            if read_each.is_none() {
+                host.read(id);
+            }
+        }
+        if let Some(len) = read_each {
+            host.stack.tcp_read(id, &mut vec![0; len], &mut host.env).unwrap();
         }
         host.wait_ms(20);
         host.all();
     }
-    let grown = host.stack.tcp_snapshot(id, host.env.now).unwrap().receive_buffer;
+    assert!(seq > 20_000);
+    let buffer = host.stack.tcp_snapshot(id, host.env.now).unwrap().receive_buffer;
+    host.read(id);
+    buffer
+}
+
+#[test]
+fn auto_tuning_grows_the_receive_buffer_of_an_application_that_keeps_up() {
+    let grown = receive_buffer_after(None);
     assert!((40_000..=200_000).contains(&grown), "{grown}");
+}
+
+#[test]
+fn auto_tuning_does_not_grow_the_receive_buffer_of_an_application_that_reads_slowly() {
+    // Twice of what is read in a round trip, and 16 segments: the buffer has as much already, however much comes.
+    for read_each in [0, 1_000] {
+        assert_eq!(receive_buffer_after(Some(read_each)), 20_000, "{read_each} bytes a round trip");
+    }
 }
 
 #[test]

@@ -129,6 +129,31 @@ fn recovery_halves_the_flight_bit_by_bit_rfc9937_s6_2() {
 }
 
 #[test]
+fn below_the_threshold_only_a_safe_acknowledgement_sends_more_than_was_delivered_rfc9937_s6_2() {
+    // RFC 9937 §6.2: of ten, seven were lost, so little is in flight. SafeACK: SND.UNA moves, and nothing more is judged lost.
+    let acks: [(u32, &[(u32, u32)], usize); 3] = [
+        // Safe: one arrived, and one more leaves, as in slow start.
+        (1, &[(7, 10)], 2),
+        (2, &[(7, 10)], 3),
+        // Nothing below has moved: as much as arrived.
+        (0, &[(1, 2), (7, 10)], 1),
+    ];
+    for (upto, blocks, sent) in acks {
+        let (mut host, id, first) = ten_in_flight(false);
+        host.wait_ms(100);
+        host.get(&acked(first, 0, &[(7, 10)]));
+        // Conservation: three arrived.
+        assert_eq!(numbers(&host.all(), first), [0, 1, 2]);
+        let snapshot = host.stack.tcp_snapshot(id, host.env.now).unwrap();
+        let threshold = snapshot.congestion.ssthresh.unwrap();
+        assert!(snapshot.in_recovery && snapshot.in_flight + 3_000 < threshold, "{snapshot:?}");
+        host.wait_ms(100);
+        host.get(&acked(first, upto, blocks));
+        assert_eq!(host.all().len(), sent, "acknowledged {upto}, SACKed {blocks:?}");
+    }
+}
+
+#[test]
 fn text_that_left_upon_sacks_is_not_in_what_is_halved_rfc5681_s3_2() {
     // RFC 5681 §3.2 step 2, RFC 6675 §5 step 4.2: else the longer reordering is given, the less the window shrinks.
     let (mut host, id, first) = ten_in_flight(false);
@@ -295,25 +320,26 @@ fn duplicates_beyond_what_is_in_flight_send_nothing_rfc9937_s6_2() {
 #[test]
 fn the_timer_resends_the_first_segment_and_backs_off_rfc6298_s5_4() {
     // RFC 6298 §5.4 to §5.6.
-    let mut host = Host::new();
-    let (id, first) = host.accept();
-    host.send(id, b"once");
-    host.expect();
-    let mut pauses = Vec::new();
-    let mut at = host.env.now;
-    for _ in 0..5 {
-        while host.env.transmitted.is_empty() {
-            host.wait_ms(1);
+    for mut host in Host::of_both_families() {
+        let (id, first) = host.accept();
+        host.send(id, b"once");
+        host.expect();
+        let mut pauses = Vec::new();
+        let mut at = host.env.now;
+        for _ in 0..5 {
+            while host.env.transmitted.is_empty() {
+                host.wait_ms(1);
+            }
+            pauses.push(host.env.now.since(at).as_millis());
+            at = host.env.now;
+            assert_eq!(numbers(&host.all(), first), [0]);
         }
-        pauses.push(host.env.now.since(at).as_millis());
-        at = host.env.now;
-        assert_eq!(numbers(&host.all(), first), [0]);
+        for pair in pauses.windows(2) {
+            let ratio = pair[1] as f64 / pair[0] as f64;
+            assert!((1.9..2.1).contains(&ratio), "{pauses:?}");
+        }
+        assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd, 1_000, "RFC 5681 §3.1: the loss window");
     }
-    for pair in pauses.windows(2) {
-        let ratio = pair[1] as f64 / pair[0] as f64;
-        assert!((1.9..2.1).contains(&ratio), "{pauses:?}");
-    }
-    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().cwnd, 1_000, "RFC 5681 §3.1: the loss window");
 }
 
 #[test]

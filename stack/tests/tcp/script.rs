@@ -1,16 +1,18 @@
 //! One host under test, and a peer that says what the test makes it say.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use etherparse::{PacketBuilder, TcpHeader, TcpOptionElement};
-use smoltcp::wire::{EthernetFrame, IpAddress, Ipv4Packet, TcpPacket};
+use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpAddress, Ipv4Packet, Ipv6Packet, TcpPacket};
 use tailwater_stack::tcp::{Connect, ConnectionId, Listen, ListenerId, TcpEvent};
 use tailwater_stack::testing::{TestEnv, VecBuffer, mac};
 use tailwater_stack::{Cidr, Config, DropReason, InterfaceConfig, InterfaceId, Stack, Verdict};
 
 pub const OURS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub const OURS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+pub const PEER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 pub const PORT: u16 = 80;
 pub const PEER_PORT: u16 = 5_000;
 
@@ -104,7 +106,15 @@ impl Segment {
 
     /// The frame that carries it to our host.
     pub fn frame(&self, to_port: u16) -> Vec<u8> {
-        let builder = PacketBuilder::ethernet2(mac(2).0, mac(1).0).ipv4(PEER.octets(), OURS.octets(), 64);
+        self.frame_over(false, to_port)
+    }
+
+    pub fn frame_over(&self, v6: bool, to_port: u16) -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2(mac(2).0, mac(1).0);
+        let builder = match v6 {
+            true => builder.ipv6(PEER_V6.octets(), OURS_V6.octets(), 64),
+            false => builder.ipv4(PEER.octets(), OURS.octets(), 64),
+        };
         let mut header = TcpHeader::new(self.port, to_port, self.seq, self.window);
         header.acknowledgment_number = self.ack;
         (header.fin, header.syn, header.rst) = (self.flags & FIN != 0, self.flags & SYN != 0, self.flags & RST != 0);
@@ -117,32 +127,44 @@ impl Segment {
         }
         let mut frame = Vec::new();
         builder.tcp_header(header).write(&mut frame, &self.text).unwrap();
-        frame[15] |= self.ecn;
-        Ipv4Packet::new_unchecked(&mut frame[14..]).fill_checksum();
+        if v6 {
+            frame[15] |= self.ecn << 4;
+        } else {
+            frame[15] |= self.ecn;
+            Ipv4Packet::new_unchecked(&mut frame[14..]).fill_checksum();
+        }
         frame
     }
 
     /// What a frame of our host says; panics unless smoltcp finds it right.
     pub fn read(frame: &[u8]) -> Self {
         let ethernet = EthernetFrame::new_checked(frame).expect("ethernet");
-        let ip = Ipv4Packet::new_checked(ethernet.payload()).expect("ipv4");
-        assert!(ip.verify_checksum());
-        assert!(ip.dont_frag() && !ip.more_frags(), "TCP is never fragmented");
-        let (source, destination): (IpAddress, IpAddress) = (ip.src_addr().into(), ip.dst_addr().into());
-        let tcp = TcpPacket::new_checked(ip.payload()).expect("tcp");
+        let (source, destination, segment, ecn): (IpAddress, IpAddress, _, _) = match ethernet.ethertype() {
+            EthernetProtocol::Ipv6 => {
+                let ip = Ipv6Packet::new_checked(ethernet.payload()).expect("ipv6");
+                (ip.src_addr().into(), ip.dst_addr().into(), ip.payload(), frame[15] >> 4 & 3)
+            }
+            _ => {
+                let ip = Ipv4Packet::new_checked(ethernet.payload()).expect("ipv4");
+                assert!(ip.verify_checksum());
+                assert!(ip.dont_frag() && !ip.more_frags(), "TCP is never fragmented");
+                (ip.src_addr().into(), ip.dst_addr().into(), ip.payload(), frame[15] & 3)
+            }
+        };
+        let tcp = TcpPacket::new_checked(segment).expect("tcp");
         assert!(tcp.verify_checksum(&source, &destination), "tcp checksum");
-        let flags = ip.payload()[13];
+        let flags = segment[13];
         let mut read = Self {
             flags,
             seq: tcp.seq_number().0 as u32,
             ack: if tcp.ack() { tcp.ack_number().0 as u32 } else { 0 },
             window: tcp.window_len(),
             text: tcp.payload().to_vec(),
-            ecn: frame[15] & 3,
+            ecn,
             port: tcp.dst_port(),
             ..Self::default()
         };
-        let header = etherparse::TcpSlice::from_slice(ip.payload()).unwrap();
+        let header = etherparse::TcpSlice::from_slice(segment).unwrap();
         for option in header.options_iterator() {
             match option.expect("option") {
                 TcpOptionElement::MaximumSegmentSize(mss) => read.mss = Some(mss),
@@ -163,6 +185,8 @@ pub struct Host {
     pub stack: Stack<VecBuffer>,
     pub env: TestEnv,
     pub events: Vec<TcpEvent>,
+    /// What it says goes over IPv6.
+    v6: bool,
     /// What a segment's numbers are more on the wire than in the test: the peer's, and ours.
     shifts: [u32; 2],
     given: usize,
@@ -175,13 +199,43 @@ impl Host {
     }
 
     pub fn with(config: Config) -> Self {
-        let mut stack = Stack::new(config, 7);
+        Self::with_config_and_secret(config, 7)
+    }
+
+    pub fn with_secret(secret: u64) -> Self {
+        Self::with_config_and_secret(Config::default(), secret)
+    }
+
+    fn with_config_and_secret(config: Config, secret: u64) -> Self {
+        let mut stack = Stack::new(config, secret);
         let port = stack.add_interface(InterfaceConfig::exclusive(mac(1), 1500));
         stack.add_address(port, Cidr::new(OURS, 24).unwrap()).unwrap();
+        stack.add_address(port, Cidr::new(OURS_V6, 64).unwrap()).unwrap();
         let mut env = TestEnv::default();
         env.now = env.now + Duration::from_secs(1_000);
         assert!(stack.set_neighbour(port, PEER.into(), mac(2), &mut env));
-        Self { stack, env, events: Vec::new(), shifts: [0; 2], given: 0, taken: 0 }
+        assert!(stack.set_neighbour(port, PEER_V6.into(), mac(2), &mut env));
+        Self { stack, env, events: Vec::new(), v6: false, shifts: [0; 2], given: 0, taken: 0 }
+    }
+
+    pub fn v6() -> Self {
+        let mut host = Self::new();
+        host.v6 = true;
+        host
+    }
+
+    /// Over IPv4, and over IPv6.
+    pub fn of_both_families() -> [Self; 2] {
+        [Self::new(), Self::v6()]
+    }
+
+    fn peer(&self) -> IpAddr {
+        if self.v6 { PEER_V6.into() } else { PEER.into() }
+    }
+
+    /// What our SYNs offer: the link's MTU without fixed headers.
+    pub fn mss(&self) -> u16 {
+        if self.v6 { 1_440 } else { 1_460 }
     }
 
     /// Without, and with the numbers of both ends passing 2^32 after 1500 bytes of what [`accept`](Self::accept) makes; the
@@ -215,23 +269,24 @@ impl Host {
     }
 
     pub fn listen(&mut self) -> ListenerId {
-        self.stack.tcp_listen(format!("0.0.0.0:{PORT}").parse().unwrap(), Listen::default()).unwrap()
+        let any = if self.v6 { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv4Addr::UNSPECIFIED) };
+        self.stack.tcp_listen((any, PORT).into(), Listen::default()).unwrap()
     }
 
     pub fn connect(&mut self) -> ConnectionId {
-        let remote = (PEER, PEER_PORT).into();
+        let remote = (self.peer(), PEER_PORT).into();
         let connect = Connect { local_port: PORT, ..Connect::to(remote) };
         self.stack.tcp_connect(connect, |_| true, &mut self.env).unwrap()
     }
 
     /// A segment arrives from the peer.
     pub fn get(&mut self, segment: &Segment) {
-        let _ = self.frame(&self.shifted(segment).frame(PORT));
+        let _ = self.frame(&self.shifted(segment).frame_over(self.v6, PORT));
     }
 
     /// A segment arrives that must be dropped, and says why it was.
     pub fn refusal(&mut self, segment: &Segment) -> DropReason {
-        match self.frame(&self.shifted(segment).frame(PORT)) {
+        match self.frame(&self.shifted(segment).frame_over(self.v6, PORT)) {
             Verdict::Discarded(reason) => reason,
             other => panic!("not refused: {other:?}"),
         }
@@ -252,7 +307,7 @@ impl Host {
     /// A segment arrives in a frame of several segments, each of at most `len` bytes.
     pub fn get_segmented(&mut self, segment: &Segment, len: usize) {
         self.given += 1;
-        let frame = VecBuffer::segmented(&self.shifted(segment).frame(PORT), len);
+        let frame = VecBuffer::segmented(&self.shifted(segment).frame_over(self.v6, PORT), len);
         let _ = self.stack.ingest(InterfaceId(0), frame, &mut self.env);
         self.collect();
     }

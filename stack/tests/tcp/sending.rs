@@ -418,7 +418,7 @@ fn parts_of_segments_count_as_delivered_bbr_draft_s4_1() {
 }
 
 #[test]
-fn congestion_control_is_the_sockets_choice_and_exchanged_while_text_is_in_flight() {
+fn congestion_control_is_the_sockets_choice_and_exchanged_while_text_is_in_flight_rfc9293_s3_8_2() {
     let mut host = with(|options| options.congestion_control = control("reno").unwrap());
     let (id, first) = host.accept();
     let name = |host: &Host| host.stack.tcp_snapshot(id, host.env.now).unwrap().congestion.name;
