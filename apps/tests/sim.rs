@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -39,11 +40,19 @@ fn example_runs_and_leaves_report_plots_and_captures() {
     let flows: Vec<&str> =
         event["report"]["flows"].as_array().unwrap().iter().map(|f| f["flow"].as_str().unwrap()).collect();
     assert!(flows.contains(&"video1") && flows.contains(&"ping"), "{flows:?}");
-    for file in ["report.json", "goodput.svg", "delay.svg", "left-right-at-left.pcapng", "left-right-at-right.pcapng"] {
+    for file in ["report.json", "left-right-at-left.pcapng", "left-right-at-right.pcapng"] {
         assert!(std::fs::metadata(folder.join(file)).unwrap().len() > 1_000, "{file}");
     }
-    let svg = std::fs::read_to_string(folder.join("goodput.svg")).unwrap();
-    assert!(svg.contains("video1") && svg.contains("virtual time"));
+    for (file, flow, title) in [
+        ("goodput.svg", "video1", "goodput, Mbit/s"),
+        ("delay.svg", "ping", "delay, ms"),
+        ("cwnd.svg", "cubic", "congestion window, kB"),
+    ] {
+        let svg = std::fs::read_to_string(folder.join(file)).unwrap();
+        for wanted in [flow, title, "virtual time", "<polyline"] {
+            assert!(svg.contains(wanted), "{wanted:?} is missing from {file}");
+        }
+    }
     let again = report(&sim(&example("bottleneck.toml"), &["-j", "-o", out]));
     assert_eq!(again["report"], event["report"], "the same seed is the same run");
     let other = report(&sim(&example("bottleneck.toml"), &["-j", "-o", out, "--seed", "2"]));
@@ -64,6 +73,53 @@ fn tables_name_every_flow_and_link_and_the_speed() {
         assert!(stdout.contains(wanted), "{wanted:?} is missing from\n{stdout}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Ends with its value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A run that lasts for hours, ended once `enough` has had its lines of standard output or error.
+fn long_run(name: &str, json: bool, mut enough: impl FnMut(&str) -> bool) {
+    let folder = folder(name);
+    let file = folder.join("net.toml");
+    let text = "duration = \"1000000 s\"\nsample = \"10 s\"\nhosts = [\"a\", \"b\"]\n\
+                [[link]]\nends = [\"a 10.0.0.1/24\", \"b 10.0.0.2/24\"]\nrate = \"10 Mbit/s\"\n\
+                [[flow]]\nname = \"bulk\"\nkind = \"tcp\"\nfrom = \"a\"\nto = \"b\"\n";
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tailwater"));
+    command.arg("sim").arg(&file).arg("-o").arg(&folder).args(json.then_some("-j"));
+    let mut running = Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let pipe: Box<dyn std::io::Read> = match json {
+        true => Box::new(running.0.stdout.take().unwrap()),
+        false => Box::new(running.0.stderr.take().unwrap()),
+    };
+    let came = BufReader::new(pipe).lines().map_while(Result::ok).take(10).any(|line| enough(&line));
+    drop(running);
+    assert!(came, "{name}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn progress_is_told_in_lines_and_in_objects_while_it_runs() {
+    let mut last = 0.0;
+    long_run("progress-json", true, |line| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        assert_eq!((event["event"].as_str(), event["of_secs"].as_f64()), (Some("progress"), Some(1e6)), "{line}");
+        let (done, before) = (event["virtual_secs"].as_f64().unwrap(), last);
+        assert!(done > before && event["speed"].as_f64().unwrap() > 0.0, "{line}");
+        last = done;
+        before > 0.0
+    });
+    long_run("progress", false, |line| {
+        line.contains(" of 1000000.0 s virtual time, ") && line.contains(" times real time")
+    });
 }
 
 #[test]

@@ -143,13 +143,17 @@ fn clean_path(mtu: u32) {
     let script = format!("read -r line; printf 'HTTP/1.0 200 OK\\r\\n\\r\\n'; exec cat {}", sent.display());
     std::fs::write(folder.file("answer.sh"), script).unwrap();
     let answer = format!("EXEC:sh {}", folder.file("answer.sh").display());
-    let socat = lab.client().program("socat");
-    let _server = socat.args(["-t", "60", "TCP4-LISTEN:8000,reuseaddr,fork", &answer]).spawn().unwrap();
-    crate::common::eventually("socat listens", || run("ss", &["-Hltn", "sport = :8000"]).contains("8000"));
-    let capture = Capture::start(&lab, &file);
-    command(lab.dut(), "http get -i d0 http://10.1.0.2:8000/").run(TRANSFER).unwrap();
-    capture.end();
-    assert_clean(&[judge(format!("to our client, MTU {mtu}"), &file)], &[], 1);
+    for (listen, url) in
+        [("TCP4-LISTEN:8000", "http://10.1.0.2:8000/"), ("TCP6-LISTEN:8000", "http://[fd00:1::2]:8000/")]
+    {
+        let listen = format!("{listen},reuseaddr,fork");
+        let _server = lab.client().program("socat").args(["-t", "60", &listen, &answer]).spawn().unwrap();
+        crate::common::eventually("socat listens", || run("ss", &["-Hltn", "sport = :8000"]).contains("8000"));
+        let capture = Capture::start(&lab, &file);
+        command(lab.dut(), &format!("http get -i d0 {url}")).run(TRANSFER).unwrap();
+        capture.end();
+        assert_clean(&[judge(format!("to our client from {url}, MTU {mtu}"), &file)], &[], 1);
+    }
 }
 
 /// What did not get through, by our own account.

@@ -25,4 +25,5 @@ mod raw;
 mod serve;
 mod short;
 mod socat;
+mod sockets;
 mod ss;

@@ -11,7 +11,7 @@ use crate::common::{command, outcome};
 use crate::peer::*;
 
 /// nginx in the client's namespace, at port 8000 of both families.
-fn nginx(lab: &Lab, folder: &Folder) -> Process {
+pub(crate) fn nginx(lab: &Lab, folder: &Folder) -> Process {
     let at = folder.0.display();
     let config = format!(
         "daemon off; master_process off; worker_processes 1; error_log {at}/error.log; pid {at}/pid;
@@ -33,7 +33,7 @@ fn nginx(lab: &Lab, folder: &Folder) -> Process {
 }
 
 /// The result of a download that must go well.
-fn get(lab: &Lab, words: &str) -> Value {
+pub(crate) fn get(lab: &Lab, words: &str) -> Value {
     let output = command(lab.dut(), &format!("http get -j -i d0 {words}")).output(TRANSFER).unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{words}: {out}{err}");

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use tailwater_lab::Lab;
 
+use crate::nginx::{get, nginx};
 use crate::peer::*;
 
 const CLIENTS: usize = 4;
@@ -28,6 +29,24 @@ fn five_thousand_connections_of_one_request_each_are_answered_by_two_workers_on_
     let delivered = |worker: &serde_json::Value| worker["delivered"].as_u64().unwrap();
     let by_worker: Vec<u64> = report["workers"].as_array().unwrap().iter().map(delivered).collect();
     assert!(by_worker.len() == 2 && by_worker.iter().all(|&n| n > served / 4), "{by_worker:?}");
+}
+
+#[test]
+fn our_client_opens_five_thousand_connections_of_one_request_each() {
+    let lab = Lab::pair(1, 1500).unwrap();
+    let folder = Folder::new("short");
+    std::fs::create_dir(folder.file("site")).unwrap();
+    let small = folder.fill("site/small", 3_000);
+    let _nginx = nginx(&lab, &folder);
+    let (expected, each) = (file_sha256(&small), (CLIENTS * EACH) as u64 / 2);
+    for host in ["10.1.0.2", "[fd00:1::2]"] {
+        let result = get(&lab, &format!("http://{host}:8000/small -n {each} --close --sha256"));
+        assert_eq!((result["answers"].as_u64(), result["connections"].as_u64()), (Some(each), Some(each)));
+        assert_eq!(
+            (result["bytes"].as_u64(), result["sha256"].as_str()),
+            (Some(3_000 * each), Some(expected.as_str()))
+        );
+    }
 }
 
 fn one_after_the_other(lab: &Lab, client: usize) {

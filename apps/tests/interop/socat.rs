@@ -32,10 +32,9 @@ fn socat_gets_every_byte_back_in_jumbo_segments_too() {
     through_our_echo(9_000);
 }
 
-#[test]
-fn socat_serves_our_client_until_it_closes() {
-    let lab = Lab::pair(1, 1500).unwrap();
-    let folder = Folder::new("socat-serves");
+fn serves_our_client(mtu: u32) {
+    let lab = Lab::pair(1, mtu).unwrap();
+    let folder = Folder::new(&format!("socat-serves-{mtu}"));
     let body = folder.fill("body", 8 << 20);
     let got = folder.file("got");
     let script = format!("read -r line; printf 'HTTP/1.0 200 OK\\r\\n\\r\\n'; exec cat {}", body.display());
@@ -55,4 +54,14 @@ fn socat_serves_our_client_until_it_closes() {
         assert!(said.contains(&format!("sha256 {expected}")), "{said}");
         assert_eq!(file_sha256(&got), expected, "{url}");
     }
+}
+
+#[test]
+fn socat_serves_our_client_until_it_closes() {
+    serves_our_client(1_500);
+}
+
+#[test]
+fn socat_serves_our_client_in_jumbo_segments_too() {
+    serves_our_client(9_000);
 }

@@ -40,15 +40,21 @@ fn stock_servers_serve_our_client_over_both_families() {
 fn two_workers_open_the_streams_of_a_jumbo_test() {
     let lab = Lab::pair(2, 9000).unwrap();
     let _server = iperf3_server(&lab);
-    let result = perf(&lab, "-c 10.1.0.2 --cores 0,1 -P 8 -n 32M");
-    assert_eq!(result["end"]["streams"].as_array().unwrap().len(), 8, "{result:#}");
-    for stream in result["end"]["streams"].as_array().unwrap() {
-        assert_eq!(number(stream, "/sender/bytes"), f64::from(4 << 20), "{result:#}");
-    }
-    // Which end sends on which stream goes by the order in which they were opened, whichever workers did it.
-    let both = perf(&lab, "-c 10.1.0.2 --cores 0,1 -P 4 --bidir -t 1");
-    for stream in both["end"]["streams"].as_array().unwrap() {
-        assert!(number(stream, "/receiver/bytes") > 0.0, "{both:#}");
+    for host in ["10.1.0.2", "fd00:1::2"] {
+        let result = perf(&lab, &format!("-c {host} --cores 0,1 -P 8 -n 32M"));
+        assert_eq!(result["end"]["streams"].as_array().unwrap().len(), 8, "{result:#}");
+        for stream in result["end"]["streams"].as_array().unwrap() {
+            assert_eq!(number(stream, "/sender/bytes"), f64::from(4 << 20), "{result:#}");
+        }
+        // Which end sends on which stream goes by the order in which they were opened, whichever workers did it.
+        let both = perf(&lab, &format!("-c {host} --cores 0,1 -P 4 --bidir -t 1"));
+        for stream in both["end"]["streams"].as_array().unwrap() {
+            assert!(number(stream, "/receiver/bytes") > 0.0, "{both:#}");
+        }
+        let back = perf(&lab, &format!("-c {host} --cores 0,1 -R -P 2 -n 8M"));
+        assert!(sums(&back, "").1 >= 8 << 20, "{back:#}");
+        let datagrams = perf(&lab, &format!("-c {host} --cores 0,1 -u -b 100M -k 1000 -l 8000"));
+        assert_eq!(number(&datagrams, "/end/sum/packets"), 1_000.0, "{datagrams:#}");
     }
 }
 
