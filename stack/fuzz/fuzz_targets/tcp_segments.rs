@@ -74,19 +74,7 @@ impl World {
         let any = if v6 { "[::]:80" } else { "0.0.0.0:80" };
         stack.tcp_listen(any.parse().unwrap(), Listen::default()).unwrap();
         let timestamps = (choice & 4 != 0).then_some(0);
-        Self {
-            stack,
-            env,
-            ours,
-            peer,
-            cookies,
-            timestamps,
-            id: None,
-            snd: 0,
-            rcv: START,
-            begins: 0,
-            read: 0,
-        }
+        Self { stack, env, ours, peer, cookies, timestamps, id: None, snd: 0, rcv: START, begins: 0, read: 0 }
     }
 
     /// A record's bytes: offset of the sequence number (2), of the acknowledgement (2), flags, length of the text, kind of

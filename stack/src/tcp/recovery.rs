@@ -144,11 +144,12 @@ impl<B: Buffer> Tcb<B> {
         if self.recovery.is_active() && self.snd_una.at_or_after(self.recovery.point) {
             self.end_recovery(cx);
         }
-        let lost_before = self.queue.lost();
+        // What was sent again and is lost again counts, too.
+        let lost_before = self.queue.to_resend();
         if !self.frto_holds(delivery) {
             self.judge_losses(delivery, cx);
         }
-        let lost_more = self.queue.lost() > lost_before;
+        let lost_more = self.queue.to_resend() > lost_before;
         if self.recovery.phase == Phase::Open && self.queue.to_resend() > 0 && !self.only_mtu_probe_lost() {
             self.begin_recovery(delivery.delivered, cx);
         }
