@@ -13,6 +13,7 @@ mod common;
 
 mod client;
 mod ends;
+mod members;
 mod requests;
 mod server;
 mod sweep;
