@@ -122,7 +122,7 @@ fn notes(session: &mut Session<'_>) {
         "The receiver is the same kernel socket for every row, and each sender has a send buffer of 4 MiB. The queue holds one bandwidth-delay product, tail drop.",
         "Shares: no loss, no reordering; the senders are two sockets of one host, which begin at the same time, and the ratio is the \
          second row's to the first's in the same run. Five times the length of a run passes uncounted, then ten times counts. A \
-         run of CUBIC is the mean of four networks side by side (two flows of the kernel: of two).",
+         run of CUBIC beside the kernel's is the mean of three networks: two flows of CUBIC may stay apart for minutes, whoever sends them.",
         "A kernel socket is paced where the queueing discipline is fq, or where it is asked for; the kernel here has \
          no fq, and CUBIC and Reno do not ask, nor do ours unless told. A paced flow often falls behind one that is not \
          (Aggarwal, Savage, Anderson, INFOCOM 2000). Two flows of one kind may keep the shares that \

@@ -71,6 +71,7 @@ impl Claim {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn ports_are_held_until_dropped_and_taken_ones_are_left_out() {
@@ -81,7 +82,12 @@ mod tests {
         let held = claim.listeners().find(|listener| listener.transport == Transport::Tcp).unwrap().at.port();
         assert!(TcpListener::bind(("127.0.0.1", held)).is_err());
         drop((claim, other));
-        TcpListener::bind(("127.0.0.1", held)).unwrap();
+        // A process that another test starts has our descriptors until it runs its program.
+        let end = Instant::now() + Duration::from_secs(10);
+        while let Err(error) = TcpListener::bind(("127.0.0.1", held)) {
+            assert!(error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < end, "port {held}: {error}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]
