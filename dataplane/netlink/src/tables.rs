@@ -134,10 +134,10 @@ impl Tables {
                 if let Some(route) = self.wanted(route_message::decode(payload)?) {
                     let ipv4 = route.prefix.is_ipv4();
                     let removed = self.rib.remove(route.table, route.prefix, &route.candidate);
-                    // Where IPv6 routes went during a listing and others came, the kernel begins again and skips as many
-                    // nodes as it had listed, those that went among them: others go missing, and it does not say so.
-                    let skipped = self.catching_up.ipv6_routes && !ipv4;
-                    if skipped || removed == Removed::Doubtful {
+                    // Where routes go during a listing the kernel may skip others, and does not say so: it goes on behind as many
+                    // routes of an address (IPv4), or nodes of a table that changed (IPv6), as it had listed, those that went
+                    // among them.
+                    if self.catching_up.routes(ipv4) || removed == Removed::Doubtful {
                         self.ambiguous(ipv4);
                     }
                 }
