@@ -10,11 +10,9 @@ fn ask_all(lab: &Lab, words: &str) {
     let (sent, received) = sums(&forward, "");
     // iperf3 does not wait for what is on its way when the client says that it was all.
     assert!(sent == 5 << 20 && received <= sent && received > 0, "{words}: {forward:#}");
-    assert_complete(&forward, true);
     let reverse = perf(lab, &format!("{words} -R -P 4 -n 8M"));
     let (sent, received) = sums(&reverse, "");
     assert!(sent >= received && received >= 8 << 20, "{words}: {reverse:#}");
-    assert_complete(&reverse, false);
     let both = perf(lab, &format!("{words} --bidir -t 1 --interval 0.25"));
     for suffix in ["", "_bidir_reverse"] {
         let (sent, received) = sums(&both, suffix);

@@ -118,39 +118,6 @@ pub(crate) fn assert_omission_left_out(result: &Value) {
     assert!((0.0..20.0).contains(&percent), "{result:#}");
 }
 
-/// Every member that programs read in iperf3's document of a TCP test.
-pub(crate) fn assert_complete(result: &Value, sends: bool) {
-    for path in ["/start/version", "/start/system_info", "/start/timestamp/time", "/start/cookie"] {
-        assert!(result.pointer(path).is_some_and(Value::is_string), "{path}: {result:#}");
-    }
-    let test = ["num_streams", "blksize", "omit", "duration", "bytes", "blocks", "reverse", "tos", "bidir"];
-    let mut numbers: Vec<String> = test.iter().map(|name| format!("/start/test_start/{name}")).collect();
-    let side = ["start", "end", "seconds", "bytes", "bits_per_second"];
-    let places = ["/intervals/0/streams/0", "/intervals/0/sum", "/end/streams/0/sender", "/end/streams/0/receiver"];
-    for place in places.into_iter().chain(["/end/sum_sent", "/end/sum_received"]) {
-        numbers.extend(side.iter().map(|name| format!("{place}/{name}")));
-    }
-    if sends {
-        let path = ["retransmits", "snd_cwnd", "snd_wnd", "rtt", "rttvar", "pmtu"];
-        numbers.extend(path.iter().map(|name| format!("/intervals/0/streams/0/{name}")));
-        let extremes = ["max_snd_cwnd", "max_snd_wnd", "max_rtt", "min_rtt", "mean_rtt"];
-        numbers.extend(extremes.iter().map(|name| format!("/end/streams/0/sender/{name}")));
-    }
-    numbers.push("/end/sum_sent/retransmits".to_owned());
-    for who in ["host_total", "host_user", "host_system", "remote_total", "remote_user", "remote_system"] {
-        numbers.push(format!("/end/cpu_utilization_percent/{who}"));
-    }
-    for name in ["timestamp/timesecs", "connected/0/socket", "connected/0/local_port", "connected/0/remote_port"] {
-        numbers.push(format!("/start/{name}"));
-    }
-    numbers.iter().for_each(|path| {
-        number(result, path);
-    });
-    for name in ["sender_tcp_congestion", "receiver_tcp_congestion"] {
-        assert!(result["end"][name].is_string(), "{name}: {result:#}");
-    }
-}
-
 /// The totals are what the intervals add up to, within the tail that is no interval of its own.
 pub(crate) fn assert_intervals_add_up(result: &Value, end: &str) {
     let intervals = result["intervals"].as_array().unwrap();
