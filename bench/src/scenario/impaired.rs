@@ -120,9 +120,10 @@ fn notes(session: &mut Session<'_>) {
          packets skip the whole 25 ms and so overtake some 200 others. The three columns of a control run at the same time, \
          each in a network of its own.",
         "The receiver is the same kernel socket for every row, and each sender has a send buffer of 4 MiB. The queue holds one bandwidth-delay product, tail drop.",
-        "Shares: no loss, no reordering; the senders are two sockets of one host, which begin at the same time, and the ratio is the \
-         second row's to the first's in the same run. Five times the length of a run passes uncounted, then ten times counts. A \
-         run of CUBIC beside the kernel's is the mean of three networks: two flows of CUBIC may stay apart for minutes, whoever sends them.",
+        "Shares: no loss, no reordering; the senders are two sockets of one host, and the ratio is the second row's to the first's in \
+         the same run. Five times the length of a run passes uncounted, then ten times counts. They take turns in beginning first, a \
+         moment before the other, which leaves slow start with more; a run of CUBIC, whose flows stay apart for minutes, is the mean \
+         of two networks, one for each order.",
         "A kernel socket is paced where the queueing discipline is fq, or where it is asked for; the kernel here has \
          no fq, and CUBIC and Reno do not ask, nor do ours unless told. A paced flow often falls behind one that is not \
          (Aggarwal, Savage, Anderson, INFOCOM 2000). Two flows of one kind may keep the shares that \
