@@ -130,7 +130,7 @@ fn clean_path(mtu: u32) {
     say_lost(&report);
     assert_clean(&judgements, &[], counter(&report, "tcp_loss_probes") as usize);
     // It keeps what has come and what is yet to leave: of small segments more than the memory of a default holds.
-    let server = echo(&lab, &format!("--cores 0,1 --frames 65536 --listen 0.0.0.0:{ECHO} --listen [::]:{ECHO}"));
+    let server = echo(&lab, &format!("--cores 0,1 --listen 0.0.0.0:{ECHO} --listen [::]:{ECHO}"));
     let mut judgements = Vec::new();
     for to in ["TCP4:10.1.0.1", "TCP6:[fd00:1::1]"] {
         let capture = Capture::start(&lab, &file);

@@ -365,7 +365,7 @@ impl<B: Buffer> Tcb<B> {
 
     #[inline(never)]
     fn unblock_writer(&mut self) {
-        let few = self.queue.bytes() <= self.options.send_buffer_max / 3 * 2;
+        let few = self.waiting() <= self.options.send_buffer_max / 3 * 2;
         if few && self.write_room() > 0 {
             self.write_blocked = false;
             self.news.add(Piece::Writable);

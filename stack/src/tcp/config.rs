@@ -15,8 +15,8 @@ pub struct TcpConfig {
     pub time_wait_max: usize,
     /// Listeners at the same time.
     pub listeners_max: usize,
-    /// Buffers that all connections together hold, to be sent or received. One connection has no more in a queue
-    /// than are free, or a few.
+    /// Buffers that all connections together hold, to be sent or received. One connection has no more waiting to be sent
+    /// than are free, twice as many that were received, or a few.
     pub buffers_max: usize,
     pub syn_cookies: SynCookies,
     /// Challenge ACKs of all connections (RFC 5961 §7), at most: each second from half of it on is drawn, so that nobody learns

@@ -17,6 +17,26 @@ impl TcpConfig {
         let max = self.buffers_max;
         (own < SHARE_MIN && held < max) || own < (max - max / 4).saturating_sub(held)
     }
+
+    /// Whether a connection that keeps `own` received buffers may keep another while all keep `held`: twice as many as are
+    /// free, for the peer was promised room, while a writer can wait.
+    #[inline]
+    pub(super) fn may_keep(&self, own: usize, held: usize) -> bool {
+        (own < SHARE_MIN && held < self.buffers_max) || own < 2 * self.for_received().saturating_sub(held)
+    }
+
+    /// How many more it may keep if the others keep what they do.
+    #[inline]
+    pub(super) fn may_still_keep(&self, own: usize, held: usize) -> usize {
+        let free = 2 * self.for_received().saturating_sub(held);
+        (free.saturating_sub(own) / 3).max(SHARE_MIN.saturating_sub(own))
+    }
+
+    /// What received text may take; the rest is for those that have next to none.
+    #[inline]
+    fn for_received(&self) -> usize {
+        self.buffers_max - self.buffers_max / 8
+    }
 }
 
 impl<B> Tcp<B> {
@@ -42,6 +62,20 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
         let room = tcp.may_hold(own);
         tcp.counters.buffers_max_hit += u64::from(!room);
         room
+    }
+
+    /// Whether a connection that keeps `own` received buffers may keep another.
+    pub(super) fn may_keep(&mut self, own: usize) -> bool {
+        let tcp = &mut self.stack.tcp;
+        let room = tcp.config.may_keep(own, tcp.held);
+        tcp.counters.buffers_max_hit += u64::from(!room);
+        room
+    }
+
+    /// Received buffers that a connection may keep beyond its `own`.
+    #[inline]
+    pub(super) fn may_still_keep(&self, own: usize) -> usize {
+        self.stack.tcp.config.may_still_keep(own, self.stack.tcp.held)
     }
 
     pub(super) fn hold(&mut self) {

@@ -81,7 +81,7 @@ impl<B: Buffer> Tcb<B> {
             seq: seq.0,
             ack: if acks { self.rcv_nxt.0 } else { 0 },
             flags,
-            window: if flags & flag::SYN != 0 { self.window_of_syn() } else { self.window_out() },
+            window: if flags & flag::SYN != 0 { self.window_of_syn(cx) } else { self.window_out(cx) },
             options_len: options.as_bytes().len(),
         };
         let out = Outgoing {

@@ -41,7 +41,7 @@ impl<B: Buffer> Tcb<B> {
         };
         // Text that leaves tells the window.
         if has_read && !sent {
-            self.consider_window();
+            self.consider_window(cx);
         }
         if self.ack_now && self.state.acknowledges() {
             self.send_ack(cx);

@@ -59,7 +59,7 @@ impl<B: Buffer> Tcb<B> {
     fn common_as<E: Env<Buffer = B>>(&mut self, fresh: bool, cx: &Cx<'_, B, E>) -> Common {
         let common = Common {
             ack: self.rcv_nxt.0,
-            window: self.window_out(),
+            window: self.window_out(cx),
             stamps: self.timestamps_ok.then(|| Timestamps { value: self.now_ts(cx), echo: self.ts_recent }),
             hop_limit: cx.stack.config.hop_limit,
             traffic_class: self.options.dscp << 2 | self.ecn.field_out(fresh),

@@ -171,7 +171,7 @@ impl<B: Buffer> Stack<B> {
         let tcb = place.as_deref()?;
         let is_next = tcb.heard.is(front, id, recognized.epoch)
             && tcb.expects(&segment)
-            && config.may_hold(tcb.received.buffers(), *held)
+            && config.may_keep(tcb.received.buffers(), *held)
             && front.is_summed_right(buffer);
         if !is_next {
             return None;

@@ -41,10 +41,17 @@ impl<B: Buffer> Tcb<B> {
         room.min(u32::from(u16::MAX) << self.rcv_wscale)
     }
 
+    /// Bytes for which there is memory, in segments as the peer sends them.
+    #[inline]
+    fn memory<E: Env<Buffer = B>>(&self, cx: &Cx<'_, B, E>) -> u32 {
+        let buffers = cx.may_still_keep(self.received.buffers());
+        (buffers as u32).saturating_mul(self.rcv_mss)
+    }
+
     /// By how much the right edge could move on, if that is worth telling.
     #[inline]
-    fn window_gain(&self) -> u32 {
-        let edge = self.rcv_nxt + self.room();
+    fn window_gain<E: Env<Buffer = B>>(&self, cx: &Cx<'_, B, E>) -> u32 {
+        let edge = self.rcv_nxt + self.room().min(self.memory(cx));
         let gain = edge.distance(self.rcv_adv).max(0) as u32;
         // RFC 9293 §3.8.6.2.2: at least half of the buffer, or a full segment.
         if gain >= (self.receive_buffer / 2).min(self.rcv_mss) { gain } else { 0 }
@@ -52,18 +59,18 @@ impl<B: Buffer> Tcb<B> {
 
     /// The window field of a segment that leaves now.
     #[inline]
-    pub(super) fn window_out(&mut self) -> u16 {
+    pub(super) fn window_out<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) -> u16 {
         // Whoever only sends tells the same again and again.
         if self.rcv_nxt != self.last_ack_sent || self.wnd_stale {
-            self.wnd_told = self.window_anew();
+            self.wnd_told = self.window_anew(cx);
             self.wnd_stale = false;
         }
         self.wnd_told
     }
 
     #[inline]
-    fn window_anew(&mut self) -> u16 {
-        self.rcv_adv += self.window_gain();
+    fn window_anew<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) -> u16 {
+        self.rcv_adv += self.window_gain(cx);
         // RFC 7323 §2.3: rounded up, for the edge must not move back.
         let unit_max = (1 << self.rcv_wscale) - 1;
         let units = ((self.rcv_wnd() + unit_max) >> self.rcv_wscale).min(u16::MAX.into());
@@ -72,8 +79,17 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// The window field of a SYN is not scaled (RFC 7323 §2.2).
-    pub(super) fn window_of_syn(&mut self) -> u16 {
-        let window = self.room().min(u16::MAX.into());
+    pub(super) fn window_of_syn<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) -> u16 {
+        self.offer_first(self.room().min(self.memory(cx)))
+    }
+
+    /// The SYN was answered by a cookie, which offers the whole buffer.
+    pub(super) fn offer_by_cookie(&mut self) {
+        self.offer_first(self.room());
+    }
+
+    fn offer_first(&mut self, window: u32) -> u16 {
+        let window = window.min(u16::MAX.into());
         self.rcv_adv = self.rcv_nxt + window;
         window as u16
     }
@@ -94,11 +110,11 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Tells the peer of the window if it opens noticeably.
-    pub(super) fn consider_window(&mut self) {
+    pub(super) fn consider_window<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) {
         if !self.state.takes_text() {
             return;
         }
-        let gain = self.window_gain();
+        let gain = self.window_gain(cx);
         self.ack_now |= gain >= (2 * self.rcv_mss).max(self.rcv_wnd()).min(self.receive_buffer / 2).max(1);
     }
 

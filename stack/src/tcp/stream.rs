@@ -15,6 +15,8 @@ use crate::time::Instant;
 
 /// Text up to this long is added to a segment that waits: small writes would go out as small segments.
 const JOIN_MAX: usize = 512;
+/// Segments in the queue from which on each counts as a full one against what may wait: it takes as much memory.
+const COUNT_FROM: usize = 64;
 /// After which memory that was short is asked for again, where no acknowledgement will come that tells of room.
 const MEMORY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -26,8 +28,16 @@ impl<B: Buffer> Tcb<B> {
     /// Bytes that the application may write: of what would wait to be sent, whole segments.
     #[inline]
     pub(super) fn write_room(&self) -> u32 {
-        let room = self.options.send_buffer_max.saturating_sub(self.queue.bytes());
+        let room = self.options.send_buffer_max.saturating_sub(self.waiting());
         if self.options.unsent_max == u32::MAX { room } else { room.min(self.room_unsent()) }
+    }
+
+    /// Bytes that count as waiting.
+    #[inline]
+    pub(super) fn waiting(&self) -> u32 {
+        let count = self.queue.len();
+        let taken = if count < COUNT_FROM { 0 } else { (count as u32).saturating_mul(self.smss) };
+        self.queue.bytes().max(taken)
     }
 
     /// Of them, those that may wait beyond what the windows let go.

@@ -113,8 +113,7 @@ impl<B: Buffer> Stack<B> {
         tcb.take_syn(&syn, env.now());
         tcb.ecn.ok = tcb.options.ecn && agreed.ecn;
         tcb.snd_nxt = iss + 1;
-        // The window that the cookie offered.
-        tcb.window_of_syn();
+        tcb.offer_by_cookie();
         self.tcp.listeners.on_half_open(listener);
         let index = tcb.id.index;
         self.tcp.table.bind(index, tcb);

@@ -183,17 +183,17 @@ impl<B: Buffer> Tcb<B> {
 
     #[inline(always)]
     pub(super) fn store<E: Env<Buffer = B>>(&mut self, text: B, cx: &mut Cx<'_, B, E>) {
-        if self.received.buffers() >= COALESCE_FROM && self.coalesce(&text) {
+        if self.received.buffers() >= COALESCE_FROM && self.coalesce(&text, cx) {
             return cx.release(text);
         }
         self.received.push(text);
     }
 
-    /// Adds short text to the buffer before it; whether it could.
+    /// Adds text that is short, or longer where memory is, to the buffer before it; whether it could.
     #[inline(never)]
-    fn coalesce(&mut self, text: &B) -> bool {
-        let n = text.len();
-        if n <= COALESCE_MAX
+    fn coalesce<E: Env<Buffer = B>>(&mut self, text: &B, cx: &Cx<'_, B, E>) -> bool {
+        let (n, own) = (text.len(), self.received.buffers());
+        if (n <= COALESCE_MAX || cx.may_still_keep(own) < own)
             && let Some(last) = self.received.last_with_room(n)
             && let Ok(room) = last.append(n)
             && text.read_at(0, room).is_ok()
@@ -310,7 +310,7 @@ impl<B: Buffer> Tcb<B> {
     /// Whether another text may be kept; text in order has precedence over early text.
     fn may_keep<E: Env<Buffer = B>>(&mut self, in_order: bool, cx: &mut Cx<'_, B, E>) -> bool {
         let own = self.received.buffers();
-        let granted = own < BUFFERS_MAX && cx.may_hold(own);
+        let granted = own < BUFFERS_MAX && cx.may_keep(own);
         if granted || !in_order {
             return granted;
         }

@@ -57,6 +57,84 @@ fn buffers_fewer_than_a_window_bound_the_window() {
     assert_eq!(net.stacks[1].ledger().discarded(DropReason::TcpMemory), 0);
 }
 
+/// A host with so few buffers that they bound its windows, and a connection of a peer with SACK and scaled windows.
+fn host_of_400_buffers() -> (Host, ConnectionId, u32) {
+    let mut config = Config::default();
+    config.tcp.connection.receive_buffer = 1 << 20;
+    let mut host = Host::with(config);
+    host.stack.tcp_bound_buffers(400, 1_500);
+    host.listen();
+    let mut syn = seg(SYN, 1_000, 0);
+    (syn.mss, syn.scale, syn.sack_permitted, syn.window) = (Some(1_460), Some(7), true, 60_000);
+    let (id, first) = host.accept_with(&syn);
+    (host, id, first)
+}
+
+/// Fills the window that the connection tells with segments of these lengths in turn; the bytes sent.
+fn fill_window(host: &mut Host, first: u32, lens: &[usize]) -> Vec<u8> {
+    // The SYN's window was not scaled.
+    host.get(&seg(ACK, 1_001, first).text(&bytes(0, 1_460)).window(2_000));
+    host.get(&seg(ACK, 2_461, first).text(&bytes(1_460, 1_460)).window(2_000));
+    let mut at = 2_920;
+    let mut edge = 0;
+    for len in lens.iter().cycle() {
+        for answer in host.all() {
+            edge = edge.max(answer.ack + (u32::from(answer.window) << 2) - 1_001);
+        }
+        let len = (edge as usize - at).min(*len);
+        if len == 0 {
+            break;
+        }
+        host.get(&seg(ACK, 1_001 + at as u32, first).text(&bytes(at, len)).window(2_000));
+        at += len;
+    }
+    bytes(0, at)
+}
+
+#[test]
+fn small_segments_that_fill_the_window_find_memory_beside_a_full_send_queue() {
+    for lens in [&[1_460][..], &[600], &[513, 1_460], &[900, 1_000], &[1], &[1_460, 1_460, 10, 700]] {
+        for writes in [&[1_000_000][..], &[600; 2_000], &[513, 1_460].repeat(500)] {
+            let (mut host, id, first) = host_of_400_buffers();
+            for len in writes {
+                host.send(id, &vec![7; *len]);
+                host.get(&seg(ACK, 1_001, first).window(2_000));
+            }
+            let sent = fill_window(&mut host, first, lens);
+            assert!(sent.len() > 120_000, "{} bytes in {lens:?}", sent.len());
+            assert_eq!(host.stack.ledger().discarded(DropReason::TcpMemory), 0, "{lens:?} beside {:?}", &writes[..1]);
+            assert!(host.read(id) == sent, "{lens:?}");
+        }
+    }
+}
+
+#[test]
+fn the_window_told_is_no_larger_than_the_memory_that_others_leave() {
+    let (mut host, hoarder, first) = host_of_400_buffers();
+    let hoarded = fill_window(&mut host, first, &[1_460]);
+    assert!(hoarded.len() > 140_000);
+    let mut told = Vec::new();
+    for port in 1..=20 {
+        let mut syn = seg(SYN, 1_000, 0).via(PEER_PORT + port);
+        (syn.mss, syn.scale) = (Some(1_460), Some(7));
+        host.get(&syn);
+        let Segment { seq, window, .. } = host.expect();
+        let first = seq.wrapping_add(1);
+        host.get(&seg(ACK, 1_001, first).via(PEER_PORT + port));
+        told.push(window);
+        // As much as it lets go, and nobody reads.
+        for n in 0..u32::from(window) / 1_460 {
+            host.get(&seg(ACK, 1_001 + n * 1_460, first).text(&[0; 1_460]).via(PEER_PORT + port));
+        }
+        host.all();
+    }
+    assert!(told[0] > 60_000 && told[19] >= 4 * 536, "{told:?}");
+    assert!(told.is_sorted_by(|a, b| a >= b) && told[19] < told[0] / 4, "{told:?}");
+    assert_eq!(host.stack.ledger().discarded(DropReason::TcpMemory), 0);
+    // What is read makes room for others, which a probe finds out.
+    assert!(host.read(hoarder) == hoarded);
+}
+
 /// Sends what lies in a buffer; whether it was taken.
 fn send_buffer(host: &mut Host, id: ConnectionId, text: &[u8]) -> bool {
     let mut buffer: VecBuffer = host.env.allocate().unwrap();
