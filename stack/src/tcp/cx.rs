@@ -26,7 +26,6 @@ impl TcpConfig {
     }
 
     /// How many more it may keep if the others keep what they do.
-    #[inline]
     pub(super) fn may_still_keep(&self, own: usize, held: usize) -> usize {
         let free = 2 * self.for_received().saturating_sub(held);
         (free.saturating_sub(own) / 3).max(SHARE_MIN.saturating_sub(own))
@@ -73,9 +72,14 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
     }
 
     /// Received buffers that a connection may keep beyond its `own`.
-    #[inline]
     pub(super) fn may_still_keep(&self, own: usize) -> usize {
         self.stack.tcp.config.may_still_keep(own, self.stack.tcp.held)
+    }
+
+    /// Whether next to nothing is kept: a connection may keep half of all buffers then.
+    #[inline]
+    pub(super) fn has_memory(&self) -> bool {
+        self.stack.tcp.held < self.stack.tcp.config.buffers_max / 16
     }
 
     pub(super) fn hold(&mut self) {

@@ -30,7 +30,7 @@ impl<B: Buffer> Tcb<B> {
     pub(super) fn output<E: Env<Buffer = B>>(&mut self, cx: &mut Cx<'_, B, E>) {
         let has_read = core::mem::take(&mut self.has_read);
         if has_read {
-            self.tune(cx.now);
+            self.tune(cx);
         }
         let sent = if self.queue.is_empty() {
             false

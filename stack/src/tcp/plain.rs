@@ -55,7 +55,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// `fresh`: of text that was never sent before.
-    #[inline]
+    #[inline(always)]
     fn common_as<E: Env<Buffer = B>>(&mut self, fresh: bool, cx: &Cx<'_, B, E>) -> Common {
         let common = Common {
             ack: self.rcv_nxt.0,

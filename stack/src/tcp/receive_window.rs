@@ -42,7 +42,7 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Bytes for which there is memory, in segments as the peer sends them.
-    #[inline]
+    #[inline(never)]
     fn memory<E: Env<Buffer = B>>(&self, cx: &Cx<'_, B, E>) -> u32 {
         let buffers = cx.may_still_keep(self.received.buffers());
         (buffers as u32).saturating_mul(self.rcv_mss)
@@ -51,7 +51,8 @@ impl<B: Buffer> Tcb<B> {
     /// By how much the right edge could move on, if that is worth telling.
     #[inline]
     fn window_gain<E: Env<Buffer = B>>(&self, cx: &Cx<'_, B, E>) -> u32 {
-        let edge = self.rcv_nxt + self.room().min(self.memory(cx));
+        let room = self.room();
+        let edge = self.rcv_nxt + if cx.has_memory() { room } else { room.min(self.memory(cx)) };
         let gain = edge.distance(self.rcv_adv).max(0) as u32;
         // RFC 9293 §3.8.6.2.2: at least half of the buffer, or a full segment.
         if gain >= (self.receive_buffer / 2).min(self.rcv_mss) { gain } else { 0 }
@@ -121,10 +122,11 @@ impl<B: Buffer> Tcb<B> {
     /// Lets the buffer grow with the pace at which the application has read: to twice of what it reads in a round trip, so
     /// that the peer can double its rate in the next.
     #[inline]
-    pub(super) fn tune(&mut self, now: Instant) {
+    pub(super) fn tune<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) {
+        let now = cx.now;
         let read_for_ns = now.nanos_since(self.tuning.began_at);
         if read_for_ns >= ROUND_TRIP_MIN_NS && read_for_ns >= self.round_trip_ns() {
-            self.tune_anew(now);
+            self.tune_anew(cx);
         }
     }
 
@@ -137,8 +139,8 @@ impl<B: Buffer> Tcb<B> {
 
     /// A round trip is over, or the first has begun.
     #[inline(never)]
-    fn tune_anew(&mut self, now: Instant) {
-        if core::mem::replace(&mut self.tuning.began_at, now) == Instant::ZERO {
+    fn tune_anew<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) {
+        if core::mem::replace(&mut self.tuning.began_at, cx.now) == Instant::ZERO {
             return;
         }
         let read = core::mem::take(&mut self.tuning.read);
@@ -146,7 +148,8 @@ impl<B: Buffer> Tcb<B> {
             self.tuning.read_max = read;
             let wanted = read.saturating_mul(2).saturating_add(16 * self.rcv_mss);
             let max = self.options.receive_buffer_max.max(self.options.receive_buffer);
-            self.receive_buffer = self.receive_buffer.max(wanted.min(max));
+            let memory = (cx.stack.tcp.config.buffers_max as u32 / 2).saturating_mul(self.rcv_mss);
+            self.receive_buffer = self.receive_buffer.max(wanted.min(max).min(memory));
             self.wnd_stale = true;
         }
     }
