@@ -342,7 +342,19 @@ impl SocketService {
             }
         }
         self.acceptors.push(Arc::clone(acceptor));
+        self.refuse_no_longer_under(acceptor.at, io);
         Ok(())
+    }
+
+    /// What refuses at one address would go before a listener at all.
+    fn refuse_no_longer_under(&mut self, any: SocketAddr, io: &mut Io<'_, '_>) {
+        let under = |at: SocketAddr| at != any && covers(any, at);
+        let refusing = std::mem::take(&mut self.refusing);
+        let gone: VecDeque<_>;
+        (gone, self.refusing) = refusing.into_iter().partition(|&(_, at)| under(at) && !self.has_acceptor(at));
+        for (_, at) in gone {
+            io.listener_at(at).map(|listener| io.unlisten(listener));
+        }
     }
 
     /// The stack tells of each connection at once, and forgets that it waits. It takes no more than have a place here.
@@ -370,9 +382,8 @@ impl SocketService {
 
     /// Whose a connection is that came to `local`: the listener's at this very address, before that of all addresses.
     fn acceptor_for(&self, local: SocketAddr) -> Option<&Arc<Acceptor>> {
-        let any = |at: SocketAddr| at.ip().is_unspecified() && at.is_ipv4() == local.is_ipv4();
-        let fits = |at: SocketAddr| at.port() == local.port() && (at.ip() == local.ip() || any(at));
-        self.acceptors.iter().filter(|acceptor| fits(acceptor.at)).max_by_key(|acceptor| acceptor.at.ip() == local.ip())
+        let fits = |acceptor: &&Arc<Acceptor>| covers(acceptor.at, local);
+        self.acceptors.iter().filter(fits).max_by_key(|acceptor| acceptor.at.ip() == local.ip())
     }
 
     // ---- datagrams --------------------------------------------------------------------------
@@ -480,6 +491,12 @@ impl SocketService {
         }
         self.lane.share.publish();
     }
+}
+
+/// Whether a listener at `listener` takes what comes to `local`.
+fn covers(listener: SocketAddr, local: SocketAddr) -> bool {
+    let any = listener.ip().is_unspecified() && listener.is_ipv4() == local.is_ipv4();
+    listener.port() == local.port() && (any || listener.ip() == local.ip())
 }
 
 fn apply_options(connection: &Connection, id: ConnectionId, io: &mut Io<'_, '_>) {
