@@ -209,7 +209,7 @@ impl SocketService {
     #[cold]
     fn receive_waiting(&mut self, io: &mut Io<'_, '_>) {
         for looked_at in 0..self.waiting.len() {
-            if looked_at >= WAITING_LOOKED_AT && !self.lane.share.has_room() {
+            if looked_at >= WAITING_LOOKED_AT && self.lane.share.is_short() {
                 break;
             }
             let Some(id) = self.waiting.pop_front() else { break };
@@ -244,9 +244,13 @@ impl SocketService {
 
     fn send(&mut self, id: ConnectionId, io: &mut Io<'_, '_>) {
         let Some(held) = self.table.find(id) else { return };
-        if pump::send(held, id, io) == pump::Sent::All && held.closing {
+        let sent = pump::send(held, id, io);
+        if sent == pump::Sent::All && held.closing {
             let connection = Arc::clone(&held.connection);
             self.part(connection, id, io);
+        } else if std::mem::take(&mut held.held_up) {
+            let errand = Errand::Stream(Arc::clone(&held.connection));
+            self.feed(errand, io);
         }
     }
 
@@ -305,6 +309,9 @@ impl SocketService {
         let mut blanks = self.lane.fill_blanks(wanted, || io.allocate());
         for _ in 0..self.hungry.len() {
             let Some(errand) = self.hungry.pop_front() else { break };
+            if self.lane.share.is_short() && self.is_held_up(&errand, io) {
+                continue;
+            }
             match blanks.checked_sub(errand.wanted()) {
                 Some(left) => {
                     blanks = left;
@@ -316,6 +323,14 @@ impl SocketService {
         if !self.hungry.is_empty() {
             self.look_later(io.now_ns());
         }
+    }
+
+    /// Whether a writer's text would stay in its outbox now. Then the stack tells when it would not.
+    fn is_held_up(&mut self, errand: &Errand, io: &mut Io<'_, '_>) -> bool {
+        let Errand::Stream(connection) = errand else { return false };
+        let Some((id, held)) = connection.id().and_then(|id| Some((id, self.table.find(id)?))) else { return false };
+        held.held_up = io.send_room(id) == 0;
+        held.held_up
     }
 
     // ---- listeners --------------------------------------------------------------------------
