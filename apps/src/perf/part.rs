@@ -6,6 +6,7 @@ use tailwater_dataplane::service::Io;
 use tailwater_stack::tcp::{Connect, ConnectError, ConnectionId, ConnectionOptions, TcpSnapshot};
 
 use super::desk::{Desk, Event, Opened};
+use super::protocol::{COOKIE_LEN, Cookie};
 use super::settings::{End, Settings, Transport};
 use super::stream::{Carrier, Payload, Stream};
 use super::test::{Mark, Schedule, Test};
@@ -21,8 +22,8 @@ struct Opening {
     at: usize,
     /// Of UDP: when the first datagram goes out once more.
     again_ns: u64,
-    /// Of TCP: the cookie has been sent.
-    introduced: bool,
+    /// Of TCP: bytes of the cookie that have yet to be sent; `None`: it is not connected.
+    cookie_left: Option<usize>,
 }
 
 pub(super) struct Part {
@@ -183,7 +184,7 @@ impl Part {
         };
         let connection = if let Carrier::Tcp(connection) = carrier { Some(connection) } else { None };
         let at = self.add(Stream::new(ticket, carrier));
-        self.opening = Some(Opening { at, again_ns: io.now_ns() + HELLO_AGAIN_NS, introduced: false });
+        self.opening = Some(Opening { at, again_ns: io.now_ns() + HELLO_AGAIN_NS, cookie_left: None });
         Ok(connection)
     }
 
@@ -191,8 +192,7 @@ impl Part {
     pub(super) fn introduce(&mut self, io: &mut Io<'_, '_>) {
         let Some(opening) = &mut self.opening else { return };
         let Some(Stream { carrier: Carrier::Tcp(connection), .. }) = self.streams.get(opening.at) else { return };
-        // A new connection has room for it.
-        opening.introduced = io.send(*connection, &self.test.cookie.0).is_ok();
+        opening.cookie_left = Some(self.test.cookie.say(COOKIE_LEN, *connection, io));
     }
 
     /// Once a tick: whether the server knows of the stream by now.
@@ -201,8 +201,10 @@ impl Part {
         let Some(stream) = self.streams.get(opening.at) else { return };
         match &stream.carrier {
             Carrier::Tcp(connection) => {
+                let Some(left) = &mut opening.cookie_left else { return };
+                *left = self.test.cookie.say(*left, *connection, io);
                 let acknowledged = io.snapshot(*connection).is_some_and(|snapshot| snapshot.send_queue == 0);
-                if opening.introduced && acknowledged {
+                if *left == 0 && acknowledged {
                     self.greeted(desk, io);
                 }
             }
@@ -230,6 +232,17 @@ impl Part {
             desk.tell(Event::Opened { session: self.test.number, stream });
         }
         self.test.greet();
+    }
+}
+
+impl Cookie {
+    /// Sends its last `left` bytes. A new connection has room for them, but there may be no memory; how many are left then.
+    pub(super) fn say(&self, left: usize, connection: ConnectionId, io: &mut Io<'_, '_>) -> usize {
+        if left == 0 {
+            return 0;
+        }
+        // An error means that it is over, which is told otherwise.
+        left - io.send(connection, &self.0[COOKIE_LEN - left..]).unwrap_or(0)
     }
 }
 

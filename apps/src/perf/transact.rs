@@ -19,7 +19,7 @@ use tailwater_stack::tcp::{CloseReason, Connect, ConnectError, ConnectionId, Con
 
 use super::desk::{Desk, Event};
 use super::part::{options, why};
-use super::protocol::Transactions;
+use super::protocol::{COOKIE_LEN, Transactions};
 use super::rr::News;
 use super::stream::Payload;
 use super::test::{Mark, Schedule, Test};
@@ -70,6 +70,8 @@ impl Transacted {
 #[derive(Default)]
 struct Slot {
     connection: Option<ConnectionId>,
+    /// Bytes of the cookie that found no room yet.
+    cookie_left: usize,
     /// Bytes of the request that found no room yet.
     left: usize,
     /// Bytes of the response so far.
@@ -180,14 +182,11 @@ impl Caller {
 
     /// A connection is there.
     pub(super) fn on_connected(&mut self, at: usize, payload: &Payload, io: &mut Io<'_, '_>) {
-        let Some(connection) = self.slots.get(at).and_then(|slot| slot.connection) else { return };
+        let Some(slot) = self.slots.get_mut(at) else { return };
         if !self.test.settings.echo {
-            // A new connection has room for it; an error means that it is over, which is told otherwise.
-            let _ = io.send(connection, &self.test.cookie.0);
+            slot.cookie_left = COOKIE_LEN;
         }
-        if !self.asked.close
-            && let Some(slot) = self.slots.get_mut(at)
-        {
+        if !self.asked.close {
             slot.since_ns = clock::now_ns();
         }
         self.ask(at, payload, io);
@@ -201,11 +200,15 @@ impl Caller {
         self.on_writable(at, payload, io);
     }
 
-    /// Sends what is left of a request, as far as there is room.
+    /// Sends what is left of the cookie and a request, as far as there is room.
     #[inline]
     pub(super) fn on_writable(&mut self, at: usize, payload: &Payload, io: &mut Io<'_, '_>) {
         let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.left > 0) else { return };
         let Some(connection) = slot.connection else { return };
+        slot.cookie_left = self.test.cookie.say(slot.cookie_left, connection, io);
+        if slot.cookie_left > 0 {
+            return;
+        }
         // An error means that the connection is over, which is told otherwise.
         slot.left -= io.send_with(connection, slot.left, |_, room| payload.write(room)).unwrap_or(0);
     }
@@ -344,7 +347,130 @@ fn drain(connection: ConnectionId, io: &mut Io<'_, '_>) -> (u64, bool) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::protocol::{Cookie, Parameters};
+    use super::super::settings::{End, Settings};
     use super::*;
+    use std::sync::Mutex;
+    use tailwater_dataplane::block::Registry;
+    use tailwater_dataplane::frame::{Pool, Region, RegionConfig};
+    use tailwater_dataplane::graph::Graph;
+    use tailwater_dataplane::port::memory::MemoryPort;
+    use tailwater_dataplane::service::{Addresses, Host, Service, graph};
+    use tailwater_dataplane::worker::{Idle, Worker, WorkerConfig};
+    use tailwater_stack::{Cidr, Config, InterfaceConfig, MacAddress};
+
+    /// A caller's worker, but for the test's begin and end.
+    struct Calls {
+        caller: Caller,
+        peers: Peers,
+        desk: Arc<Desk>,
+        payload: Payload,
+        tick_ns: u64,
+    }
+
+    impl Calls {
+        fn at(&self, connection: ConnectionId) -> usize {
+            let Some(&Peer::Caller(at)) = self.peers.get(&connection) else { panic!("a connection of nobody's") };
+            at
+        }
+    }
+
+    impl Service for Calls {
+        fn on_start(&mut self, io: &mut Io<'_, '_>) {
+            let Self { caller, peers, desk, .. } = self;
+            (0..caller.slots.len()).for_each(|at| caller.connect(at, peers, desk, io));
+        }
+
+        fn on_connected(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+            self.caller.on_connected(self.at(connection), &self.payload, io);
+        }
+
+        fn on_writable(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+            self.caller.on_writable(self.at(connection), &self.payload, io);
+        }
+
+        fn deadline_ns(&self) -> Option<u64> {
+            Some(self.tick_ns)
+        }
+
+        fn on_deadline(&mut self, io: &mut Io<'_, '_>) {
+            self.tick_ns = io.now_ns() + 10_000_000;
+            self.caller.tend(&mut self.peers, &self.desk, &self.payload, io);
+        }
+    }
+
+    type Heard = Arc<Mutex<HashMap<ConnectionId, Vec<u8>, foldhash::fast::RandomState>>>;
+
+    struct Listens(Heard);
+
+    impl Service for Listens {
+        fn on_readable(&mut self, connection: ConnectionId, io: &mut Io<'_, '_>) {
+            let mut heard = self.0.lock().unwrap();
+            let mut room = [0; 100];
+            while let Ok(n @ 1..) = io.read(connection, &mut room) {
+                heard.entry(connection).or_default().extend(&room[..n]);
+            }
+        }
+    }
+
+    fn worker<S: Service + 'static>(
+        n: u8,
+        service: impl Fn(usize) -> S + Send + Sync + 'static,
+        port: MemoryPort,
+        region: &Arc<Region>,
+    ) -> Worker {
+        let addresses = vec![Cidr::new([192, 0, 2, n], 24).unwrap()];
+        let host = Host::new(service).addresses(Addresses::Own { addresses, gateways: Vec::new() });
+        let mut stack = Config::default();
+        // One text at a time is under way, of all connections.
+        stack.tcp.buffers_max = 1;
+        let host = host.stack_config(stack).listen_tcp(([0, 0, 0, 0], 7_000).into());
+        let interface = InterfaceConfig::exclusive(MacAddress([2, 0, 0, 0, 0, n]), 1_500);
+        let (services, names) = (host.detached(interface, 1).unwrap(), ["port".to_owned()]);
+        let graph = Graph::build(&graph(&names), &Registry::builtin(), &services, &names).unwrap();
+        let config = WorkerConfig { number: 0, core: None, idle: Idle::Spin };
+        Worker::new(config, vec![Box::new(port)], graph, Pool::new(Arc::clone(region))).unwrap()
+    }
+
+    #[test]
+    fn a_cookie_that_found_no_memory_goes_before_the_request_all_the_same() {
+        const CONNECTIONS: usize = 4;
+        let cookie = Cookie([b'c'; COOKIE_LEN]);
+        let asked = Parameters {
+            parallel: CONNECTIONS as u64,
+            time: 10,
+            tailwater_transactions: Some(Transactions { request: 1, response: 1, close: false }),
+            ..Parameters::default()
+        };
+        let call = move |_| {
+            let settings = Settings::of(&asked).unwrap();
+            let test = Test::new(1, End::Client, cookie, settings, ([192, 0, 2, 2], 7_000).into(), 1);
+            let caller = Caller::new(Arc::new(test), 0, 1).unwrap();
+            let (desk, _) = Desk::new(End::Client, 1, 0);
+            Calls { caller, peers: Peers::default(), desk, payload: Payload::new(), tick_ns: 0 }
+        };
+        let heard = Heard::default();
+        let listen = {
+            let heard = Arc::clone(&heard);
+            move |_| Listens(Arc::clone(&heard))
+        };
+        let region = RegionConfig { chunks: 2_048, huge_pages: false, ..RegionConfig::default() };
+        let region = Region::in_process(region).unwrap();
+        let (near, far) = MemoryPort::pair(&region, ["port", "port"], 64);
+        let mut workers = [worker(1, call, near, &region), worker(2, listen, far, &region)];
+        let whole = [&cookie.0[..], b"0"].concat();
+        for turn in 0..1_000_000 {
+            workers.iter_mut().for_each(|worker| _ = worker.turn(1_000_000_000 + turn * 10_000));
+            let heard = heard.lock().unwrap();
+            assert!(heard.values().all(|text| whole.starts_with(text)), "{heard:?}");
+            if heard.len() == CONNECTIONS && heard.values().all(|text| *text == whole) {
+                break;
+            }
+            assert!(turn < 999_999, "{heard:?} after ten seconds");
+        }
+        workers.into_iter().for_each(|worker| _ = worker.close());
+        assert_eq!((region.at_home(), region.strayed()), (region.chunks(), 0));
+    }
 
     #[test]
     fn histograms_of_several_workers_add_up() {

@@ -210,6 +210,11 @@ impl Runtime {
         self.places.iter().flatten().map(|interface| (interface.name(), interface.ifindex()))
     }
 
+    /// MTU of the interface at a place, in bytes, as its ports know it.
+    pub(crate) fn mtu(&self, port: u16) -> Option<u32> {
+        self.places.get(usize::from(port))?.as_ref().map(Interface::mtu)
+    }
+
     /// One line per interface and one for memory: what was probed, chosen, and why.
     pub fn describe(&self) -> Vec<String> {
         let memory = format!(

@@ -279,6 +279,9 @@ impl Prepared {
             let thread = std::thread::Builder::new().name("tailwater/kernel".into());
             let thread = thread.spawn(move || follower.run()).map_err(HostError::Follow)?;
             presence.follower = Some((questions, thread));
+        } else if let Some(mtu) = runtime.mtu(0) {
+            // It may have changed since it was looked up.
+            Lone(Arc::clone(&mailboxes)).resized(0, mtu);
         }
         begun.store(true, Ordering::Release);
         mailboxes.iter().for_each(Mailbox::wake);
@@ -347,37 +350,64 @@ pub fn graph_of_group(_ports: &[String]) -> GraphSpec {
 mod tests {
     use super::*;
     use crate::runtime::InterfaceConfig;
-    use crate::socket::{SocketConfig, Sockets};
+    use crate::socket::{SocketConfig, Sockets, TcpListener};
     use std::net::TcpStream;
     use std::time::{Duration, Instant};
     use tailwater_lab::Lab;
+
+    fn own() -> Addresses {
+        Addresses::Own { addresses: vec![Cidr::new([10, 1, 0, 77], 24).unwrap()], gateways: Vec::new() }
+    }
+
+    fn on_d0() -> RuntimeConfig {
+        RuntimeConfig { interfaces: vec![InterfaceConfig::named("d0")], ..RuntimeConfig::default() }
+    }
+
+    fn set_mtu(lab: &Lab, mtu: u32) {
+        lab.client().ip(&format!("link set c0 mtu {mtu}")).unwrap();
+        lab.dut().ip(&format!("link set d0 mtu {mtu}")).unwrap();
+    }
+
+    /// Payload of our segments on a connection that is opened now.
+    fn segment(lab: &Lab, listener: &TcpListener) -> u32 {
+        let (to, patience) = ("10.1.0.77:7000".parse().unwrap(), Duration::from_secs(10));
+        let _kernel = lab.client().enter(|| TcpStream::connect_timeout(&to, patience)).unwrap().unwrap();
+        listener.accept().unwrap().0.snapshot().unwrap().smss
+    }
 
     #[test]
     fn a_host_with_addresses_of_its_own_takes_up_a_new_mtu() {
         let lab = Lab::pair(1, 1500).unwrap();
         let (sockets, service) = Sockets::new(SocketConfig::default());
-        let addresses =
-            Addresses::Own { addresses: vec![Cidr::new([10, 1, 0, 77], 24).unwrap()], gateways: Vec::new() };
-        let config = RuntimeConfig { interfaces: vec![InterfaceConfig::named("d0")], ..RuntimeConfig::default() };
-        let start = || Host::new(service).addresses(addresses).start(&config);
+        let start = || Host::new(service).addresses(own()).start(&on_d0());
         let (mut runtime, _presence) = lab.dut().enter(start).unwrap().unwrap();
         let listener = sockets.listen_tcp("10.1.0.77:7000").unwrap();
-        let segment = || {
-            let to = "10.1.0.77:7000".parse().unwrap();
-            let patience = Duration::from_secs(10);
-            let _kernel = lab.client().enter(|| TcpStream::connect_timeout(&to, patience)).unwrap().unwrap();
-            listener.accept().unwrap().0.snapshot().unwrap().smss
-        };
-        assert!((1_400..=1_460).contains(&segment()));
+        assert!((1_400..=1_460).contains(&segment(&lab, &listener)));
         for (mtu, segments) in [(9_000, 8_900..=8_960), (1_300, 1_200..=1_260)] {
-            lab.client().ip(&format!("link set c0 mtu {mtu}")).unwrap();
-            lab.dut().ip(&format!("link set d0 mtu {mtu}")).unwrap();
+            set_mtu(&lab, mtu);
             let end = Instant::now() + Duration::from_secs(10);
-            while !segments.contains(&segment()) {
-                assert!(Instant::now() < end, "segments of {} bytes at {mtu}", segment());
+            while !segments.contains(&segment(&lab, &listener)) {
+                assert!(Instant::now() < end, "segments of {} bytes at {mtu}", segment(&lab, &listener));
                 lab.dut().enter(|| runtime.tend()).unwrap().unwrap();
             }
         }
+        drop(listener);
+        runtime.stop().unwrap();
+    }
+
+    #[test]
+    fn a_host_with_addresses_of_its_own_has_the_mtu_that_its_port_was_opened_with() {
+        let lab = Lab::pair(1, 1500).unwrap();
+        let (sockets, service) = Sockets::new(SocketConfig::default());
+        let prepare = || Host::new(service).addresses(own()).prepare(&on_d0());
+        let prepared = lab.dut().enter(prepare).unwrap().unwrap();
+        set_mtu(&lab, 9_000);
+        let services = prepared.services();
+        let start = || Runtime::start(&on_d0(), &Registry::builtin(), services, graph);
+        let runtime = lab.dut().enter(start).unwrap().unwrap();
+        let _presence = prepared.begin(&runtime).unwrap();
+        let listener = sockets.listen_tcp("10.1.0.77:7000").unwrap();
+        assert!((8_900..=8_960).contains(&segment(&lab, &listener)));
         drop(listener);
         runtime.stop().unwrap();
     }

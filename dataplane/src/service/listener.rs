@@ -19,6 +19,12 @@ impl Listener {
         let any = self.at.ip().is_unspecified() && self.at.is_ipv4() == address.is_ipv4();
         any.then(|| Self { at: SocketAddr::new(address, self.at.port()), ..self })
     }
+
+    /// Whether the kernel gives the port to one of both only.
+    pub(super) fn excludes(self, other: Self) -> bool {
+        let covers = |any: Self, one: Self| any.seen_at(one.at.ip()) == Some(one);
+        self == other || covers(self, other) || covers(other, self)
+    }
 }
 
 impl fmt::Display for Listener {

@@ -133,6 +133,10 @@ pub(super) struct Connection {
     pub(super) inbox: ArrayQueue<Frame>,
     /// The stack has more than the inbox takes.
     inbox_blocked: AtomicBool,
+    /// The stack has text, and there is no memory for it but on demand.
+    offered: AtomicBool,
+    /// A reader has found nothing, and takes that.
+    demanded: AtomicBool,
     stage: Stage,
     /// The peer has ended its side, behind what is in the inbox.
     finished: AtomicBool,
@@ -140,8 +144,10 @@ pub(super) struct Connection {
 
     // To the worker.
     pub(super) outbox: ArrayQueue<Frame>,
-    /// A writer found no blank frame, and there are none yet.
+    /// A writer found no blank frame, and there are none yet; or no memory for one in the outbox.
     pub(super) starved: AtomicBool,
+    /// There is memory for one frame whatever the bound of the outbox is: it may leave at once.
+    granted: AtomicBool,
     write_shut: AtomicBool,
     read_shut: AtomicBool,
     /// Who waits for a snapshot.
@@ -200,11 +206,14 @@ impl Blank {
             local: OnceLock::new(),
             inbox: ArrayQueue::new(config.inbox_max.max(2)),
             inbox_blocked: AtomicBool::new(false),
+            offered: AtomicBool::new(false),
+            demanded: AtomicBool::new(false),
             stage: Stage::new(),
             finished: AtomicBool::new(false),
             segment_len: AtomicU32::new(SEGMENT_LEN_FIRST),
             outbox: ArrayQueue::new(config.outbox_max.max(2)),
             starved: AtomicBool::new(false),
+            granted: AtomicBool::new(false),
             write_shut: AtomicBool::new(false),
             read_shut: AtomicBool::new(false),
             questions: ArrayQueue::new(QUESTIONS_MAX),
@@ -239,7 +248,8 @@ impl Connection {
 
     #[inline]
     pub(super) fn is_readable(&self) -> bool {
-        self.leftover.load(Ordering::Relaxed) || !self.inbox.is_empty() || self.is_at_end()
+        let has_text = self.leftover.load(Ordering::Relaxed) || !self.inbox.is_empty();
+        has_text || self.offered.load(Ordering::Relaxed) || self.is_at_end()
     }
 
     /// Whether nothing more will come into the inbox.
@@ -307,6 +317,22 @@ impl Connection {
         if has_room && self.inbox_blocked.load(Ordering::Relaxed) && self.inbox_blocked.swap(false, Ordering::AcqRel) {
             self.ask(ask::RECEIVE);
         }
+    }
+
+    /// Who has found nothing takes what the stack has, if there is no memory for it otherwise.
+    #[inline]
+    pub(super) fn demand(self: &Arc<Self>) {
+        if self.offered.load(Ordering::Relaxed) && self.offered.swap(false, Ordering::AcqRel) {
+            self.demanded.store(true, Ordering::Release);
+            self.ask(ask::RECEIVE);
+        }
+    }
+
+    /// Whether there is a place for a frame in the outbox, which is taken with that.
+    #[inline]
+    pub(super) fn take_place(&self) -> bool {
+        let own = self.outbox.len();
+        own < self.lane.share.outbox_max() || own == 0 && self.granted.swap(false, Ordering::Relaxed)
     }
 
     /// Tells other readers of what this one has left: who looked while it had that in hand saw nothing. Behind the fence of
@@ -404,11 +430,32 @@ impl Connection {
     #[inline]
     fn takes_another(&self) -> bool {
         let own = self.inbox.len();
-        own < self.inbox.capacity() && self.lane.share.may_hold(own)
+        own < self.inbox.capacity() && (self.lane.share.may_hold(own) || own == 0 && self.may_have_last())
+    }
+
+    #[cold]
+    fn may_have_last(&self) -> bool {
+        self.demanded.load(Ordering::Acquire) && self.lane.share.has_last()
+    }
+
+    /// The stack's text found no memory: whoever wants to read is told that there is some, unless they know.
+    pub(super) fn offer(&self) {
+        if !self.demanded.load(Ordering::Acquire) && !self.offered.swap(true, Ordering::AcqRel) {
+            self.signal_reader();
+        }
+    }
+
+    /// What was demanded is there, or there is nothing.
+    pub(super) fn note_served(&self) {
+        if self.demanded.load(Ordering::Relaxed) || self.offered.load(Ordering::Relaxed) {
+            self.demanded.store(false, Ordering::Relaxed);
+            self.offered.store(false, Ordering::Relaxed);
+        }
     }
 
     /// There are blank frames again.
     pub(super) fn feed(&self) {
+        self.granted.store(self.lane.share.is_short(), Ordering::Relaxed);
         self.starved.store(false, Ordering::Relaxed);
         self.signal_writer();
     }

@@ -77,8 +77,14 @@ pub(super) fn receive(connection: &Arc<Connection>, id: ConnectionId, io: &mut I
             Ok(None) | Err(_) => break,
         }
     }
+    if any || received != Received::NoMemory {
+        connection.note_served();
+    }
     if any {
         connection.signal_reader();
+    }
+    if received == Received::NoMemory {
+        connection.offer();
     }
     received
 }

@@ -74,6 +74,8 @@ impl Connection {
         if n > 0 {
             self.make_room();
             self.pass_on();
+        } else if !to.is_empty() {
+            self.demand();
         }
         self.settle();
         match (n, at_end) {

@@ -209,7 +209,7 @@ impl SocketService {
     #[cold]
     fn receive_waiting(&mut self, io: &mut Io<'_, '_>) {
         for looked_at in 0..self.waiting.len() {
-            if looked_at >= WAITING_LOOKED_AT && !self.lane.share.has_room() {
+            if looked_at >= WAITING_LOOKED_AT && self.lane.share.is_short() {
                 break;
             }
             let Some(id) = self.waiting.pop_front() else { break };
@@ -244,9 +244,13 @@ impl SocketService {
 
     fn send(&mut self, id: ConnectionId, io: &mut Io<'_, '_>) {
         let Some(held) = self.table.find(id) else { return };
-        if pump::send(held, id, io) == pump::Sent::All && held.closing {
+        let sent = pump::send(held, id, io);
+        if sent == pump::Sent::All && held.closing {
             let connection = Arc::clone(&held.connection);
             self.part(connection, id, io);
+        } else if std::mem::take(&mut held.held_up) {
+            let errand = Errand::Stream(Arc::clone(&held.connection));
+            self.feed(errand, io);
         }
     }
 
@@ -305,6 +309,9 @@ impl SocketService {
         let mut blanks = self.lane.fill_blanks(wanted, || io.allocate());
         for _ in 0..self.hungry.len() {
             let Some(errand) = self.hungry.pop_front() else { break };
+            if self.lane.share.is_short() && self.is_held_up(&errand, io) {
+                continue;
+            }
             match blanks.checked_sub(errand.wanted()) {
                 Some(left) => {
                     blanks = left;
@@ -316,6 +323,14 @@ impl SocketService {
         if !self.hungry.is_empty() {
             self.look_later(io.now_ns());
         }
+    }
+
+    /// Whether a writer's text would stay in its outbox now. Then the stack tells when it would not.
+    fn is_held_up(&mut self, errand: &Errand, io: &mut Io<'_, '_>) -> bool {
+        let Errand::Stream(connection) = errand else { return false };
+        let Some((id, held)) = connection.id().and_then(|id| Some((id, self.table.find(id)?))) else { return false };
+        held.held_up = io.send_room(id) == 0;
+        held.held_up
     }
 
     // ---- listeners --------------------------------------------------------------------------
@@ -342,7 +357,19 @@ impl SocketService {
             }
         }
         self.acceptors.push(Arc::clone(acceptor));
+        self.refuse_no_longer_under(acceptor.at, io);
         Ok(())
+    }
+
+    /// What refuses at one address would go before a listener at all.
+    fn refuse_no_longer_under(&mut self, any: SocketAddr, io: &mut Io<'_, '_>) {
+        let under = |at: SocketAddr| at != any && covers(any, at);
+        let refusing = std::mem::take(&mut self.refusing);
+        let gone: VecDeque<_>;
+        (gone, self.refusing) = refusing.into_iter().partition(|&(_, at)| under(at) && !self.has_acceptor(at));
+        for (_, at) in gone {
+            io.listener_at(at).map(|listener| io.unlisten(listener));
+        }
     }
 
     /// The stack tells of each connection at once, and forgets that it waits. It takes no more than have a place here.
@@ -370,9 +397,8 @@ impl SocketService {
 
     /// Whose a connection is that came to `local`: the listener's at this very address, before that of all addresses.
     fn acceptor_for(&self, local: SocketAddr) -> Option<&Arc<Acceptor>> {
-        let any = |at: SocketAddr| at.ip().is_unspecified() && at.is_ipv4() == local.is_ipv4();
-        let fits = |at: SocketAddr| at.port() == local.port() && (at.ip() == local.ip() || any(at));
-        self.acceptors.iter().filter(|acceptor| fits(acceptor.at)).max_by_key(|acceptor| acceptor.at.ip() == local.ip())
+        let fits = |acceptor: &&Arc<Acceptor>| covers(acceptor.at, local);
+        self.acceptors.iter().filter(fits).max_by_key(|acceptor| acceptor.at.ip() == local.ip())
     }
 
     // ---- datagrams --------------------------------------------------------------------------
@@ -480,6 +506,12 @@ impl SocketService {
         }
         self.lane.share.publish();
     }
+}
+
+/// Whether a listener at `listener` takes what comes to `local`.
+fn covers(listener: SocketAddr, local: SocketAddr) -> bool {
+    let any = listener.ip().is_unspecified() && listener.is_ipv4() == local.is_ipv4();
+    listener.port() == local.port() && (any || listener.ip() == local.ip())
 }
 
 fn apply_options(connection: &Connection, id: ConnectionId, io: &mut Io<'_, '_>) {

@@ -7,6 +7,13 @@
 //! ```
 //! What leaves the worker is held until it comes back to it: it alone counts, without an atomic operation for each frame. The
 //! few frames that others bring home are counted apart.
+//!
+//! ```text
+//!   | half: queues as long as is fair      | for those with next to none | the last: on demand |
+//! ```
+//! However many stay away, they hold nothing of the last part: a frame of it goes to a reader that has just asked for text and
+//! to a writer whose text may leave at once, so that who is there is served, if slowly. What the others are sent stays in the
+//! stack, and closes their windows.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,7 +28,9 @@ const PART: usize = 4;
 const BLANK_PART: usize = 8;
 /// The least that sockets may hold together.
 const CHUNKS_MIN: usize = 64;
-/// Frames that a queue may have as long as there are any.
+/// This part of it is given on demand only.
+const LAST_PART: usize = 8;
+/// Frames that a queue may have while memory is not short.
 const FRAMES_MIN: usize = 2;
 /// The same of the blanks, which everybody who writes takes from.
 const BLANKS_MIN: usize = 16;
@@ -53,7 +62,7 @@ impl Share {
 
     // ---- threads ----------------------------------------------------------------------------
 
-    /// Frames that one outbox may have now.
+    /// Frames that one outbox may have now; 0: one when its worker says so.
     #[inline]
     pub(super) fn outbox_max(&self) -> usize {
         self.outbox.load(Ordering::Relaxed)
@@ -95,22 +104,27 @@ impl Share {
         (self.max() / 2).saturating_sub(self.held()) / 2
     }
 
-    /// Whether sockets may hold anything more.
+    /// Whether there is nothing left but what is given on demand.
     #[inline]
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn is_short(&self) -> bool {
+        self.held() >= self.max() - self.max() / LAST_PART
+    }
+
+    /// Whether there is a frame for who asks for one.
+    pub(super) fn has_last(&self) -> bool {
         self.held() < self.max()
     }
 
     /// Whether a queue that has `own` frames may get another.
     #[inline]
     pub(super) fn may_hold(&self, own: usize) -> bool {
-        own < self.long() || (own < FRAMES_MIN && self.has_room())
+        own < self.long() || (own < FRAMES_MIN && !self.is_short())
     }
 
     /// Whether there may be more blanks than `own`, of which somebody wants so many at once.
     pub(super) fn may_be_blank(&self, own: usize, wanted: usize) -> bool {
-        let few = BLANKS_MIN.max(wanted);
-        own < self.blanks_max() && (own < self.long() || (own < few && self.has_room()))
+        let few = if self.is_short() { self.max() / LAST_PART / 2 } else { usize::MAX }.min(BLANKS_MIN.max(wanted));
+        own < self.blanks_max() && (own < self.long() || (own < few && self.has_last()))
     }
 
     /// A frame leaves the worker.
@@ -136,6 +150,7 @@ impl Share {
     pub(super) fn publish(&self) {
         let outbox = match self.long() {
             long if long >= self.outbox_max => self.outbox_max,
+            0 if self.is_short() => 0,
             long => 1 << long.max(FRAMES_MIN).ilog2(),
         };
         if self.outbox.load(Ordering::Relaxed) != outbox {
@@ -164,10 +179,15 @@ mod tests {
         hold(30, 128);
         assert!(share.may_hold(1) && !share.may_hold(2) && share.outbox_max() == 2, "the second half");
         assert!(share.may_be_blank(15, 1) && !share.may_be_blank(16, 1) && share.may_be_blank(16, 17));
-        hold(128, 256);
-        assert!(!share.has_room() && !share.may_hold(0) && !share.may_be_blank(0, 1));
+        hold(128, 223);
+        assert!(!share.is_short() && share.may_hold(1));
+        hold(223, 224);
+        assert!(share.is_short() && !share.may_hold(0) && share.has_last() && share.outbox_max() == 0, "the last part");
+        assert!(share.may_be_blank(15, 1) && !share.may_be_blank(16, 17));
+        hold(224, 256);
+        assert!(!share.has_last() && !share.may_be_blank(0, 1));
         share.send_home(frames.pop().unwrap());
-        assert!(share.has_room() && share.may_hold(0), "one went home past the worker");
+        assert!(share.has_last() && share.may_be_blank(0, 1), "one went home past the worker");
         frames.iter().for_each(|frame| share.let_go(frame));
         assert_eq!((share.held(), share.outbox_max()), (0, 60));
         frames.into_iter().for_each(|frame| pool.release(frame));

@@ -111,11 +111,17 @@ impl Shared {
             ports.reserve(name.listener)?;
             return Ok(name);
         }
-        let mut at = ports.reserve(Listener { transport, at })?;
-        if at.port() == 0 {
-            at = self.free(transport, at)?;
+        // Another socket may take it meanwhile, and has it reserved then.
+        for _ in 0..PORTS_TRIED_MAX {
+            let mut at = ports.reserve(Listener { transport, at })?;
+            if at.port() == 0 {
+                at = self.free(transport, at)?;
+            }
+            if let Ok(name) = self.take(Listener { transport, at }, ports) {
+                return Ok(name);
+            }
         }
-        self.take(Listener { transport, at }, ports)
+        Err(error::of(libc::EADDRINUSE))
     }
 
     fn take(self: &Arc<Self>, listener: Listener, ports: &Ports) -> std::io::Result<Arc<Name>> {
@@ -182,5 +188,34 @@ impl Drop for Name {
             // Under the lock: whoever takes the address next asks for the port after this.
             self.ports.release(self.listener);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn sockets_that_want_some_port_at_the_same_time_all_get_one_of_their_own() {
+        const SOCKETS: usize = 4;
+        const ROUNDS: usize = 2_000;
+        let shared = Arc::new(Shared::new(SocketConfig::default()));
+        shared.start(&Ports::default());
+        let (begin, end) = (Barrier::new(SOCKETS), Barrier::new(SOCKETS));
+        let take = || {
+            let names = (0..ROUNDS).map(|_| {
+                begin.wait();
+                let name = shared.name(Transport::Udp, ([192, 0, 2, 1], 0).into());
+                end.wait();
+                name.is_err()
+            });
+            names.filter(|refused| *refused).count()
+        };
+        let refused: usize = std::thread::scope(|scope| {
+            let threads = [(); SOCKETS].map(|()| scope.spawn(take));
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(refused, 0);
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Held {
     pub(super) shutting: bool,
     /// Text waits in the stack for memory.
     pub(super) waits: bool,
+    /// A writer is starved, and is fed when the stack takes what it writes.
+    pub(super) held_up: bool,
 }
 
 #[derive(Default)]
@@ -37,7 +39,8 @@ impl Table {
             (self.slots.len() - 1) as u32
         });
         connection.note_slot(slot);
-        self.slots[slot as usize] = Some(Held { connection, closing: false, shutting: false, waits: false });
+        self.slots[slot as usize] =
+            Some(Held { connection, closing: false, shutting: false, waits: false, held_up: false });
         if self.by_place.len() <= id.place() {
             self.by_place.resize(id.place() + 1, NONE);
         }

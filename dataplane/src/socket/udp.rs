@@ -63,6 +63,8 @@ pub(super) struct Endpoint {
     pub(super) opening: Opening,
     manners: Manners,
     inbox: ArrayQueue<Received>,
+    /// A reader has found nothing there.
+    demanded: AtomicBool,
     /// Datagrams that found no place there.
     overflows: AtomicU64,
     outbox: ArrayQueue<Leaving>,
@@ -103,6 +105,7 @@ impl Endpoint {
             lanes,
             manners: Manners::new(config),
             inbox: ArrayQueue::new(config.inbox_max.max(2)),
+            demanded: AtomicBool::new(false),
             overflows: AtomicU64::new(0),
             outbox: ArrayQueue::new(config.outbox_max.max(2)),
             starved: AtomicBool::new(false),
@@ -132,8 +135,13 @@ impl Endpoint {
 
     fn readiness(&self) -> Readiness {
         let over = self.is_over() || self.error.load(Ordering::Relaxed) != 0;
-        let room = self.outbox.len() * 2 <= self.lanes[0].share.outbox_max() && !self.starved.load(Ordering::Relaxed);
+        let room = self.outbox.len() * 2 <= self.outbox_max() && !self.starved.load(Ordering::Relaxed);
         Readiness { readable: over || !self.inbox.is_empty(), writable: over || room }
+    }
+
+    /// What is written leaves at once, so that it does no harm where memory is short.
+    fn outbox_max(&self) -> usize {
+        self.lanes[0].share.outbox_max().max(1)
     }
 
     fn is_over(&self) -> bool {
@@ -190,6 +198,7 @@ impl Endpoint {
                 return Some((n, source));
             }
         }
+        self.demanded.store(true, Ordering::Relaxed);
         None
     }
 
@@ -228,9 +237,7 @@ impl Endpoint {
         let put = {
             let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             // Who is starved has asked already.
-            if self.outbox.len() >= self.lanes[0].share.outbox_max()
-                || self.starved.load(Ordering::Acquire)
-                || self.lanes[0].is_gone()
+            if self.outbox.len() >= self.outbox_max() || self.starved.load(Ordering::Acquire) || self.lanes[0].is_gone()
             {
                 return false;
             }
@@ -269,7 +276,8 @@ impl Endpoint {
     /// A datagram has come. It comes back if the inbox is full, or memory short.
     pub(super) fn arrive(&self, received: Received, lane: &Lane) -> Result<(), Received> {
         let own = self.inbox.len();
-        if own >= self.inbox.capacity() || !lane.share.may_hold(own) {
+        let may_hold = || lane.share.may_hold(own) || own == 0 && self.may_have_last(lane);
+        if own >= self.inbox.capacity() || !may_hold() {
             self.overflows.fetch_add(1, Ordering::Relaxed);
             return Err(received);
         }
@@ -284,6 +292,12 @@ impl Endpoint {
         self.read_gate.open();
         self.event.raise(|| self.readiness());
         Ok(())
+    }
+
+    /// One for each time that a reader found nothing.
+    #[cold]
+    fn may_have_last(&self, lane: &Lane) -> bool {
+        lane.share.has_last() && self.demanded.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn outbox_len(&self) -> usize {

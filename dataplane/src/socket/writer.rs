@@ -51,16 +51,18 @@ impl Connection {
     }
 
     /// Only whoever holds the writer's lock adds to the outbox, so there is a place for each frame, as far as memory allows. How
-    /// much was written, and what the worker is to be asked for.
+    /// much was written, and what the worker is to be asked for: where memory is short, for a frame at a time.
     fn fill_outbox(&self, source: &mut Source<'_>) -> (usize, u32) {
         let segment_len = self.segment_len();
         let (mut written, mut asks) = (0, 0);
         // Who is starved asks already.
-        while !source.is_at_end()
-            && !self.starved.load(Ordering::Acquire)
-            && self.outbox.len() < self.lane.share.outbox_max()
-        {
-            let Some(text) = fill(&self.lane, segment_len, source) else {
+        while !source.is_at_end() && !self.starved.load(Ordering::Acquire) {
+            let text = match self.take_place() {
+                true => fill(&self.lane, segment_len, source),
+                false if self.outbox.is_empty() => None,
+                false => break,
+            };
+            let Some(text) = text else {
                 self.starved.store(true, Ordering::SeqCst);
                 asks |= ask::BLANKS;
                 break;

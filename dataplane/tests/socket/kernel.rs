@@ -154,6 +154,22 @@ fn a_closed_listener_refuses_the_kernels_connections_and_can_be_opened_again() {
 }
 
 #[test]
+fn a_closed_listeners_port_can_be_listened_at_for_more_or_fewer_addresses_at_once() {
+    let ours = Ours::start(1, Idle::Adaptive);
+    for (port, first, then, to) in [
+        (7_000, "0.0.0.0", "10.1.0.1", "10.1.0.1"),
+        (7_001, "10.1.0.1", "0.0.0.0", "10.1.0.1"),
+        (7_002, "[::]", "[fd00:1::1]", "[fd00:1::1]"),
+    ] {
+        drop(ours.sockets.listen_tcp(format!("{first}:{port}")).unwrap());
+        let listener = ours.sockets.listen_tcp(format!("{then}:{port}")).unwrap();
+        let kernel = ours.kernel_connects(&format!("{to}:{port}")).unwrap();
+        drop((listener.accept().unwrap(), kernel));
+    }
+    ours.stop();
+}
+
+#[test]
 fn a_port_whose_socket_could_not_be_opened_can_be_asked_for_again() {
     let config = SocketConfig { sockets_max: 1, ..SocketConfig::default() };
     let ours = Ours::with(config, 1, Idle::Adaptive);

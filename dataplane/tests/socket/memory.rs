@@ -78,6 +78,65 @@ fn those_who_stay_away_leave_memory_to_others_and_lose_nothing() {
 }
 
 #[test]
+fn more_who_stay_away_than_there_is_memory_for_do_not_starve_who_comes() {
+    const AWAY: u64 = 600;
+    const PIECES: u64 = 2;
+    const LEN: u64 = 100_000;
+    let hosts = Hosts::sized(FRAMES, SocketConfig::default());
+    let listener = hosts.listen(7_000);
+    let connect = || {
+        let stream = hosts.sockets[0].connect_timeout(&at(1, 7_000), SOON).unwrap();
+        (stream, listener.accept().unwrap().0)
+    };
+    // At either host the inboxes of so many want more than all sockets may have.
+    let away: Vec<_> = (0..AWAY).map(|_| connect()).collect();
+    for (mut client, mut server) in away.iter().map(|(client, server)| (client, server)) {
+        for end in [&mut client, &mut server] {
+            end.set_nodelay(true).unwrap();
+            end.set_write_timeout(Some(SOON)).unwrap();
+        }
+        for piece in 0..PIECES as usize {
+            client.write_all(&[byte(1, piece as u64)]).unwrap();
+            server.write_all(&[byte(2, piece as u64)]).unwrap();
+        }
+    }
+    let (client, server) = connect();
+    let [near, far] = [0, 1].map(|host| hosts.sockets[host].bind_udp((at(host as u8, 9).ip(), 9)).unwrap());
+    for stream in [&client, &server] {
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_write_timeout(Some(SOON)).unwrap();
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            echo(&server).unwrap();
+            server.shutdown(Shutdown::Write).unwrap();
+        });
+        scope.spawn(|| {
+            send(&client, 99, LEN);
+            client.shutdown(Shutdown::Write).unwrap();
+        });
+        expect(&client, 99, LEN);
+    });
+    // Of datagrams only those have memory that somebody waits for.
+    far.set_read_timeout(Some(HELD_UP)).unwrap();
+    let tries = (0..20).map(|_| {
+        near.send_to(b"datagram", at(1, 9)).unwrap();
+        far.recv_from(&mut [0; 100]).is_ok()
+    });
+    assert!(tries.take_while(|came| !came).count() < 20);
+    for (client, server) in &away {
+        client.shutdown(Shutdown::Write).unwrap();
+        server.shutdown(Shutdown::Write).unwrap();
+        client.set_read_timeout(Some(SOON)).unwrap();
+        server.set_read_timeout(Some(SOON)).unwrap();
+        expect(server, 1, PIECES);
+        expect(client, 2, PIECES);
+    }
+    drop((client, server, near, far, away, listener));
+    hosts.stop();
+}
+
+#[test]
 fn where_there_is_no_memory_left_text_waits_until_others_have_been_read() {
     const READERS: u64 = 48;
     const LEN: u64 = 20_000;

@@ -19,6 +19,7 @@ mod buffers;
 mod burst;
 mod extension;
 mod features;
+mod foreign_control;
 mod handshake;
 mod mtu_search;
 mod receiving;

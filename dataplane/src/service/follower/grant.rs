@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::super::listener::Listener;
 use super::super::ports::{Step, Wish};
 use super::super::reservation::Reservation;
@@ -46,10 +48,22 @@ impl Follower {
         if self.reservations.len() >= RESERVATIONS_MAX {
             return Err(io::Error::from_raw_os_error(libc::ENFILE));
         }
-        let reservation = Reservation::of(listener)?;
+        let reservation = match Reservation::of(listener) {
+            Err(Errno::ADDRINUSE) if self.release_for(listener) => Reservation::of(listener)?,
+            reservation => reservation?,
+        };
         let at = SocketAddr::new(listener.at.ip(), reservation.port()?);
         self.reservations.push((Listener { at, ..listener }, reservation));
         Ok(at)
+    }
+
+    /// A socket that wants the port at another address does not wait for what is leaving; whether any was.
+    fn release_for(&mut self, listener: Listener) -> bool {
+        let leaving = self.leaving.iter().map(|(_, leaving)| *leaving);
+        let rivals: Vec<Listener> = leaving.filter(|leaving| leaving.excludes(listener)).collect();
+        self.leaving.retain(|(_, leaving)| !leaving.excludes(listener));
+        rivals.iter().for_each(|&rival| self.release(rival));
+        !rivals.is_empty()
     }
 
     fn register_late(&mut self, listener: Listener) -> io::Result<SocketAddr> {
