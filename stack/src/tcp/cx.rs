@@ -7,28 +7,40 @@ use crate::buffer::Buffer;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 
-/// Buffers that a queue may have as long as there are any.
+/// Buffers that a queue may have when the last quarter begins: one fewer with each quarter of that, and in the last of them one.
 const SHARE_MIN: usize = 4;
+/// Parts of the buffers.
+const PARTS: usize = 4 * SHARE_MIN;
 
 impl TcpConfig {
     /// Whether a connection that keeps `own` buffers in its queue may keep another while all keep `held`.
     #[inline]
     pub(super) fn may_hold(&self, own: usize, held: usize) -> bool {
         let max = self.buffers_max;
-        (own < SHARE_MIN && held < max) || own < (max - max / 4).saturating_sub(held)
+        own < (max - max / 4).saturating_sub(held) || self.is_due(own, held)
     }
 
     /// Whether a connection that keeps `own` received buffers may keep another while all keep `held`: twice as many as are
     /// free, for the peer was promised room, while a writer can wait.
     #[inline]
     pub(super) fn may_keep(&self, own: usize, held: usize) -> bool {
-        (own < SHARE_MIN && held < self.buffers_max) || own < 2 * self.for_received().saturating_sub(held)
+        own < 2 * self.for_received().saturating_sub(held) || self.is_due(own, held)
+    }
+
+    /// Whether who has next to none gets one of the last.
+    #[inline]
+    fn is_due(&self, own: usize, held: usize) -> bool {
+        let max = self.buffers_max;
+        own < SHARE_MIN && own * (max / PARTS) < max.saturating_sub(held)
     }
 
     /// How many more it may keep if the others keep what they do.
     pub(super) fn may_still_keep(&self, own: usize, held: usize) -> usize {
         let free = 2 * self.for_received().saturating_sub(held);
-        (free.saturating_sub(own) / 3).max(SHARE_MIN.saturating_sub(own))
+        let left = self.buffers_max.saturating_sub(held);
+        // Of the last, as long as nobody else comes; a peer that may send nothing would not hear of room.
+        let due = (left * PARTS / self.buffers_max.max(1)).clamp(1, SHARE_MIN);
+        (free.saturating_sub(own) / 3).max(due.saturating_sub(own))
     }
 
     /// What received text may take; the rest is for those that have next to none.

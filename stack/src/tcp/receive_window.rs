@@ -140,11 +140,10 @@ impl<B: Buffer> Tcb<B> {
     /// A round trip is over, or the first has begun.
     #[inline(never)]
     fn tune_anew<E: Env<Buffer = B>>(&mut self, cx: &Cx<'_, B, E>) {
-        if core::mem::replace(&mut self.tuning.began_at, cx.now) == Instant::ZERO {
-            return;
-        }
+        // What was read before the first begins is of none.
         let read = core::mem::take(&mut self.tuning.read);
-        if read > self.tuning.read_max {
+        let is_over = core::mem::replace(&mut self.tuning.began_at, cx.now) != Instant::ZERO;
+        if is_over && read > self.tuning.read_max {
             self.tuning.read_max = read;
             let wanted = read.saturating_mul(2).saturating_add(16 * self.rcv_mss);
             let max = self.options.receive_buffer_max.max(self.options.receive_buffer);

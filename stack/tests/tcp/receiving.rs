@@ -314,6 +314,26 @@ fn auto_tuning_does_not_grow_the_receive_buffer_of_an_application_that_reads_slo
 }
 
 #[test]
+fn what_was_read_before_the_first_round_trip_is_not_counted_in_it() {
+    let mut config = Config::default();
+    (config.tcp.connection.receive_buffer, config.tcp.connection.receive_buffer_max) = (20_000, 200_000);
+    let mut host = Host::with(config);
+    let (id, first) = host.accept();
+    // 10,000 bytes at once, then 1,000 in a round trip: twice that and 16 segments are less than the buffer.
+    let mut seq = 1_001;
+    for count in [10, 1, 1, 1] {
+        for _ in 0..count {
+            host.get(&seg(ACK, seq, first).text(&[0; 1_000]));
+            seq += 1_000;
+        }
+        host.stack.tcp_read(id, &mut [0; 10_000], &mut host.env).unwrap();
+        host.wait_ms(110);
+    }
+    assert_eq!(host.stack.tcp_snapshot(id, host.env.now).unwrap().receive_buffer, 20_000);
+    host.all();
+}
+
+#[test]
 fn text_in_several_segments_is_read_in_parts_without_a_buffer_and_without_a_hole() {
     let mut host = Host::new();
     let (id, first) = host.accept();
