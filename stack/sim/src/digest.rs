@@ -58,15 +58,19 @@ impl Digest {
 
 /// Sums of words in four independent lanes, which the compiler turns into vector additions, and sums of these sums, which
 /// tell how far from the end each word lies. The last block overlaps the one before where the bytes do not come out even.
-#[inline(always)]
+// Where it is inlined nothing is stored, and the compiler adds word by word.
+#[inline(never)]
 fn sums(bytes: &[u8], last: &[u8; BLOCK]) -> [[u64; 4]; 2] {
-    let (mut sums, mut sums_of_sums) = ([0_u64; 4], [0_u64; 4]);
-    for block in bytes.as_chunks().0.iter().chain(std::iter::once(last)) {
+    let add = |[sums, sums_of_sums]: [[u64; 4]; 2], block: &[u8; BLOCK]| {
         let (words, _) = block.as_chunks();
-        sums = std::array::from_fn(|lane| sums[lane].wrapping_add(u64::from_le_bytes(words[lane])));
-        sums_of_sums = std::array::from_fn(|lane| sums_of_sums[lane].wrapping_add(sums[lane]));
+        let sums: [u64; 4] = std::array::from_fn(|lane| sums[lane].wrapping_add(u64::from_le_bytes(words[lane])));
+        [sums, std::array::from_fn(|lane| sums_of_sums[lane].wrapping_add(sums[lane]))]
+    };
+    let mut all = [[0; 4]; 2];
+    for block in bytes.as_chunks().0 {
+        all = add(all, block);
     }
-    [sums, sums_of_sums]
+    add(all, last)
 }
 
 #[cfg(test)]
