@@ -153,6 +153,10 @@ impl Pool {
         }
     }
 
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     pub(crate) fn take(&mut self) -> Option<SimBuffer> {
         if let Some(buffer) = self.free.pop() {
             return Some(buffer);
