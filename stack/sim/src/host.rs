@@ -157,7 +157,10 @@ impl Host {
 
 /// The first of the stack's deadline and the workloads'.
 fn earlier(stack_due: Option<Instant>, workloads: &[Running]) -> Option<Instant> {
-    workloads.iter().filter_map(|running| running.due).chain(stack_due).min()
+    workloads.iter().fold(stack_due, |due, running| match (due, running.due) {
+        (Some(first), Some(other)) => Some(first.min(other)),
+        (due, other) => due.or(other),
+    })
 }
 
 fn tell_events(context: &mut HostContext<'_, '_>, workloads: &mut [Running]) {

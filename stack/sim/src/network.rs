@@ -250,6 +250,9 @@ impl Network {
     }
 
     pub(crate) fn send_outbox(&mut self, node: usize) {
+        if self.outbox.is_empty() {
+            return;
+        }
         let mut outbox = std::mem::take(&mut self.outbox);
         for (interface, frame) in outbox.drain(..) {
             self.send(node, interface.0 as usize, frame);

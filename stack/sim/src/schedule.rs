@@ -61,8 +61,11 @@ impl Schedule {
         let mut node = (self.leaves + number) / 2;
         while node >= 1 {
             let winner = self.play(node);
-            if let Some(place) = self.winners.get_mut(node) {
-                *place = winner;
+            let Some(place) = self.winners.get_mut(node) else { break };
+            let before = std::mem::replace(place, winner);
+            // Another one wins, as before: nothing changes above.
+            if before == winner && winner as usize != number {
+                break;
             }
             node /= 2;
         }
