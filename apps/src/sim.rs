@@ -5,6 +5,7 @@ mod progress;
 mod tables;
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,9 @@ pub(crate) struct Args {
     /// Folder for report, plots and captures, made if need be; otherwise named like the file, here
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Threads that hosts which no link joins may run on, instead of one a core; the run is the same with any number
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
     /// Print JSON: one object a line
     #[arg(short, long)]
     json: bool,
@@ -51,6 +55,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen_once()?;
     let built = scenario.build(args.seed.unwrap_or(scenario.seed)).map_err(|error| wrong(&args.file, &error))?;
     let Built { mut simulation, captures } = built;
+    if let Some(threads) = args.threads {
+        simulation.set_threads(threads.get());
+    }
     let mut files = Vec::new();
     for (link, node) in captures {
         let name = format!("{}-at-{}.pcapng", simulation.link_name(link), simulation.name(node));

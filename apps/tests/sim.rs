@@ -61,6 +61,22 @@ fn example_runs_and_leaves_report_plots_and_captures() {
 }
 
 #[test]
+fn any_number_of_threads_reports_and_plots_the_same() {
+    let folder = folder("threads");
+    let file = folder.join("net.toml");
+    let text = std::fs::read_to_string(example("hundred-stacks.toml")).unwrap();
+    std::fs::write(&file, text.replace("duration = \"10 s\"", "duration = \"500 ms\"")).unwrap();
+    let run = |threads: &str| {
+        let out = folder.join(threads);
+        report(&sim(&file, &["-j", "-o", out.to_str().unwrap(), "--threads", threads]));
+        ["report.json", "goodput.svg", "delay.svg"].map(|name| std::fs::read(out.join(name)).unwrap())
+    };
+    assert!(run("1") == run("2"));
+    assert!(!sim(&file, &["--threads", "0"]).status.success());
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn tables_name_every_flow_and_link_and_the_speed() {
     let folder = folder("tables");
     let file = folder.join("net.toml");

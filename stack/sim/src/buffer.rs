@@ -6,61 +6,80 @@ use tailwater_stack::{Buffer, HEADROOM, NoRoom};
 #[derive(Debug)]
 pub struct SimBuffer {
     bytes: Box<[u8]>,
-    start: usize,
-    end: usize,
-    further: Vec<SimBuffer>,
+    start: u32,
+    end: u32,
+    /// Behind a pointer, for hardly a frame has them and each is moved several times on its way.
+    further: Option<Box<Further>>,
 }
+
+#[derive(Debug, Default)]
+struct Further {
+    segments: Vec<SimBuffer>,
+}
+
+/// Of a segment. No packet is as long.
+const CAPACITY_MAX: usize = u32::MAX as usize - HEADROOM;
 
 impl SimBuffer {
     fn new(capacity: usize) -> Self {
-        Self { bytes: vec![0; HEADROOM + capacity].into(), start: HEADROOM, end: HEADROOM, further: Vec::new() }
+        let (start, end) = (HEADROOM as u32, HEADROOM as u32);
+        Self { bytes: vec![0; HEADROOM + capacity].into(), start, end, further: None }
     }
 
     fn reset(&mut self) {
-        self.start = HEADROOM;
-        self.end = HEADROOM;
+        self.start = HEADROOM as u32;
+        self.end = HEADROOM as u32;
+    }
+
+    /// Of the first segment.
+    fn first_len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    fn further(&self) -> &[Self] {
+        self.further.as_ref().map_or(&[], |further| &further.segments)
     }
 }
 
 impl Buffer for SimBuffer {
     #[inline]
     fn bytes(&self) -> &[u8] {
-        self.bytes.get(self.start..self.end).unwrap_or_default()
+        self.bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 
     #[inline]
     fn bytes_mut(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(self.start..self.end).unwrap_or_default()
+        self.bytes.get_mut(self.start as usize..self.end as usize).unwrap_or_default()
     }
 
     #[inline]
     fn len(&self) -> usize {
-        let first = self.end - self.start;
-        if self.contiguous() { first } else { first + self.further.iter().map(Self::len).sum::<usize>() }
+        let further = self.further.as_ref();
+        self.first_len() + further.map_or(0, |further| further.segments.iter().map(Self::first_len).sum())
     }
 
     #[inline]
     fn contiguous(&self) -> bool {
-        self.further.is_empty()
+        self.further.is_none()
     }
 
     fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        std::iter::once(self.bytes()).chain(self.further.iter().map(Self::bytes))
+        std::iter::once(self.bytes()).chain(self.further().iter().map(Self::bytes))
     }
 
     #[inline]
     fn headroom(&self) -> usize {
-        self.start
+        self.start as usize
     }
 
     #[inline]
     fn tailroom(&self) -> usize {
-        if self.further.is_empty() { self.bytes.len() - self.end } else { 0 }
+        if self.contiguous() { self.bytes.len() - self.end as usize } else { 0 }
     }
 
     #[inline]
     fn prepend(&mut self, n: usize) -> Result<&mut [u8], NoRoom> {
-        self.start = self.start.checked_sub(n).ok_or(NoRoom)?;
+        self.start = self.start.checked_sub(u32::try_from(n).map_err(|_| NoRoom)?).ok_or(NoRoom)?;
         self.bytes_mut().get_mut(..n).ok_or(NoRoom)
     }
 
@@ -69,34 +88,39 @@ impl Buffer for SimBuffer {
         if n > self.tailroom() {
             return Err(NoRoom);
         }
-        let at = self.end;
-        self.end += n;
-        self.bytes.get_mut(at..self.end).ok_or(NoRoom)
+        let at = self.end as usize;
+        self.end += n as u32;
+        self.bytes.get_mut(at..at + n).ok_or(NoRoom)
     }
 
     fn trim_front(&mut self, n: usize) -> Result<(), NoRoom> {
-        if n > self.end - self.start {
+        if n > self.first_len() {
             return Err(NoRoom);
         }
-        self.start += n;
+        self.start += n as u32;
         Ok(())
     }
 
     fn truncate(&mut self, len: usize) {
-        let mut left = len;
-        self.end = self.end.min(self.start.saturating_add(left));
-        left -= self.end - self.start;
-        self.further.retain_mut(|segment| {
+        let kept = len.min(self.first_len());
+        self.end = self.start + kept as u32;
+        let Some(further) = &mut self.further else { return };
+        let mut left = len - kept;
+        further.segments.retain_mut(|segment| {
             segment.truncate(left);
-            left -= segment.len();
+            left -= segment.first_len();
             !segment.is_empty()
         });
+        if further.segments.is_empty() {
+            self.further = None;
+        }
     }
 
     fn chain(&mut self, mut tail: Self) -> Result<(), Self> {
-        let further = std::mem::take(&mut tail.further);
-        self.further.push(tail);
-        self.further.extend(further);
+        let later = tail.further.take();
+        let further = self.further.get_or_insert_default();
+        further.segments.push(tail);
+        further.segments.extend(later.into_iter().flat_map(|later| later.segments));
         Ok(())
     }
 }
@@ -116,16 +140,21 @@ pub(crate) struct Pool {
 impl Pool {
     /// Frames of `capacity` bytes besides their headroom.
     pub(crate) fn new(capacity: usize, frames_max: usize) -> Self {
-        Self { free: Vec::new(), capacity, frames_max, made: 0, exhausted: 0 }
+        Self { free: Vec::new(), capacity: capacity.min(CAPACITY_MAX), frames_max, made: 0, exhausted: 0 }
     }
 
     /// Later frames hold `capacity` bytes at least.
     pub(crate) fn grow(&mut self, capacity: usize) {
+        let capacity = capacity.min(CAPACITY_MAX);
         if capacity > self.capacity {
             self.capacity = capacity;
             self.made -= self.free.len() as isize;
             self.free.clear();
         }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
     }
 
     pub(crate) fn take(&mut self) -> Option<SimBuffer> {
@@ -141,8 +170,8 @@ impl Pool {
     }
 
     pub(crate) fn give(&mut self, mut buffer: SimBuffer) {
-        for segment in std::mem::take(&mut buffer.further) {
-            self.give(segment);
+        if let Some(further) = buffer.further.take() {
+            further.segments.into_iter().for_each(|segment| self.give(segment));
         }
         if buffer.bytes.len() < HEADROOM + self.capacity {
             self.made -= 1;

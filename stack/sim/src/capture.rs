@@ -75,8 +75,9 @@ impl Captures {
         self.captures.push((at, capture));
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.captures.is_empty()
+    /// Moves those of a node.
+    pub(crate) fn lend(&mut self, node: usize, other: &mut Self) {
+        other.captures.extend(self.captures.extract_if(.., |(port, _)| port.node == node));
     }
 
     #[inline]

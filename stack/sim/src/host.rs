@@ -111,24 +111,23 @@ impl Host {
         let Self { stack, workloads, random, unclaimed } = self;
         let mut env = HostEnv { now, random, pool, outbox };
         let verdict = stack.ingest(InterfaceId(port as u32), frame, &mut env);
-        if !matches!(verdict, Verdict::Datagram(_) | Verdict::EchoReply(_)) {
-            return;
-        }
         let mut context = HostContext { stack, env: &mut env };
-        let mut left = Some(verdict);
-        for running in workloads {
-            let Some(verdict) = left.take() else { return };
-            left = running.workload.on_verdict(verdict, &mut context);
-            if left.is_none() {
-                running.due = running.workload.poll_timeout();
+        let unwanted = match verdict {
+            Verdict::Datagram(datagram) => {
+                match workloads.iter_mut().find(|running| running.workload.has_socket(datagram.socket)) {
+                    Some(running) => return running.call(|workload| workload.on_datagram(datagram, &mut context)),
+                    None => datagram.into_buffer(),
+                }
             }
-        }
-        let buffer = match left {
-            Some(Verdict::Datagram(datagram)) => datagram.into_buffer(),
-            Some(Verdict::EchoReply(reply)) => reply.into_buffer(),
+            Verdict::EchoReply(reply) => {
+                match workloads.iter_mut().find(|running| running.workload.has_ident(reply.ident)) {
+                    Some(running) => return running.call(|workload| workload.on_echo_reply(reply, &mut context)),
+                    None => reply.into_buffer(),
+                }
+            }
             _ => return,
         };
-        pool.give(buffer);
+        pool.give(unwanted);
         *unclaimed += 1;
     }
 
@@ -158,10 +157,16 @@ impl Host {
 
 /// The first of the stack's deadline and the workloads'.
 fn earlier(stack_due: Option<Instant>, workloads: &[Running]) -> Option<Instant> {
-    workloads.iter().filter_map(|running| running.due).chain(stack_due).min()
+    workloads.iter().fold(stack_due, |due, running| match (due, running.due) {
+        (Some(first), Some(other)) => Some(first.min(other)),
+        (due, other) => due.or(other),
+    })
 }
 
 fn tell_events(context: &mut HostContext<'_, '_>, workloads: &mut [Running]) {
+    if context.stack.is_quiet() {
+        return;
+    }
     while let Some(event) = context.stack.poll_event() {
         workloads.iter_mut().for_each(|running| running.call(|workload| workload.on_event(&event, context)));
     }

@@ -15,7 +15,6 @@ use thiserror::Error;
 use crate::buffer::{Pool, SimBuffer};
 use crate::capture::{Captures, Direction};
 use crate::host::Host;
-use crate::link::LinkConfig;
 use crate::path::{Path, Port};
 use crate::router::{Directory, Outbox, Router};
 use crate::schedule::Schedule;
@@ -23,8 +22,8 @@ use crate::simulation::Counters;
 use crate::slots::Slots;
 use crate::switch::{Forward, Switch};
 
-/// Frames in use at the same time, in all links and stacks together; half of it in each half of a network whose halves run
-/// beside each other.
+/// Frames in use at the same time, in all links and stacks together; where groups of a network's parts run beside each
+/// other, each has an even share.
 pub const FRAMES_MAX: usize = 1 << 21;
 /// Events of one instant. No network comes near that by itself: each frame would have to reach thousands of nodes at once.
 const INSTANT_EVENTS_MAX: u64 = 10_000_000;
@@ -55,6 +54,8 @@ pub(crate) enum Kind {
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) kind: Kind,
+    /// Its number within its part.
+    pub(crate) place: usize,
     /// What it waits for: first a deadline of its own, then each path that leads to it.
     turns: Schedule,
     /// These paths.
@@ -67,11 +68,13 @@ impl Node {
     pub(crate) fn new(name: String, kind: Kind) -> Self {
         let mut turns = Schedule::default();
         turns.add();
-        Self { name, kind, turns, incoming: Vec::new(), ports: Vec::new() }
+        Self { name, kind, place: 0, turns, incoming: Vec::new(), ports: Vec::new() }
     }
 }
 
-/// All nodes and paths, or half of them while the other half is elsewhere.
+/// All nodes and paths, or a group of them while the others are elsewhere. Counts with each event, and has its cache lines to
+/// itself: its neighbour works on another core.
+#[repr(align(128))]
 pub(crate) struct Network {
     pub(crate) now: Instant,
     /// Events at `now`, and how many there may be.
@@ -79,7 +82,7 @@ pub(crate) struct Network {
     pub(crate) instant_events_max: u64,
     pub(crate) nodes: Slots<Node>,
     pub(crate) paths: Slots<Path>,
-    /// Of the nodes of the part that runs.
+    /// Of the nodes of the part that runs, by their place in it.
     schedule: Schedule,
     pub(crate) pool: Pool,
     pub(crate) outbox: Outbox,
@@ -89,7 +92,8 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) fn new() -> Self {
+    /// With frames of `capacity` bytes.
+    pub(crate) fn new(capacity: usize) -> Self {
         Self {
             now: Instant::ZERO,
             instant_events: 0,
@@ -97,7 +101,7 @@ impl Network {
             nodes: Slots::default(),
             paths: Slots::default(),
             schedule: Schedule::default(),
-            pool: Pool::new(LinkConfig::default().mtu + LINK_HEADER_MAX, FRAMES_MAX),
+            pool: Pool::new(capacity, FRAMES_MAX),
             outbox: Vec::new(),
             directory: Arc::new(Directory::with_hasher(FixedState::with_seed(0))),
             counters: Counters::default(),
@@ -115,9 +119,9 @@ impl Network {
         number
     }
 
-    // ---- two halves -----------------------------------------------------------------------------------------------
+    // ---- groups ---------------------------------------------------------------------------------------------------
 
-    /// Moves the nodes of these parts, and the paths out of them, to the other half.
+    /// Moves the nodes of these parts, the paths out of them and what is captured there elsewhere.
     pub(crate) fn lend(&mut self, parts: &[Vec<usize>], other: &mut Self) {
         other.now = self.now;
         other.directory = Arc::clone(&self.directory);
@@ -128,6 +132,7 @@ impl Network {
                     other.paths.put(path, moved);
                 }
             }
+            self.captures.lend(number, &mut other.captures);
             other.nodes.put(number, node);
         }
     }
@@ -137,7 +142,6 @@ impl Network {
     /// Runs every event of these parts up to and at `until`.
     pub(crate) fn run(&mut self, parts: &[Vec<usize>], until: Instant) -> Result<(), Stalled> {
         let (from_ns, end_ns) = (self.now.as_nanos(), until.as_nanos().saturating_add(1));
-        self.schedule.reset(self.nodes.len());
         for part in parts {
             self.run_part(part, from_ns, end_ns)?;
         }
@@ -147,6 +151,7 @@ impl Network {
 
     fn run_part(&mut self, part: &[usize], from_ns: u64, end_ns: u64) -> Result<(), Stalled> {
         let mut ahead_ns = u64::MAX;
+        self.schedule.reset(part.len());
         for &node in part {
             self.await_node(node);
             let ports = self.nodes.get(node).map_or(&[][..], |node| &node.ports);
@@ -156,11 +161,9 @@ impl Network {
         // Whatever another node sends arrives no earlier than this after the first of all deadlines.
         let ahead_ns = ahead_ns.max(1);
         self.instant_events = 0;
-        while let Some((node, due_ns)) = self.schedule.next().filter(|&(_, due_ns)| due_ns < end_ns) {
+        while let Some((place, due_ns)) = self.schedule.next().filter(|&(_, due_ns)| due_ns < end_ns) {
+            let Some(&node) = part.get(place) else { break };
             self.run_node(node, from_ns, end_ns.min(due_ns.saturating_add(ahead_ns)))?;
-        }
-        for &node in part {
-            self.schedule.set(node, None);
         }
         Ok(())
     }
@@ -247,6 +250,9 @@ impl Network {
     }
 
     pub(crate) fn send_outbox(&mut self, node: usize) {
+        if self.outbox.is_empty() {
+            return;
+        }
         let mut outbox = std::mem::take(&mut self.outbox);
         for (interface, frame) in outbox.drain(..) {
             self.send(node, interface.0 as usize, frame);
@@ -278,7 +284,8 @@ impl Network {
 
     /// Notes when a node's next turn is.
     fn await_node(&mut self, node: usize) {
-        let due_ns = self.nodes.get(node).and_then(|node| node.turns.next()).map(|(_, due_ns)| due_ns);
-        self.schedule.set(node, due_ns);
+        if let Some(Node { place, turns, .. }) = self.nodes.get(node) {
+            self.schedule.set(*place, turns.next().map(|(_, due_ns)| due_ns));
+        }
     }
 }

@@ -6,7 +6,7 @@
 //!        0   1   2   3
 //! ```
 //! Everybody has one deadline, so the schedule is as large as the network, whatever is under way in it. Ties go to the
-//! lower number. There is one over all nodes, and one in each node over what it waits for.
+//! lower number. There is one over the nodes that may meet, and one in each node over what it waits for.
 
 /// Nobody waits, or this one does not.
 const NEVER: u64 = u64::MAX;
@@ -33,16 +33,15 @@ impl Schedule {
 
     /// So many, none of whom waits.
     pub(crate) fn reset(&mut self, count: usize) {
-        while self.due_ns.len() < count {
-            self.add();
-        }
-        for number in 0..count {
-            self.set(number, None);
-        }
+        self.due_ns.clear();
+        self.due_ns.resize(count, NEVER);
+        self.leaves = count.next_power_of_two();
+        self.rebuild();
     }
 
     fn rebuild(&mut self) {
-        self.winners = vec![0; self.leaves.max(2)];
+        self.winners.clear();
+        self.winners.resize(self.leaves.max(2), 0);
         for node in (1..self.leaves).rev() {
             let winner = self.play(node);
             if let Some(place) = self.winners.get_mut(node) {
@@ -62,8 +61,11 @@ impl Schedule {
         let mut node = (self.leaves + number) / 2;
         while node >= 1 {
             let winner = self.play(node);
-            if let Some(place) = self.winners.get_mut(node) {
-                *place = winner;
+            let Some(place) = self.winners.get_mut(node) else { break };
+            let before = std::mem::replace(place, winner);
+            // Another one wins, as before: nothing changes above.
+            if before == winner && winner as usize != number {
+                break;
             }
             node /= 2;
         }
@@ -120,5 +122,16 @@ mod tests {
     #[test]
     fn an_empty_schedule_has_nobody() {
         assert_eq!(Schedule::default().next(), None);
+    }
+
+    #[test]
+    fn nobody_waits_after_a_reset_to_more_or_fewer() {
+        let mut schedule = Schedule::default();
+        for count in [9, 2, 0, 1, 17] {
+            schedule.reset(count);
+            assert_eq!(schedule.next(), None);
+            (0..count).for_each(|number| _ = schedule.set(number, Some(100 - number as u64)));
+            assert_eq!(schedule.next(), count.checked_sub(1).map(|last| (last, 100 - last as u64)));
+        }
     }
 }

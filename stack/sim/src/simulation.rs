@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tailwater_impair::Random;
@@ -22,8 +23,10 @@ use crate::routing::{Attachment, Segments, gateways_of, routes_of};
 use crate::switch::Switch;
 use crate::workload::Workload;
 
-/// Nodes from which on a network that falls into several parts runs in two halves, on two cores if there are.
-const HALVED_FROM: usize = 16;
+/// Nodes from which on a network that falls into several parts runs in groups of these, on several cores if there are.
+const GROUPED_FROM: usize = 16;
+/// Each has its share of the frames, and a thread of its own at most.
+const GROUPS_MAX: usize = 8;
 
 /// Names a node of one simulation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -61,8 +64,9 @@ pub struct Counters {
 /// given: they are computed when it next runs.
 ///
 /// # Running
-/// [`run_until`](Self::run_until), [`run_for`](Self::run_for). In between, [`set_link`](Self::set_link) and
-/// [`set_link_up`](Self::set_link_up) change the network, and [`with_host`](Self::with_host) reaches a host's stack.
+/// [`run_until`](Self::run_until), [`run_for`](Self::run_for), on as many threads as [`set_threads`](Self::set_threads) allows.
+/// In between, [`set_link`](Self::set_link) and [`set_link_up`](Self::set_link_up) change the network, and
+/// [`with_host`](Self::with_host) reaches a host's stack.
 ///
 /// # Outputs
 /// [`flows`](Self::flows), [`link_counters`](Self::link_counters), [`counters`](Self::counters),
@@ -70,10 +74,13 @@ pub struct Counters {
 pub struct Simulation {
     seed: u64,
     network: Network,
-    /// What works on the other half of the network at the same time.
-    beside: Network,
+    /// What works on the other groups at the same time.
+    beside: Vec<Network>,
     /// Nodes between which frames can pass, and no others.
     parts: Vec<Vec<usize>>,
+    /// Of parts. The same on every machine, whatever number of threads runs them.
+    groups: Vec<Range<usize>>,
+    threads: usize,
     links: Vec<Link>,
     /// Names of links, and how many more between the same nodes there are.
     link_names: BTreeMap<String, u32>,
@@ -86,9 +93,11 @@ impl Simulation {
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
-            network: Network::new(),
-            beside: Network::new(),
+            network: Network::new(LinkConfig::default().mtu + LINK_HEADER_MAX),
+            beside: Vec::new(),
             parts: Vec::new(),
+            groups: Vec::new(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
             links: Vec::new(),
             link_names: BTreeMap::new(),
             macs: 0,
@@ -184,7 +193,7 @@ impl Simulation {
 
     fn add_port(&mut self, end: &End, mtu: usize) -> Result<usize, ConnectError> {
         self.network.pool.grow(mtu + LINK_HEADER_MAX);
-        self.beside.pool.grow(mtu + LINK_HEADER_MAX);
+        self.beside.iter_mut().for_each(|other| other.pool.grow(mtu + LINK_HEADER_MAX));
         self.macs += 1;
         let mac = mac(self.macs);
         Arc::make_mut(&mut self.network.directory).extend(end.addresses.iter().map(|cidr| (cidr.address(), mac)));
@@ -279,9 +288,18 @@ impl Simulation {
             parts.entry(joined.find(node)).or_default().push(node);
         }
         self.parts = parts.into_values().collect();
-        let frames_max = if self.halved() < self.parts.len() { FRAMES_MAX / 2 } else { FRAMES_MAX };
+        for (place, &node) in self.parts.iter().flat_map(|part| (0..).zip(part)) {
+            if let Some(node) = self.network.nodes.get_mut(node) {
+                node.place = place;
+            }
+        }
+        self.groups = grouped(&self.parts);
+        let capacity = self.network.pool.capacity();
+        let others = self.groups.len().saturating_sub(1).max(self.beside.len());
+        self.beside.resize_with(others, || Network::new(capacity));
+        let frames_max = FRAMES_MAX / self.groups.len().max(1);
         self.network.pool.set_max(frames_max);
-        self.beside.pool.set_max(frames_max);
+        self.beside.iter_mut().for_each(|other| other.pool.set_max(frames_max));
     }
 
     fn attachments(&self) -> Vec<Attachment> {
@@ -317,37 +335,33 @@ impl Simulation {
     /// Runs every event up to and at `until`, or stops where time goes on no more.
     pub fn run_until(&mut self, until: Instant) -> Result<(), Stalled> {
         self.update_routes();
-        let (here, there) = self.parts.split_at(self.halved());
-        let Self { network, beside, .. } = self;
-        if there.is_empty() {
-            return network.run(here, until);
-        }
-        network.lend(there, beside);
-        let mut ran_there = Ok(());
-        let ran_here = std::thread::scope(|scope| {
-            scope.spawn(|| ran_there = beside.run(there, until));
-            network.run(here, until)
+        let Self { network, beside, parts, groups, threads, .. } = self;
+        let groups: Vec<&[Vec<usize>]> = groups.iter().filter_map(|group| parts.get(group.clone())).collect();
+        let (own, others) = groups.split_first().map_or((&[][..], &[][..]), |(own, others)| (*own, others));
+        beside.iter_mut().zip(others).for_each(|(other, group)| network.lend(group, other));
+        let mut ran = vec![Ok(()); groups.len().max(1)];
+        let networks = std::iter::once((&mut *network, own)).chain(beside.iter_mut().zip(others.iter().copied()));
+        let waiting = Mutex::new(networks.zip(&mut ran));
+        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some(((network, group), ran)) = next() {
+                *ran = network.run(group, until);
+            }
+        };
+        std::thread::scope(|scope| {
+            (1..groups.len().min(*threads)).for_each(|_| _ = scope.spawn(work));
+            work();
         });
-        beside.lend(there, network);
-        network.now = beside.now;
-        ran_here.and(ran_there)
+        beside.iter_mut().zip(others).for_each(|(other, group)| other.lend(group, network));
+        let ran: Result<(), Stalled> = ran.into_iter().collect();
+        network.now = ran.as_ref().map_or_else(|stalled| Instant::ZERO + stalled.at, |()| network.now);
+        ran
     }
 
-    /// How many of the parts run here; the others run beside them. The same on every machine.
-    fn halved(&self) -> usize {
-        let all: usize = self.parts.iter().map(Vec::len).sum();
-        if all < HALVED_FROM || !self.network.captures.is_empty() {
-            return self.parts.len();
-        }
-        let mut nodes = 0;
-        self.parts
-            .iter()
-            .take_while(|part| {
-                nodes += part.len();
-                nodes <= all.div_ceil(2)
-            })
-            .count()
-            .max(1)
+    /// Threads that parts of the network which no link joins may run on: as many as the machine has cores, unless told
+    /// otherwise. The run is the same with any number.
+    pub fn set_threads(&mut self, threads: usize) {
+        self.threads = threads.max(1);
     }
 
     pub fn run_for(&mut self, time: Duration) -> Result<(), Stalled> {
@@ -452,9 +466,9 @@ impl Simulation {
             Kind::Host(_) | Kind::Router(_) => None,
         });
         Counters {
-            events: self.network.counters.events + self.beside.counters.events,
-            frames: self.network.counters.frames + self.beside.counters.frames,
-            frames_exhausted: self.network.pool.exhausted + self.beside.pool.exhausted,
+            events: self.networks().map(|network| network.counters.events).sum(),
+            frames: self.networks().map(|network| network.counters.frames).sum(),
+            frames_exhausted: self.networks().map(|network| network.pool.exhausted).sum(),
             unclaimed: self.hosts().map(|host| host.unclaimed).sum(),
             stations_forgotten: switches.sum(),
         }
@@ -462,7 +476,11 @@ impl Simulation {
 
     /// Frames in use: on links, and inside stacks.
     pub fn frames_in_use(&self) -> usize {
-        usize::try_from(self.network.pool.in_use() + self.beside.pool.in_use()).unwrap_or(0)
+        usize::try_from(self.networks().map(|network| network.pool.in_use()).sum::<isize>()).unwrap_or(0)
+    }
+
+    fn networks(&self) -> impl Iterator<Item = &Network> {
+        std::iter::once(&self.network).chain(&self.beside)
     }
 
     /// Frames on links.
@@ -492,6 +510,21 @@ impl Simulation {
     pub fn finish_captures(&mut self) -> io::Result<()> {
         self.network.captures.finish()
     }
+}
+
+/// Parts with about as many nodes in each group.
+fn grouped(parts: &[Vec<usize>]) -> Vec<Range<usize>> {
+    let all: usize = parts.iter().map(Vec::len).sum();
+    let count = if all < GROUPED_FROM { 1 } else { GROUPS_MAX };
+    let (mut groups, mut nodes, mut from) = (Vec::new(), 0, 0);
+    for (to, part) in (1..).zip(parts) {
+        nodes += part.len();
+        if nodes * count >= all * (groups.len() + 1) {
+            groups.push(from..to);
+            from = to;
+        }
+    }
+    groups
 }
 
 fn add_default_routes(stack: &mut Stack<SimBuffer>, own: &Attachment, attachments: &[Attachment]) {
@@ -544,5 +577,25 @@ mod tests {
         simulation.add_workload(host, Ping::new("ping", Pings::to([10, 0, 0, 2])));
         simulation.network.instant_events_max = 10_000;
         assert!(simulation.run_for(Duration::from_secs(1)).is_err());
+    }
+
+    #[test]
+    fn groups_have_all_parts_in_order_and_follow_from_their_sizes() {
+        let sizes = |sizes: &[usize]| sizes.iter().map(|&size| vec![0; size]).collect::<Vec<_>>();
+        assert_eq!(grouped(&[]), []);
+        assert_eq!(grouped(&sizes(&[1, 100, 1])), [0..2, 2..3]);
+        for parts in [
+            sizes(&[2, 3, 4]),
+            sizes(&[100]),
+            sizes(&[2; 50]),
+            sizes(&[1, 7, 3, 90, 2, 2, 2, 60, 1]),
+            sizes(&[1; 1_000]),
+        ] {
+            let groups = grouped(&parts);
+            assert!((1..=GROUPS_MAX).contains(&groups.len()), "{groups:?}");
+            assert!(groups.iter().cloned().flatten().eq(0..parts.len()), "{groups:?}");
+        }
+        let counts = [&[2, 3, 4][..], &[100], &[2; 50]].map(|parts| grouped(&sizes(parts)).len());
+        assert_eq!(counts, [1, 1, GROUPS_MAX]);
     }
 }

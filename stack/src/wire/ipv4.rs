@@ -97,7 +97,7 @@ pub fn parse(bytes: &[u8], available: usize) -> Result<Ipv4, Ipv4Error> {
         return Err(Ipv4Error::TotalLen);
     }
     // RFC 1122 §3.2.1.2: verify the checksum of every datagram.
-    if !checksum::is_valid(header) {
+    if !checksum::Sum::new().with_words(header).is_valid() {
         return Err(Ipv4Error::Checksum);
     }
     Ok(parsed)

@@ -7,7 +7,7 @@ mod tcp;
 mod udp;
 
 use tailwater_stack::tcp::TcpEvent;
-use tailwater_stack::{Event, Instant, Stack, Verdict};
+use tailwater_stack::{Datagram, EchoReply, Env, Event, Instant, SocketId, Stack};
 
 use crate::buffer::SimBuffer;
 use crate::flow::Flow;
@@ -22,8 +22,8 @@ pub use udp::{UdpSink, UdpSource, UdpSourceConfig};
 /// One application of one host.
 ///
 /// # Events in
-/// [`start`](Self::start) once; [`on_verdict`](Self::on_verdict), [`on_event`](Self::on_event),
-/// [`on_tcp`](Self::on_tcp) and [`on_timeout`](Self::on_timeout) as they happen.
+/// [`start`](Self::start) once; [`on_datagram`](Self::on_datagram), [`on_echo_reply`](Self::on_echo_reply),
+/// [`on_event`](Self::on_event), [`on_tcp`](Self::on_tcp) and [`on_timeout`](Self::on_timeout) as they happen.
 ///
 /// # Outputs
 /// What it does with its host's stack in these calls; [`poll_timeout`](Self::poll_timeout);
@@ -32,14 +32,26 @@ pub trait Workload: Send {
     /// The simulation begins, or goes on with this workload added.
     fn start(&mut self, host: &mut HostContext<'_, '_>);
 
-    /// The stack delivered something; give it back if it is for somebody else.
-    fn on_verdict(
-        &mut self,
-        verdict: Verdict<SimBuffer>,
-        host: &mut HostContext<'_, '_>,
-    ) -> Option<Verdict<SimBuffer>> {
-        let _ = host;
-        Some(verdict)
+    /// Whether datagrams to this socket are its own.
+    fn has_socket(&self, socket: SocketId) -> bool {
+        let _ = socket;
+        false
+    }
+
+    /// A datagram to a socket of its own.
+    fn on_datagram(&mut self, datagram: Datagram<SimBuffer>, host: &mut HostContext<'_, '_>) {
+        host.env.release(datagram.into_buffer());
+    }
+
+    /// Whether replies to echo requests of this identifier are its own.
+    fn has_ident(&self, ident: u16) -> bool {
+        let _ = ident;
+        false
+    }
+
+    /// A reply to an echo request of its own.
+    fn on_echo_reply(&mut self, reply: EchoReply<SimBuffer>, host: &mut HostContext<'_, '_>) {
+        host.env.release(reply.into_buffer());
     }
 
     /// The stack has something to tell. Every workload of the host hears it.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tailwater_stack::{ECHO_IDENTS_MAX, EchoRequest, Env, Event, Instant, Stack, Verdict};
+use tailwater_stack::{ECHO_IDENTS_MAX, EchoReply, EchoRequest, Env, Event, Instant, Stack};
 
 use super::Workload;
 use super::sequence;
@@ -74,21 +74,16 @@ impl Workload for Ping {
             (0..=ECHO_IDENTS_MAX as u16).map(|n| first.wrapping_add(n)).find(|&ident| host.stack.echo_open(ident));
     }
 
-    fn on_verdict(
-        &mut self,
-        verdict: Verdict<SimBuffer>,
-        host: &mut HostContext<'_, '_>,
-    ) -> Option<Verdict<SimBuffer>> {
-        let reply = match verdict {
-            Verdict::EchoReply(reply) if Some(reply.ident) == self.ident => reply,
-            other => return Some(other),
-        };
+    fn has_ident(&self, ident: u16) -> bool {
+        Some(ident) == self.ident
+    }
+
+    fn on_echo_reply(&mut self, reply: EchoReply<SimBuffer>, host: &mut HostContext<'_, '_>) {
         if let Some((_, sent_at)) = sequence::read(reply.payload()) {
             self.received += 1;
             self.rtt.add(host.now().since(sent_at));
         }
-        host.env.pool.give(reply.into_buffer());
-        None
+        host.env.release(reply.into_buffer());
     }
 
     fn on_event(&mut self, event: &Event, _host: &mut HostContext<'_, '_>) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tailwater_stack::{Env, Instant, SocketId, Stack, Verdict};
+use tailwater_stack::{Datagram, Env, Instant, SocketId, Stack};
 
 use super::Workload;
 use super::sequence;
@@ -32,17 +32,12 @@ impl Workload for UdpEcho {
         self.socket = host.stack.udp_bind(self.at, None).ok();
     }
 
-    fn on_verdict(
-        &mut self,
-        verdict: Verdict<SimBuffer>,
-        host: &mut HostContext<'_, '_>,
-    ) -> Option<Verdict<SimBuffer>> {
-        let datagram = match verdict {
-            Verdict::Datagram(datagram) if Some(datagram.socket) == self.socket => datagram,
-            other => return Some(other),
-        };
+    fn has_socket(&self, socket: SocketId) -> bool {
+        Some(socket) == self.socket
+    }
+
+    fn on_datagram(&mut self, datagram: Datagram<SimBuffer>, host: &mut HostContext<'_, '_>) {
         self.answered += u64::from(host.stack.udp_reply(datagram, host.env).is_ok());
-        None
     }
 
     fn flow(&self) -> &str {
@@ -106,15 +101,11 @@ impl Workload for UdpRequests {
         self.socket = host.stack.udp_bind_ephemeral(any, None, random, |_| true).ok();
     }
 
-    fn on_verdict(
-        &mut self,
-        verdict: Verdict<SimBuffer>,
-        host: &mut HostContext<'_, '_>,
-    ) -> Option<Verdict<SimBuffer>> {
-        let datagram = match verdict {
-            Verdict::Datagram(datagram) if Some(datagram.socket) == self.socket => datagram,
-            other => return Some(other),
-        };
+    fn has_socket(&self, socket: SocketId) -> bool {
+        Some(socket) == self.socket
+    }
+
+    fn on_datagram(&mut self, datagram: Datagram<SimBuffer>, host: &mut HostContext<'_, '_>) {
         // Answers to requests that were given up come too late to count.
         if let Some((number, sent_at)) = sequence::read(datagram.payload())
             && self.outstanding
@@ -125,8 +116,7 @@ impl Workload for UdpRequests {
             self.rtt.add(host.now().since(sent_at));
             self.due = host.now() + self.config.pause;
         }
-        host.env.pool.give(datagram.into_buffer());
-        None
+        host.env.release(datagram.into_buffer());
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tailwater_stack::{Buffer, Env, Instant, SocketId, Stack, Verdict};
+use tailwater_stack::{Buffer, Datagram, Env, Instant, SocketId, Stack};
 
 use super::Workload;
 use super::sequence::{self, Arrivals};
@@ -184,15 +184,11 @@ impl Workload for UdpSink {
         self.socket = host.stack.udp_bind(self.at, None).ok();
     }
 
-    fn on_verdict(
-        &mut self,
-        verdict: Verdict<SimBuffer>,
-        host: &mut HostContext<'_, '_>,
-    ) -> Option<Verdict<SimBuffer>> {
-        let datagram = match verdict {
-            Verdict::Datagram(datagram) if Some(datagram.socket) == self.socket => datagram,
-            other => return Some(other),
-        };
+    fn has_socket(&self, socket: SocketId) -> bool {
+        Some(socket) == self.socket
+    }
+
+    fn on_datagram(&mut self, datagram: Datagram<SimBuffer>, host: &mut HostContext<'_, '_>) {
         if let Some((number, sent_at)) = sequence::read(datagram.payload()) {
             self.arrivals.on_packet(number);
             self.bytes += datagram.payload_len() as u64;
@@ -200,8 +196,7 @@ impl Workload for UdpSink {
         } else {
             self.malformed += 1;
         }
-        host.env.pool.give(datagram.into_buffer());
-        None
+        host.env.release(datagram.into_buffer());
     }
 
     fn flow(&self) -> &str {

@@ -1,6 +1,8 @@
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tailwater_sim::{LinkConfig, LossModel, Simulation, seeds};
+use tailwater_sim::{LinkConfig, LossModel, Simulation, report, seeds};
 use tailwater_stack::Instant;
 use tailwater_stack::tcp::ConnectionOptions;
 
@@ -92,16 +94,47 @@ fn pairs() -> Simulation {
     simulation
 }
 
+/// A file in memory, of which both ends are kept.
+#[derive(Clone, Default)]
+struct File(Arc<Mutex<Vec<u8>>>);
+
+impl Write for File {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
-fn a_network_in_two_halves_is_the_same_run_as_in_one() {
-    let halves = digest(pairs());
-    // With a capture all of it runs in one place.
-    let mut whole = pairs();
-    let (link, node) = (whole.links().next().unwrap(), whole.link_ends(whole.links().next().unwrap()).unwrap()[0]);
-    whole.capture(link, node, std::io::sink()).unwrap();
-    assert_eq!(halves, digest(whole));
-    let mut steps = pairs();
-    (0..=400).for_each(|step| steps.run_until(Instant::from_millis(step * 10)).unwrap());
-    assert_eq!(halves, steps.digest());
-    assert!(steps.frames_in_use() >= steps.frames_in_transit());
+fn any_number_of_threads_makes_the_same_run() {
+    let run = |threads, step_ms: u64| {
+        let mut simulation = pairs();
+        simulation.set_threads(threads);
+        let files: Vec<File> = simulation.links().map(|_| File::default()).collect();
+        for (link, file) in simulation.links().collect::<Vec<_>>().into_iter().zip(&files) {
+            let [a, _] = simulation.link_ends(link).unwrap();
+            simulation.capture(link, a, file.clone()).unwrap();
+        }
+        (1..=2_000 / step_ms).for_each(|step| simulation.run_until(Instant::from_millis(step * step_ms)).unwrap());
+        simulation.finish_captures().unwrap();
+        let files: Vec<Vec<u8>> = files.iter().map(|file| file.0.lock().unwrap().clone()).collect();
+        (format!("{:?}", report::report(&simulation)), simulation.counters(), simulation.frames_in_use(), files)
+    };
+    let one = run(1, 2_000);
+    assert!(one.3.iter().all(|file| file.len() > 100_000));
+    for (threads, step_ms) in [(2, 2_000), (3, 2_000), (100, 2_000), (1, 10), (2, 10)] {
+        assert!(one == run(threads, step_ms), "{threads} threads, in steps of {step_ms} ms");
+    }
+}
+
+#[test]
+fn watching_changes_nothing_in_what_runs_beside_each_other() {
+    let mut watched = pairs();
+    let link = watched.links().nth(7).unwrap();
+    let [node, _] = watched.link_ends(link).unwrap();
+    watched.capture(link, node, std::io::sink()).unwrap();
+    assert_eq!(digest(pairs()), digest(watched));
 }
