@@ -100,17 +100,19 @@ pub struct NodeView<'a> {
 }
 
 /// Borrowed from the worker for one turn.
+// None of its fields lie beside each other that do so in a `Context`: they would be copied in pairs, and the CPU waits with reading
+// in one piece what was just written in two.
 pub struct Turn<'a> {
     /// Monotonic nanoseconds.
     pub now_ns: u64,
-    /// Free frames.
-    pub pool: &'a mut Pool,
     /// Drops.
     pub ledger: &'a mut Ledger,
-    /// Packets made by blocks.
-    pub originated: &'a mut u64,
     /// Packets that ended well in blocks.
     pub delivered: &'a mut u64,
+    /// Free frames.
+    pub pool: &'a mut Pool,
+    /// Packets made by blocks.
+    pub originated: &'a mut u64,
 }
 
 /// One worker's instance of a packet graph.
