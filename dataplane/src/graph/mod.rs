@@ -67,7 +67,7 @@ pub struct NodeCounters {
     pub packets: u64,
     /// Batches that came in.
     pub batches: u64,
-    /// Clock cycles spent (time stamp counter), by the time of one walk in seven.
+    /// Clock cycles spent (time stamp counter), by the time of one walk in 31.
     pub cycles: u64,
     /// Batches that came in, by size.
     pub batch_sizes: BatchSizes,
@@ -136,7 +136,7 @@ pub struct Graph {
 
 /// One walk in so many is timed: reading the clock for each block costs as much as a packet does. Prime, so that two ways of
 /// traffic in turn are both timed.
-const TIMED_WALKS: u32 = 7;
+const TIMED_WALKS: u32 = 31;
 
 impl Graph {
     /// Checks `spec` and builds its blocks for one worker. `ports` are the port names in index order.
