@@ -260,22 +260,16 @@ impl<B: Buffer> Stack<B> {
     /// [`tcp_poll`](Self::tcp_poll) may have something else.
     #[inline]
     pub fn tcp_poll_readable(&mut self) -> Option<ConnectionId> {
-        let id = self.tcp.news.pop_front()?;
-        match self.tcp.table.get_mut(id) {
-            Some(tcb) if tcb.news.is_readable_only() => {
-                tcb.news = News::default();
-                Some(id)
-            }
-            _ => {
-                self.tcp.news.push_front(id);
-                None
-            }
-        }
+        let id = self.tcp.news.front()?;
+        let tcb = self.tcp.table.get_mut(id).filter(|tcb| tcb.news.is_readable_only())?;
+        tcb.news = News::default();
+        self.tcp.news.pop_front();
+        Some(id)
     }
 
     #[inline(never)]
     fn first_event(&mut self) -> Option<TcpEvent> {
-        while let Some(&id) = self.tcp.news.front() {
+        while let Some(id) = self.tcp.news.front() {
             let event = self.next_event(id);
             match self.tcp.table.get_mut(id) {
                 Some(tcb) if tcb.news.any() => {}
@@ -283,7 +277,7 @@ impl<B: Buffer> Stack<B> {
                     tcb.news.take(Piece::Queued);
                     self.tcp.news.pop_front();
                 }
-                None => _ = self.tcp.news.pop_front(),
+                None => self.tcp.news.pop_front(),
             }
             if event.is_some() {
                 return event;

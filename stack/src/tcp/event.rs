@@ -1,6 +1,7 @@
 //! What a connection has to tell. Nothing is lost: each connection keeps its own news, and stands in
 //! line once, so the line is no longer than there are connections.
 
+use alloc::collections::VecDeque;
 use core::net::SocketAddr;
 use core::num::NonZeroU32;
 
@@ -121,5 +122,63 @@ impl News {
     #[inline]
     pub(super) fn any(&self) -> bool {
         self.pieces & !(Piece::Queued as u8) != 0 || self.closed.is_some()
+    }
+}
+
+/// Connections that have news, each once, in order.
+#[derive(Debug, Default)]
+pub(super) struct NewsQueue {
+    /// `None`: there is none behind it either. One that is alone passes through here, without a look at the ring.
+    first: Option<ConnectionId>,
+    others: VecDeque<ConnectionId>,
+}
+
+impl NewsQueue {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    #[inline]
+    pub(super) fn push_back(&mut self, id: ConnectionId) {
+        match self.first {
+            None => self.first = Some(id),
+            Some(_) => self.others.push_back(id),
+        }
+    }
+
+    #[inline]
+    pub(super) fn front(&self) -> Option<ConnectionId> {
+        self.first
+    }
+
+    #[inline]
+    pub(super) fn pop_front(&mut self) {
+        self.first = self.others.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_have_news_are_told_of_in_their_order_whether_one_stands_there_or_many() {
+        let id = |index| ConnectionId { index, generation: 0 };
+        let mut queue = NewsQueue::default();
+        for count in [1, 3, 1, 4] {
+            (0..count).for_each(|index| queue.push_back(id(index)));
+            for index in 0..count {
+                assert_eq!(queue.front(), Some(id(index)));
+                queue.pop_front();
+                // One that comes while others stand there goes behind them.
+                if index == 0 {
+                    queue.push_back(id(count));
+                }
+            }
+            assert_eq!(queue.front(), Some(id(count)));
+            queue.pop_front();
+            assert!(queue.is_empty() && queue.front().is_none());
+        }
     }
 }

@@ -78,7 +78,6 @@ mod way;
 mod wheel;
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -96,6 +95,7 @@ use crate::rate_limit::TokenBucket;
 use crate::time::Instant;
 use burst::Burst;
 use challenge::Challenges;
+use event::NewsQueue;
 use extension::Extend;
 use isn::Secret;
 use listen::Listeners;
@@ -114,7 +114,7 @@ pub(crate) struct Tcp<B> {
     wheel: Wheel,
     secret: Secret,
     /// Connections that have news, each once.
-    news: VecDeque<ConnectionId>,
+    news: NewsQueue,
     /// Connections that have text to send, and no room for it.
     line: Line,
     burst: Burst,
@@ -142,7 +142,7 @@ impl<B> Tcp<B> {
             listeners: Listeners::new(config.listeners_max),
             wheel: Wheel::new(),
             secret: Secret::new(seed),
-            news: VecDeque::new(),
+            news: NewsQueue::default(),
             line: Line::default(),
             burst: Burst::default(),
             recognized: Recognized::default(),
