@@ -2,8 +2,8 @@
 //!
 //! Each path has one of its own; that of the whole network joins them by place, so it does not matter which of two
 //! paths was worked on first. A frame's bytes go in as sums, and sums of sums, of their words, as Fletcher's checksum has
-//! them: whatever changes, moves or is missing shows, and to read a frame takes no longer than to sum it up. It is proof
-//! against accidents, not against somebody who makes up frames for it.
+//! them: what changes, moves or is missing shows, but for changes that cancel each other out in both, and to read a frame takes no
+//! longer than to sum it up. It is proof against accidents, not against somebody who makes up frames for it.
 
 #[derive(Clone, Debug)]
 pub(crate) struct Digest {

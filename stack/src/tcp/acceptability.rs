@@ -131,7 +131,7 @@ impl<B: Buffer> Tcb<B> {
             Answer::Nothing | Answer::Reset => {}
             Answer::Ack => {
                 self.report_duplicate(seg);
-                // A probe of a closed window: others may have left memory since.
+                // A probe of a closed window, perhaps: others may have left memory since.
                 self.wnd_stale = true;
                 if seg.text_len > 0 || self.may_answer(cx.now) {
                     self.ack_now = true;

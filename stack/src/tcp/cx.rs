@@ -7,7 +7,7 @@ use crate::buffer::Buffer;
 use crate::drop_reason::DropReason;
 use crate::env::Env;
 
-/// Buffers that a queue may have when the last quarter begins: one fewer with each quarter of that, and in the last of them one.
+/// Buffers that a queue may have while a quarter is left: one fewer with each quarter of that, and in the last of them one.
 const SHARE_MIN: usize = 4;
 /// Parts of the buffers.
 const PARTS: usize = 4 * SHARE_MIN;
@@ -16,15 +16,14 @@ impl TcpConfig {
     /// Whether a connection that keeps `own` buffers in its queue may keep another while all keep `held`.
     #[inline]
     pub(super) fn may_hold(&self, own: usize, held: usize) -> bool {
-        let max = self.buffers_max;
-        own < (max - max / 4).saturating_sub(held) || self.is_due(own, held)
+        own < self.shared().saturating_sub(held) || self.is_due(own, held)
     }
 
     /// Whether a connection that keeps `own` received buffers may keep another while all keep `held`: twice as many as are
     /// free, for the peer was promised room, while a writer can wait.
     #[inline]
     pub(super) fn may_keep(&self, own: usize, held: usize) -> bool {
-        own < 2 * self.for_received().saturating_sub(held) || self.is_due(own, held)
+        own < self.shared().saturating_sub(held).saturating_mul(2) || self.is_due(own, held)
     }
 
     /// Whether who has next to none gets one of the last.
@@ -36,16 +35,16 @@ impl TcpConfig {
 
     /// How many more it may keep if the others keep what they do.
     pub(super) fn may_still_keep(&self, own: usize, held: usize) -> usize {
-        let free = 2 * self.for_received().saturating_sub(held);
+        let free = self.shared().saturating_sub(held).saturating_mul(2);
         let left = self.buffers_max.saturating_sub(held);
         // Of the last, as long as nobody else comes; a peer that may send nothing would not hear of room.
-        let due = (left * PARTS / self.buffers_max.max(1)).clamp(1, SHARE_MIN);
+        let due = left.div_ceil((self.buffers_max / PARTS).max(1)).min(left).clamp(1, SHARE_MIN);
         (free.saturating_sub(own) / 3).max(due.saturating_sub(own))
     }
 
-    /// What received text may take; the rest is for those that have next to none.
+    /// Who has many already gets more of these only.
     #[inline]
-    fn for_received(&self) -> usize {
+    fn shared(&self) -> usize {
         self.buffers_max - self.buffers_max / 8
     }
 }
@@ -67,7 +66,7 @@ impl<B: Buffer, E: Env<Buffer = B>> Cx<'_, B, E> {
 
     /// Whether a connection that keeps `own` buffers in its queue may keep another: no more than are free, so that all
     /// get alike (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM
-    /// ToN 1998, with a factor of 1). A quarter of the buffers is for those that have next to none.
+    /// ToN 1998, with a factor of 1). An eighth of the buffers is for those that have next to none.
     pub(super) fn may_hold(&mut self, own: usize) -> bool {
         let tcp = &mut self.stack.tcp;
         let room = tcp.may_hold(own);

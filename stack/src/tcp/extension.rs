@@ -71,7 +71,7 @@ pub trait Extension<B>: Debug + Send {
         Placement::Own(text)
     }
 
-    /// RCV.WND, if it is not for the connection's own buffer to decide.
+    /// RCV.WND, if it is not for the connection's own buffer to decide; less is told where the stack has no memory for it.
     fn receive_window(&self) -> Option<u32> {
         None
     }

@@ -27,6 +27,10 @@ pub(super) fn scale_for(buffer_max: u32) -> u8 {
     (0..WINDOW_SCALE_MAX).find(|&shift| buffer_max >> shift <= u32::from(u16::MAX)).unwrap_or(WINDOW_SCALE_MAX)
 }
 
+fn count(buffers: usize) -> u32 {
+    u32::try_from(buffers).unwrap_or(u32::MAX)
+}
+
 impl<B: Buffer> Tcb<B> {
     /// RCV.WND: what the peer may still send.
     #[inline]
@@ -41,11 +45,11 @@ impl<B: Buffer> Tcb<B> {
         room.min(u32::from(u16::MAX) << self.rcv_wscale)
     }
 
-    /// Bytes for which there is memory, in segments as the peer sends them.
+    /// Bytes for which there is memory, in segments as the peer has sent them, but room for a full one if for any.
     #[inline(never)]
     fn memory<E: Env<Buffer = B>>(&self, cx: &Cx<'_, B, E>) -> u32 {
-        let buffers = cx.may_still_keep(self.received.buffers());
-        (buffers as u32).saturating_mul(self.rcv_mss)
+        let buffers = count(cx.may_still_keep(self.received.buffers()));
+        buffers.saturating_mul(self.rcv_mss).max(buffers.min(1) * self.smss)
     }
 
     /// By how much the right edge could move on, if that is worth telling.
@@ -90,9 +94,9 @@ impl<B: Buffer> Tcb<B> {
     }
 
     fn offer_first(&mut self, window: u32) -> u16 {
-        let window = window.min(u16::MAX.into());
-        self.rcv_adv = self.rcv_nxt + window;
-        window as u16
+        // A SYN that is sent again may find less memory.
+        self.rcv_adv = self.rcv_adv.later(self.rcv_nxt + window.min(u16::MAX.into()));
+        self.rcv_wnd().min(u16::MAX.into()) as u16
     }
 
     /// The application has read `n` bytes: what that means is considered later.
@@ -115,8 +119,10 @@ impl<B: Buffer> Tcb<B> {
         if !self.state.takes_text() {
             return;
         }
-        let gain = self.window_gain(cx);
-        self.ack_now |= gain >= (2 * self.rcv_mss).max(self.rcv_wnd()).min(self.receive_buffer / 2).max(1);
+        let (gain, window) = (self.window_gain(cx), self.rcv_wnd());
+        // A peer that waits is told of the first segment that it may send.
+        let noticeable = if window < self.rcv_mss { self.rcv_mss } else { (2 * self.rcv_mss).max(window) };
+        self.ack_now |= gain >= noticeable.min(self.receive_buffer / 2).max(1);
     }
 
     /// Lets the buffer grow with the pace at which the application has read: to twice of what it reads in a round trip, so
@@ -147,7 +153,7 @@ impl<B: Buffer> Tcb<B> {
             self.tuning.read_max = read;
             let wanted = read.saturating_mul(2).saturating_add(16 * self.rcv_mss);
             let max = self.options.receive_buffer_max.max(self.options.receive_buffer);
-            let memory = (cx.stack.tcp.config.buffers_max as u32 / 2).saturating_mul(self.rcv_mss);
+            let memory = count(cx.stack.tcp.config.buffers_max / 2).saturating_mul(self.rcv_mss);
             self.receive_buffer = self.receive_buffer.max(wanted.min(max).min(memory));
             self.wnd_stale = true;
         }

@@ -15,8 +15,8 @@ use crate::time::Instant;
 
 /// Text up to this long is added to a segment that waits: small writes would go out as small segments.
 const JOIN_MAX: usize = 512;
-/// Segments in the queue from which on each counts as a full one against what may wait: it takes as much memory.
-const COUNT_FROM: usize = 64;
+/// Segments in the queue, beyond which each counts as a full one against what may wait: it takes as much memory.
+const SMALL_MAX: usize = 64;
 /// After which memory that was short is asked for again, where no acknowledgement will come that tells of room.
 const MEMORY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -35,9 +35,8 @@ impl<B: Buffer> Tcb<B> {
     /// Bytes that count as waiting.
     #[inline]
     pub(super) fn waiting(&self) -> u32 {
-        let count = self.queue.len();
-        let taken = if count < COUNT_FROM { 0 } else { (count as u32).saturating_mul(self.smss) };
-        self.queue.bytes().max(taken)
+        let full = self.queue.len().saturating_sub(SMALL_MAX) as u32;
+        self.queue.bytes().max(full.saturating_mul(self.smss))
     }
 
     /// Of them, those that may wait beyond what the windows let go.

@@ -49,6 +49,8 @@ impl<B: Buffer> Tcb<B> {
             Ok((seq, fin, text)) => self.take_early(seq, fin, text, cx),
             Err((buffer, reason)) => {
                 self.ack_now = true;
+                // A probe of a closed window, perhaps: others may have left memory since.
+                self.wnd_stale = true;
                 match buffer {
                     Some(buffer) => cx.stack.drop_packet(buffer, reason, cx.env),
                     None => Verdict::Discarded(reason),
@@ -193,8 +195,8 @@ impl<B: Buffer> Tcb<B> {
     #[inline(never)]
     fn coalesce<E: Env<Buffer = B>>(&mut self, text: &B, cx: &Cx<'_, B, E>) -> bool {
         let (n, own) = (text.len(), self.received.buffers());
-        if (n <= COALESCE_MAX || cx.may_still_keep(own) < own)
-            && let Some(last) = self.received.last_with_room(n)
+        if let Some(last) = self.received.last_with_room(n)
+            && (n <= COALESCE_MAX || cx.may_still_keep(own) < own)
             && let Ok(room) = last.append(n)
             && text.read_at(0, room).is_ok()
         {

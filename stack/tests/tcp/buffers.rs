@@ -42,7 +42,7 @@ fn connections_that_hoard_leave_buffers_for_the_next() {
 
 #[test]
 fn the_fewer_buffers_are_left_the_fewer_get_those_who_have_some() {
-    const CONNECTIONS: u16 = 11;
+    const CONNECTIONS: u16 = 10;
     let mut config = Config::default();
     config.tcp.buffers_max = 64;
     let mut host = Host::with(config);
@@ -129,31 +129,71 @@ fn small_segments_that_fill_the_window_find_memory_beside_a_full_send_queue() {
     }
 }
 
+/// Opens a connection from that port and sends as much as it is told that there is room for, which nobody reads: its id, the
+/// windows told first and last, our number, and the peer's next.
+fn fill_another(host: &mut Host, port: u16) -> (ConnectionId, u16, u16, u32, u32) {
+    let mut syn = seg(SYN, 1_000, 0).via(port);
+    syn.mss = Some(1_460);
+    host.get(&syn);
+    let Segment { seq, window: told, .. } = host.expect();
+    let (first, mut next, mut edge, mut last) = (seq.wrapping_add(1), 1_001, 1_001 + u32::from(told), told);
+    host.events.clear();
+    host.get(&seg(ACK, next, first).via(port));
+    let Some(TcpEvent::Accepted { connection, .. }) = host.events.first().copied() else { panic!("not accepted") };
+    while edge > next {
+        let len = (edge - next).min(1_460);
+        host.get(&seg(ACK, next, first).text(&vec![0; len as usize]).via(port));
+        next += len;
+        host.wait_ms(50);
+        for answer in host.all() {
+            edge = edge.max(answer.ack + u32::from(answer.window));
+            last = answer.window;
+        }
+    }
+    (connection, told, last, first, next)
+}
+
 #[test]
 fn the_window_told_is_no_larger_than_the_memory_that_others_leave() {
     let (mut host, hoarder, first) = host_of_400_buffers();
     let hoarded = fill_window(&mut host, first, &[1_460]);
     assert!(hoarded.len() > 140_000);
-    let mut told = Vec::new();
-    for port in 1..=20 {
-        let mut syn = seg(SYN, 1_000, 0).via(PEER_PORT + port);
-        (syn.mss, syn.scale) = (Some(1_460), Some(7));
-        host.get(&syn);
-        let Segment { seq, window, .. } = host.expect();
-        let first = seq.wrapping_add(1);
-        host.get(&seg(ACK, 1_001, first).via(PEER_PORT + port));
-        told.push(window);
-        // As much as it lets go, and nobody reads.
-        for n in 0..u32::from(window) / 1_460 {
-            host.get(&seg(ACK, 1_001 + n * 1_460, first).text(&[0; 1_460]).via(PEER_PORT + port));
-        }
-        host.all();
-    }
-    assert!(told[0] > 60_000 && told[19] >= 536, "{told:?}");
+    let filled: Vec<_> = (1..=20).map(|n| fill_another(&mut host, PEER_PORT + n)).collect();
+    let told: Vec<u16> = filled.iter().map(|one| one.1).collect();
+    assert!(told[0] > 60_000 && told[19] >= 1_460, "{told:?}");
     assert!(told.is_sorted_by(|a, b| a >= b) && told[19] < told[0] / 4, "{told:?}");
     assert_eq!(host.stack.ledger().discarded(DropReason::TcpMemory), 0);
-    // What is read makes room for others, which a probe finds out.
+    // Who reads what little it got is told at once that it may get more.
+    let (id, _, window, ..) = filled[19];
+    assert_eq!(window, 0);
+    assert!(!host.read(id).is_empty());
+    assert!(host.expect().window >= 1_460);
+    // What another reads makes room, too, and a probe finds it out, before the window and at its edge.
     assert!(host.read(hoarder) == hoarded);
+    host.all();
+    for ((_, _, window, first, next), n, back) in [(filled[17], 18, 1), (filled[18], 19, 0)] {
+        assert_eq!(window, 0);
+        host.wait_ms(200);
+        host.get(&seg(ACK, next - back, first).text(b"x").via(PEER_PORT + n));
+        let answer = host.expect();
+        assert!(answer.window >= 1_460, "{back}: {answer:?}");
+        host.all();
+    }
+}
+
+#[test]
+fn a_syn_sent_again_takes_back_nothing_of_the_window() {
+    let (mut host, _, first) = host_of_400_buffers();
+    let mut syn = seg(SYN, 1_000, 0).via(PEER_PORT + 1);
+    syn.mss = Some(1_460);
+    host.get(&syn);
+    let told = host.expect().window;
+    fill_window(&mut host, first, &[1_460]);
+    for n in 2..=20 {
+        fill_another(&mut host, PEER_PORT + n);
+    }
+    host.get(&syn);
+    assert_eq!(host.expect().window, told);
 }
 
 /// Sends what lies in a buffer; whether it was taken.
@@ -178,7 +218,7 @@ fn who_finds_no_memory_to_write_with_nothing_in_flight_is_told_to_try_again() {
     let (id, first) = host.accept();
     // All buffers there may be wait for the application.
     for n in 0..4 {
-        host.get(&seg(ACK, 1_001 + n * 1_000, first).text(&[0; 1_000]));
+        host.get(&seg(ACK, 1_001 + n * 500, first).text(&[0; 500]));
     }
     host.all();
     host.events.clear();
@@ -191,7 +231,7 @@ fn who_finds_no_memory_to_write_with_nothing_in_flight_is_told_to_try_again() {
     }
     host.read(id);
     assert!(send_buffer(&mut host, id, b"yes"));
-    host.get(&seg(ACK, 5_001, first + 3));
+    host.get(&seg(ACK, 3_001, first + 3));
     // The pool is empty.
     host.env.pool = 0;
     assert_eq!((host.send(id, b"no"), host.events.len()), (0, 0));
@@ -199,7 +239,7 @@ fn who_finds_no_memory_to_write_with_nothing_in_flight_is_told_to_try_again() {
     assert_eq!(host.events, [TcpEvent::Writable(id)]);
     host.env.pool = usize::MAX;
     assert_eq!(host.send(id, b"yes"), 3);
-    host.get(&seg(ACK, 5_001, first + 6));
+    host.get(&seg(ACK, 3_001, first + 6));
     assert_eq!((host.events.len(), host.stack.poll_timeout()), (1, None), "told once, and no timer is left");
     host.all();
 }
