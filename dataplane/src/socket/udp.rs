@@ -225,8 +225,12 @@ impl Endpoint {
             self.settle();
             // Others may take the blanks again and again.
             let has_time = until.is_none_or(|until| Instant::now() < until);
-            let waits = has_time && !self.manners.nonblocking.load(Ordering::Relaxed);
-            if !waits || !self.write_gate.wait(self.manners.spin, until, || self.readiness().writable) {
+            let nonblocking = self.manners.nonblocking.load(Ordering::Relaxed);
+            // As for streams: the level has not fallen, and tells nothing.
+            if nonblocking && self.readiness().writable {
+                continue;
+            }
+            if nonblocking || !has_time || !self.write_gate.wait(self.manners.spin, until, || self.readiness().writable) {
                 return Err(error::would_block());
             }
         }
