@@ -65,7 +65,9 @@ fn any_number_of_threads_reports_and_plots_the_same() {
     let folder = folder("threads");
     let file = folder.join("net.toml");
     let text = std::fs::read_to_string(example("hundred-stacks.toml")).unwrap();
-    std::fs::write(&file, text.replace("duration = \"10 s\"", "duration = \"500 ms\"")).unwrap();
+    let short = text.replace("duration = \"10 s\"", "duration = \"500 ms\"");
+    assert_ne!(short, text);
+    std::fs::write(&file, short).unwrap();
     let run = |threads: &str| {
         let out = folder.join(threads);
         report(&sim(&file, &["-j", "-o", out.to_str().unwrap(), "--threads", threads]));

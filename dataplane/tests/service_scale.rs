@@ -99,8 +99,9 @@ fn resident() -> usize {
 
 #[test]
 fn idle_connections_of_workers_cost_little_of_the_processs_memory() {
-    let wanted = std::env::var("TAILWATER_TCP_CONNECTIONS").map_or(20_000, |n| n.parse().unwrap());
+    let wanted: usize = std::env::var("TAILWATER_TCP_CONNECTIONS").map_or(20_000, |n| n.parse().unwrap());
     let pairs = wanted / 2;
+    assert!(pairs > FIRST, "TAILWATER_TCP_CONNECTIONS is above {}", 2 * FIRST);
     let region = RegionConfig { chunks: 4_096, huge_pages: false, ..RegionConfig::default() };
     let region = Region::in_process(region).unwrap();
     let (near, far) = MemoryPort::pair(&region, ["port", "port"], 1_024);
@@ -122,7 +123,7 @@ fn idle_connections_of_workers_cost_little_of_the_processs_memory() {
         resident()
     };
     let before = open(FIRST);
-    let each = (open(pairs) - before) / (2 * (pairs - FIRST));
+    let each = open(pairs).saturating_sub(before) / (2 * (pairs - FIRST));
     println!("{wanted} connections of two workers: {each} bytes of memory each");
     assert!(each <= EACH_MAX, "{each} bytes a connection");
     workers.into_iter().for_each(|worker| _ = worker.close());

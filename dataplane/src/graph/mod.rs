@@ -100,8 +100,8 @@ pub struct NodeView<'a> {
 }
 
 /// Borrowed from the worker for one turn.
-// None of its fields lie beside each other that do so in a `Context`: they would be copied in pairs, and the CPU waits with reading
-// in one piece what was just written in two.
+// rustc lays both out as it likes. As it does now, no two fields lie beside each other that do so in a `Context`: they would be
+// copied in pairs, and the CPU waits with reading in one piece what was just written in two.
 pub struct Turn<'a> {
     /// Monotonic nanoseconds.
     pub now_ns: u64,

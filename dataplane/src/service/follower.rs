@@ -59,8 +59,8 @@ pub(super) struct Follower {
     shared: Option<Shared>,
     /// Addresses that listeners at the unspecified address are registered for.
     registered: BTreeSet<IpAddr>,
-    /// Ports that were asked for since the start.
-    reservations: Vec<(Listener, Reservation)>,
+    /// Ports that were asked for since the start; without the kernel's where another socket has that by now.
+    reservations: Vec<(Listener, Option<Reservation>)>,
     /// Of these, such as nobody wants any more, and when they go.
     leaving: VecDeque<(Instant, Listener)>,
 }

@@ -13,7 +13,7 @@ pub struct SocketConfig {
     /// Chunks of packet memory that all sockets of one worker hold together: what waits for readers or for the worker, and
     /// blank frames. No more than a quarter of what the worker has, whatever this says. As it is used up the queues of each
     /// socket are shorter than `inbox_max` and `outbox_max`, down to two frames; the last eighth is for those only who read or
-    /// write at the moment, a frame at a time.
+    /// write at the moment, a frame at a time, and half of it for datagrams whose readers once did.
     pub chunks_max: usize,
     /// Received frames that wait for a socket's reader, at least 2. Behind them the stack's receive buffer fills, and
     /// when that is full the peer's window is closed.

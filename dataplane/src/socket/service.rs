@@ -295,12 +295,12 @@ impl SocketService {
         self.abort(connection, id, io);
     }
 
-    /// Fills up the blank frames, for a socket that found too few.
-    fn feed(&mut self, errand: Errand, io: &mut Io<'_, '_>) {
+    /// A socket found too few blank frames: they are filled up for all such at once.
+    fn feed(&mut self, errand: Errand, io: &Io<'_, '_>) {
         self.feeds = true;
         self.counters.starved += 1;
         self.hungry.push_back(errand);
-        self.feed_all(io);
+        self.look_at_ns = io.now_ns();
     }
 
     /// Fills up the blank frames, and tells as many who wait for some as there are enough for.
@@ -308,7 +308,8 @@ impl SocketService {
         let wanted = self.hungry.iter().map(Errand::wanted).max().unwrap_or(1);
         let mut blanks = self.lane.fill_blanks(wanted, || io.allocate());
         for _ in 0..self.hungry.len() {
-            let Some(errand) = self.hungry.pop_front() else { break };
+            // Nor is any looked at for which there is none.
+            let Some(errand) = self.hungry.pop_front_if(|_| blanks > 0) else { break };
             if self.lane.share.is_short() && self.is_held_up(&errand, io) {
                 continue;
             }

@@ -13,7 +13,7 @@
 //! ```
 //! However many stay away, they hold nothing of the last part: a frame of it goes to a reader that has just asked for text and
 //! to a writer whose text may leave at once, so that who is there is served, if slowly. What the others are sent stays in the
-//! stack, and closes their windows.
+//! stack, and closes their windows. Whether a datagram's reader is still there nobody knows: datagrams get half of it at most.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -115,6 +115,11 @@ impl Share {
         self.held() < self.max()
     }
 
+    /// The same for a datagram.
+    pub(super) fn has_last_for_datagrams(&self) -> bool {
+        self.held() < self.max() - self.max() / LAST_PART / 2
+    }
+
     /// Whether a queue that has `own` frames may get another.
     #[inline]
     pub(super) fn may_hold(&self, own: usize) -> bool {
@@ -124,6 +129,9 @@ impl Share {
     /// Whether there may be more blanks than `own`, of which somebody wants so many at once.
     pub(super) fn may_be_blank(&self, own: usize, wanted: usize) -> bool {
         let few = if self.is_short() { self.max() / LAST_PART / 2 } else { usize::MAX }.min(BLANKS_MIN.max(wanted));
+        // Those that lie ready are held already.
+        let fits = self.held() + wanted.saturating_sub(own) <= self.max();
+        let few = if fits { few.max(wanted) } else { few };
         own < self.blanks_max() && (own < self.long() || (own < few && self.has_last()))
     }
 
@@ -183,8 +191,13 @@ mod tests {
         assert!(!share.is_short() && share.may_hold(1));
         hold(223, 224);
         assert!(share.is_short() && !share.may_hold(0) && share.has_last() && share.outbox_max() == 0, "the last part");
-        assert!(share.may_be_blank(15, 1) && !share.may_be_blank(16, 17));
-        hold(224, 256);
+        assert!(share.may_be_blank(15, 1) && !share.may_be_blank(16, 1) && share.has_last_for_datagrams());
+        assert!(share.may_be_blank(0, 32) && share.may_be_blank(31, 32), "there is memory for so many");
+        hold(224, 240);
+        assert!(share.may_be_blank(15, 32) && !share.has_last_for_datagrams() && share.has_last());
+        hold(240, 241);
+        assert!(share.may_be_blank(17, 32) && !share.may_be_blank(16, 32), "of 32 there is none for the last");
+        hold(241, 256);
         assert!(!share.has_last() && !share.may_be_blank(0, 1));
         share.send_home(frames.pop().unwrap());
         assert!(share.has_last() && share.may_be_blank(0, 1), "one went home past the worker");

@@ -225,8 +225,13 @@ impl Endpoint {
             self.settle();
             // Others may take the blanks again and again.
             let has_time = until.is_none_or(|until| Instant::now() < until);
-            let waits = has_time && !self.manners.nonblocking.load(Ordering::Relaxed);
-            if !waits || !self.write_gate.wait(self.manners.spin, until, || self.readiness().writable) {
+            let nonblocking = self.manners.nonblocking.load(Ordering::Relaxed);
+            // As for streams: the level has not fallen, and tells nothing.
+            if nonblocking && self.readiness().writable {
+                continue;
+            }
+            if nonblocking || !has_time || !self.write_gate.wait(self.manners.spin, until, || self.readiness().writable)
+            {
                 return Err(error::would_block());
             }
         }
@@ -294,10 +299,10 @@ impl Endpoint {
         Ok(())
     }
 
-    /// One for each time that a reader found nothing.
+    /// One for each time that a reader found nothing, who may have gone away since.
     #[cold]
     fn may_have_last(&self, lane: &Lane) -> bool {
-        lane.share.has_last() && self.demanded.swap(false, Ordering::Relaxed)
+        lane.share.has_last_for_datagrams() && self.demanded.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn outbox_len(&self) -> usize {

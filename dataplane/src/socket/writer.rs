@@ -20,6 +20,10 @@ impl Connection {
                 return Ok(n);
             }
             if self.manners.nonblocking.load(Ordering::Relaxed) {
+                // Blanks that the worker brought before the level could fall, which tells nothing then.
+                if self.is_writable() {
+                    continue;
+                }
                 return Err(error::would_block());
             }
             let until = until.get_or_insert_with(|| Manners::deadline(&self.manners.write_timeout_ns));

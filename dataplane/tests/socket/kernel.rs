@@ -170,6 +170,37 @@ fn a_closed_listeners_port_can_be_listened_at_for_more_or_fewer_addresses_at_onc
 }
 
 #[test]
+fn what_a_closed_socket_has_yet_to_send_arrives_though_its_port_is_listened_at_for_fewer_addresses() {
+    const LEN: u64 = 200_000;
+    let ours = Ours::start(1, Idle::Adaptive);
+    let listener = ours.sockets.listen_tcp("0.0.0.0:7000").unwrap();
+    let kernel = ours.kernel_connects("10.1.0.1:7000").unwrap();
+    let stream = listener.accept().unwrap().0;
+    // More than the peer's first window, and no more than the stack takes.
+    send(&stream, 7, LEN);
+    drop((stream, listener));
+    // The worker gives the connection's place back.
+    let end = Instant::now() + PATIENCE;
+    let fewer = loop {
+        match ours.sockets.listen_tcp("10.1.0.9:7000") {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => assert!(Instant::now() < end),
+            opened => break opened.unwrap(),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    expect(&kernel, 7, LEN);
+    // Nor is it given up for nothing.
+    ours.lab.dut().ip("addr add 10.1.0.8/24 dev d0").unwrap();
+    let held = ours.lab.dut().enter(|| std::net::TcpListener::bind("10.1.0.8:7001").unwrap()).unwrap();
+    drop(ours.sockets.listen_tcp("10.1.0.1:7001").unwrap());
+    assert_eq!(ours.sockets.listen_tcp("0.0.0.0:7001").err().unwrap().kind(), ErrorKind::AddrInUse);
+    let bind = || std::net::TcpListener::bind("10.1.0.1:7001").map(drop).map_err(|error| error.kind());
+    assert_eq!(ours.lab.dut().enter(bind).unwrap(), Err(ErrorKind::AddrInUse));
+    drop((fewer, held, kernel));
+    ours.stop();
+}
+
+#[test]
 fn a_port_whose_socket_could_not_be_opened_can_be_asked_for_again() {
     let config = SocketConfig { sockets_max: 1, ..SocketConfig::default() };
     let ours = Ours::with(config, 1, Idle::Adaptive);

@@ -116,12 +116,18 @@ fn a_datagram_that_all_blank_frames_do_not_hold_is_too_long() {
 #[test]
 fn who_sends_where_memory_is_short_waits_until_there_is_some_or_the_time_is_up() {
     const READERS: u16 = 21;
+    const LATE: u16 = 8;
     let hosts = Hosts::with(SocketConfig { chunks_max: 64, ..SocketConfig::default() });
     let [client, server] = [0, 1].map(|n: usize| hosts.sockets[n].bind_udp("0.0.0.0:7000").unwrap());
     server.set_read_timeout(Some(PATIENCE)).unwrap();
-    // Unread, they leave less than six chunks.
-    let away: Vec<_> = (1..=READERS).map(|n| hosts.sockets[0].bind_udp(at(0, 7_000 + n)).unwrap()).collect();
-    for reader in &away {
+    // Unread, they leave the last eighth: eight chunks. Those who have asked once take half of that, and leave less than six.
+    let readers = 1..=READERS + LATE;
+    let away: Vec<_> = readers.map(|n| hosts.sockets[0].bind_udp(at(0, 7_000 + n)).unwrap()).collect();
+    for (reader, n) in away.iter().zip(1..) {
+        if n > READERS {
+            reader.set_nonblocking(true).unwrap();
+            reader.recv_from(&mut [0; 4]).unwrap_err();
+        }
         let end = std::time::Instant::now() + PATIENCE;
         while reader.overflows() == 0 {
             server.send_to(b"x", reader.local_addr().unwrap()).unwrap();
@@ -136,7 +142,9 @@ fn who_sends_where_memory_is_short_waits_until_there_is_some_or_the_time_is_up()
     std::thread::scope(|scope| {
         scope.spawn(|| assert_eq!(client.send_to(&text, at(1, 7_000)).unwrap(), text.len()));
         std::thread::sleep(Duration::from_millis(20));
-        for reader in &away {
+        let (early, late) = away.split_at(READERS.into());
+        assert_eq!(late.iter().filter(|reader| reader.recv_from(&mut [0; 4]).is_ok()).count(), 4);
+        for reader in early {
             reader.set_nonblocking(true).unwrap();
             while reader.recv_from(&mut [0; 4]).is_ok() {}
         }

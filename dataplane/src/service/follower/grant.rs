@@ -40,30 +40,47 @@ impl Follower {
     }
 
     fn reserve(&mut self, listener: Listener) -> io::Result<SocketAddr> {
-        self.leaving.retain(|(_, leaving)| *leaving != listener);
-        // A socket that was not opened after all has left its reservation and nothing else.
-        if self.listeners.contains(&listener) || self.reservations.iter().any(|(held, _)| *held == listener) {
-            return Ok(listener.at);
-        }
+        let at = if self.has(listener) { listener.at } else { self.take(listener)? };
+        let granted = Listener { at, ..listener };
+        self.leaving.retain(|(_, leaving)| *leaving != granted);
+        Ok(at)
+    }
+
+    /// Whether the kernel's port is ours. A socket that was not opened after all has left its reservation and nothing else.
+    fn has(&self, listener: Listener) -> bool {
+        let asked_for = self.reservations.iter().find(|(held, _)| *held == listener);
+        asked_for.map_or_else(|| self.listeners.contains(&listener), |(_, reservation)| reservation.is_some())
+    }
+
+    fn take(&mut self, listener: Listener) -> io::Result<SocketAddr> {
         if self.reservations.len() >= RESERVATIONS_MAX {
             return Err(io::Error::from_raw_os_error(libc::ENFILE));
         }
         let reservation = match Reservation::of(listener) {
-            Err(Errno::ADDRINUSE) if self.release_for(listener) => Reservation::of(listener)?,
+            Err(Errno::ADDRINUSE) => self.take_from_leaving(listener)?,
             reservation => reservation?,
         };
         let at = SocketAddr::new(listener.at.ip(), reservation.port()?);
-        self.reservations.push((Listener { at, ..listener }, reservation));
+        let granted = Listener { at, ..listener };
+        match self.reservations.iter_mut().find(|(held, _)| *held == granted) {
+            Some((_, without)) => *without = Some(reservation),
+            None => self.reservations.push((granted, Some(reservation))),
+        }
         Ok(at)
     }
 
-    /// A socket that wants the port at another address does not wait for what is leaving; whether any was.
-    fn release_for(&mut self, listener: Listener) -> bool {
-        let leaving = self.leaving.iter().map(|(_, leaving)| *leaving);
-        let rivals: Vec<Listener> = leaving.filter(|leaving| leaving.excludes(listener)).collect();
-        self.leaving.retain(|(_, leaving)| !leaving.excludes(listener));
-        rivals.iter().for_each(|&rival| self.release(rival));
-        !rivals.is_empty()
+    /// A socket that wants the port at another address does not wait for what is leaving. That keeps what comes to its
+    /// connections, which may have something to send still, and gives up the kernel's port alone.
+    fn take_from_leaving(&mut self, listener: Listener) -> rustix::io::Result<Reservation> {
+        let leaves = |rival: Listener| self.leaving.iter().any(|(_, leaving)| *leaving == rival);
+        let rivals = self.reservations.iter_mut().filter(|(held, _)| held.excludes(listener) && leaves(*held));
+        let mut rivals: Vec<_> = rivals.collect();
+        rivals.iter_mut().for_each(|(_, reservation)| *reservation = None);
+        let reservation = Reservation::of(listener);
+        if reservation.is_err() {
+            rivals.iter_mut().for_each(|(held, reservation)| *reservation = Reservation::of(*held).ok());
+        }
+        reservation
     }
 
     fn register_late(&mut self, listener: Listener) -> io::Result<SocketAddr> {
@@ -100,9 +117,7 @@ impl Follower {
 
     fn withdraw(&mut self, listener: Listener) {
         self.listeners.retain(|known| *known != listener);
-        let wanted = |seen: &Listener| {
-            self.listeners.iter().any(|other| other == seen || other.seen_at(seen.at.ip()) == Some(*seen))
-        };
+        let wanted = |seen: &Listener| self.listeners.iter().any(|other| other.covers(*seen));
         for seen in self.seen_from(listener).filter(|seen| !wanted(seen)) {
             let removed = self.shared.as_ref().map(|shared| shared.listeners().remove(seen.transport, seen.at));
             if let Some(Err(error)) = removed {
