@@ -26,7 +26,7 @@ impl Listener {
         self.transport == one.transport && self.at.port() == one.at.port() && (any || self.at.ip() == one.at.ip())
     }
 
-    /// Whether the kernel gives the port to one of both only.
+    /// Whether the kernel gives the port to one of both only, or may.
     pub(super) fn excludes(self, other: Self) -> bool {
         self.covers(other) || other.covers(self)
     }

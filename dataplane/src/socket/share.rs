@@ -129,8 +129,8 @@ impl Share {
     /// Whether there may be more blanks than `own`, of which somebody wants so many at once.
     pub(super) fn may_be_blank(&self, own: usize, wanted: usize) -> bool {
         let few = if self.is_short() { self.max() / LAST_PART / 2 } else { usize::MAX }.min(BLANKS_MIN.max(wanted));
-        // Those that lie ready are held already.
-        let fits = self.held() + wanted.saturating_sub(own) <= self.max();
+        // Those that lie ready are held already; one is left to who asks for text, for nobody may take these.
+        let fits = self.held() + wanted.saturating_sub(own) < self.max();
         let few = if fits { few.max(wanted) } else { few };
         own < self.blanks_max() && (own < self.long() || (own < few && self.has_last()))
     }

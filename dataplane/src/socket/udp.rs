@@ -157,7 +157,10 @@ impl Endpoint {
             0 => Ok(()),
             _ => match self.error.swap(0, Ordering::AcqRel) {
                 0 => Ok(()),
-                number => Err(error::of(number)),
+                number => {
+                    self.settle();
+                    Err(error::of(number))
+                }
             },
         }
     }
@@ -176,6 +179,10 @@ impl Endpoint {
             }
             self.check()?;
             let waits = !self.manners.nonblocking.load(Ordering::Relaxed);
+            // As for streams: the level has not fallen, and tells nothing.
+            if !waits && self.readiness().readable {
+                continue;
+            }
             if !waits || !self.read_gate.wait(self.manners.spin, until, || self.readiness().readable) {
                 return Err(error::would_block());
             }
@@ -218,6 +225,9 @@ impl Endpoint {
         let until = Manners::deadline(&self.manners.write_timeout_ns);
         loop {
             self.check()?;
+            if self.lanes[0].is_gone() {
+                return Err(error::of(error::STOPPED));
+            }
             if self.put(payload, to, chunks) {
                 self.settle();
                 return Ok(payload.len());
@@ -242,8 +252,7 @@ impl Endpoint {
         let put = {
             let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             // Who is starved has asked already.
-            if self.outbox.len() >= self.outbox_max() || self.starved.load(Ordering::Acquire) || self.lanes[0].is_gone()
-            {
+            if self.outbox.len() >= self.outbox_max() || self.starved.load(Ordering::Acquire) {
                 return false;
             }
             let slices = [IoSlice::new(payload)];

@@ -58,8 +58,10 @@ impl<B: Buffer> Tcb<B> {
         let room = self.room();
         let edge = self.rcv_nxt + if cx.has_memory() { room } else { room.min(self.memory(cx)) };
         let gain = edge.distance(self.rcv_adv).max(0) as u32;
-        // RFC 9293 §3.8.6.2.2: at least half of the buffer, or a full segment.
-        if gain >= (self.receive_buffer / 2).min(self.rcv_mss) { gain } else { 0 }
+        // RFC 9293 §3.8.6.2.2: at least half of the buffer, or a full segment; or as much as makes one of what is left.
+        let window = self.rcv_wnd();
+        let makes_one = window < self.rcv_mss && window + gain >= self.rcv_mss;
+        if gain >= (self.receive_buffer / 2).min(self.rcv_mss) || makes_one { gain } else { 0 }
     }
 
     /// The window field of a segment that leaves now.
@@ -121,7 +123,7 @@ impl<B: Buffer> Tcb<B> {
         }
         let (gain, window) = (self.window_gain(cx), self.rcv_wnd());
         // A peer that waits is told of the first segment that it may send.
-        let noticeable = if window < self.rcv_mss { self.rcv_mss } else { (2 * self.rcv_mss).max(window) };
+        let noticeable = if window < self.rcv_mss { self.rcv_mss - window } else { (2 * self.rcv_mss).max(window) };
         self.ack_now |= gain >= noticeable.min(self.receive_buffer / 2).max(1);
     }
 

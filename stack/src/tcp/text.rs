@@ -39,7 +39,7 @@ impl<B: Buffer> Tcb<B> {
         let in_order = seg.seq.at_or_before(self.rcv_nxt);
         // An early FIN takes a place, too; of what comes into a closed window nothing is kept.
         let keeps = self.rcv_wnd() > 0 && (seg.text_len > 0 || !in_order);
-        if keeps && !self.may_keep(in_order, cx) {
+        if keeps && !self.may_keep(in_order, seg.text_len, cx) {
             // RFC 9293 §3.8.6.1: who hears nothing takes us for dead.
             self.ack_now = true;
             return cx.stack.drop_packet(buffer, DropReason::TcpMemory, cx.env);
@@ -173,7 +173,13 @@ impl<B: Buffer> Tcb<B> {
         };
         match placement {
             Placement::Own(text) => {
-                self.store(text, cx);
+                // Its own is among those that all keep.
+                let has_buffer =
+                    cx.stack.tcp.config.may_keep(self.received.buffers(), cx.stack.tcp.held.saturating_sub(1));
+                match !has_buffer && self.coalesce(&text, cx) {
+                    true => cx.release(text),
+                    false => self.store(text, cx),
+                }
                 self.news.add(Piece::Readable);
             }
             Placement::Taken => {
@@ -310,11 +316,12 @@ impl<B: Buffer> Tcb<B> {
     }
 
     /// Whether another text may be kept; text in order has precedence over early text.
-    fn may_keep<E: Env<Buffer = B>>(&mut self, in_order: bool, cx: &mut Cx<'_, B, E>) -> bool {
+    fn may_keep<E: Env<Buffer = B>>(&mut self, in_order: bool, len: u32, cx: &mut Cx<'_, B, E>) -> bool {
         let own = self.received.buffers();
         let granted = own < BUFFERS_MAX && cx.may_keep(own);
-        if granted || !in_order {
-            return granted;
+        // What fits behind the last needs no buffer.
+        if granted || !in_order || self.received.last_with_room(len as usize).is_some() {
+            return granted || in_order;
         }
         // RFC 2018 §8 allows to take back what was only selectively acknowledged.
         while let Some(given_up) = self.received.pop_early() {

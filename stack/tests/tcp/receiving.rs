@@ -451,11 +451,22 @@ fn a_probe_of_a_closed_window_is_answered_without_memory_too_rfc9293_s3_8_6_1() 
 
 #[test]
 fn text_that_memory_refuses_is_acknowledged_rfc9293_s3_8_6_1() {
-    let (mut host, id, first) = out_of_buffers(60_000);
-    let next = seg(ACK, 3_001, first).text(b"next");
+    let mut config = Config::default();
+    config.tcp.buffers_max = 4;
+    let mut host = Host::with(config);
+    let (id, first) = host.accept();
+    let mut syn = seg(SYN, 1_000, 0).via(PEER_PORT + 1);
+    syn.mss = Some(1_000);
+    // Another, which was promised as much, has all the buffers there are.
+    let (other, others_first) = host.accept_with(&syn);
+    for n in 0..4 {
+        host.get(&seg(ACK, 1_001 + n * 500, others_first).text(&[0; 500]).via(PEER_PORT + 1));
+    }
+    host.all();
+    let next = seg(ACK, 1_001, first).text(b"next");
     assert_eq!(host.refusal(&next), DropReason::TcpMemory);
-    assert_eq!(host.expect().ack, 3_001);
-    assert_eq!(host.read(id).len(), 2_000);
+    assert_eq!(host.expect().ack, 1_001);
+    assert_eq!(host.read(other).len(), 2_000);
     host.all();
     host.get(&next);
     assert_eq!(host.read(id), b"next");
