@@ -160,31 +160,36 @@ fn the_window_told_is_no_larger_than_the_memory_that_others_leave() {
     let (mut host, hoarder, first) = host_of_400_buffers();
     let hoarded = fill_window(&mut host, first, &[1_460]);
     assert!(hoarded.len() > 140_000);
-    let filled: Vec<_> = (1..=20).map(|n| fill_another(&mut host, PEER_PORT + n)).collect();
+    let filled: Vec<_> = (1..=40).map(|n| fill_another(&mut host, PEER_PORT + n)).collect();
     let told: Vec<u16> = filled.iter().map(|one| one.1).collect();
-    assert!(told[0] > 60_000 && told[19] >= 1_459, "{told:?}");
-    assert!(told.is_sorted_by(|a, b| a >= b) && told[19] < told[0] / 4, "{told:?}");
+    assert!(told[0] > 60_000 && told[39] >= 1_459, "{told:?}");
+    assert!(told.is_sorted_by(|a, b| a >= b) && told[39] < told[0] / 4, "{told:?}");
     assert_eq!(host.stack.ledger().discarded(DropReason::TcpMemory), 0);
     // A window for one segment takes several small ones, too.
-    let mut syn = seg(SYN, 1_000, 0).via(PEER_PORT + 21);
+    let mut syn = seg(SYN, 1_000, 0).via(PEER_PORT + 41);
     syn.mss = Some(1_459);
     host.events.clear();
     let (small, first) = host.accept_with(&syn);
     for n in 0..5 {
-        host.get(&seg(ACK, 1_001 + n * 100, first).text(&[n as u8; 100]).via(PEER_PORT + 21));
+        host.get(&seg(ACK, 1_001 + n * 100, first).text(&[n as u8; 100]).via(PEER_PORT + 41));
     }
     assert_eq!(host.read(small).len(), 500);
     assert_eq!(host.stack.ledger().discarded(DropReason::TcpMemory), 0);
     host.all();
     // Who reads what little it got is told at once that it may get more.
-    let (id, _, window, ..) = filled[19];
+    let (id, _, window, first, mut next) = filled[39];
     assert!(window < 1_459);
-    assert!(!host.read(id).is_empty());
-    assert!(host.expect().window >= 1_459 >> 2);
+    for _ in 0..3 {
+        assert_eq!(host.read(id).len(), 1_459);
+        assert!(host.expect().window > 1_459 >> 2);
+        host.get(&seg(ACK, next, first).text(&[0; 1_459]).via(PEER_PORT + 40));
+        host.all();
+        next += 1_459;
+    }
     // What another reads makes room, too, and a probe finds it out, before the window and at its edge.
     assert!(host.read(hoarder) == hoarded);
     host.all();
-    for ((_, _, window, first, next), n, back) in [(filled[17], 18, 1), (filled[18], 19, 0)] {
+    for ((_, _, window, first, next), n, back) in [(filled[37], 38, 1), (filled[38], 39, 0)] {
         assert!(window < 1_459);
         host.wait_ms(200);
         host.get(&seg(ACK, next + window - back, first).text(b"x").via(PEER_PORT + n));
