@@ -196,7 +196,7 @@ mod tests {
         hold(224, 240);
         assert!(share.may_be_blank(15, 32) && !share.has_last_for_datagrams() && share.has_last());
         hold(240, 241);
-        assert!(share.may_be_blank(17, 32) && !share.may_be_blank(16, 32), "of 32 there is none for the last");
+        assert!(share.may_be_blank(18, 32) && !share.may_be_blank(17, 32), "of 32 there is none for the last two");
         hold(241, 256);
         assert!(!share.has_last() && !share.may_be_blank(0, 1));
         share.send_home(frames.pop().unwrap());
