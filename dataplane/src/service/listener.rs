@@ -21,7 +21,7 @@ impl Listener {
     }
 
     /// Whether what comes to `one` comes to this one too; of link-local addresses whatever the link, as in the program's map.
-    pub(super) fn covers(self, one: Self) -> bool {
+    pub(crate) fn covers(self, one: Self) -> bool {
         let any = self.at.ip().is_unspecified() && self.at.is_ipv4() == one.at.is_ipv4();
         self.transport == one.transport && self.at.port() == one.at.port() && (any || self.at.ip() == one.at.ip())
     }

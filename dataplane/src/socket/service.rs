@@ -17,7 +17,7 @@ use super::pump;
 use super::shared::Shared;
 use super::table::Table;
 use super::udp::{self, Endpoint, Received};
-use crate::service::{After, Datagram, Io, Service};
+use crate::service::{After, Datagram, Io, Listener, Service, Transport};
 
 /// How long connections are refused where nobody listens any more before the listener goes, in ns.
 const REFUSE_NS: u64 = 60_000_000_000;
@@ -511,8 +511,8 @@ impl SocketService {
 
 /// Whether a listener at `listener` takes what comes to `local`.
 fn covers(listener: SocketAddr, local: SocketAddr) -> bool {
-    let any = listener.ip().is_unspecified() && listener.is_ipv4() == local.is_ipv4();
-    listener.port() == local.port() && (any || listener.ip() == local.ip())
+    let [listener, local] = [listener, local].map(|at| Listener { transport: Transport::Tcp, at });
+    listener.covers(local)
 }
 
 fn apply_options(connection: &Connection, id: ConnectionId, io: &mut Io<'_, '_>) {

@@ -31,6 +31,25 @@ fn write_until_held_up(mut stream: &TcpStream, number: u64, piece: u64, most: u6
     written
 }
 
+/// So many bytes go there and back, and both ends end.
+fn echo_soon(client: &TcpStream, server: &TcpStream, len: u64) {
+    for stream in [client, server] {
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_write_timeout(Some(SOON)).unwrap();
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            echo(server).unwrap();
+            server.shutdown(Shutdown::Write).unwrap();
+        });
+        scope.spawn(|| {
+            send(client, 99, len);
+            client.shutdown(Shutdown::Write).unwrap();
+        });
+        expect(client, 99, len);
+    });
+}
+
 #[test]
 fn those_who_stay_away_leave_memory_to_others_and_lose_nothing() {
     let hosts = Hosts::sized(FRAMES, SocketConfig::default());
@@ -50,21 +69,7 @@ fn those_who_stay_away_leave_memory_to_others_and_lose_nothing() {
         writers.into_iter().map(|writer| writer.join().unwrap()).collect()
     });
     let (client, server) = connect();
-    for stream in [&client, &server] {
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        stream.set_write_timeout(Some(SOON)).unwrap();
-    }
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            echo(&server).unwrap();
-            server.shutdown(Shutdown::Write).unwrap();
-        });
-        scope.spawn(|| {
-            send(&client, 99, 300_000);
-            client.shutdown(Shutdown::Write).unwrap();
-        });
-        expect(&client, 99, 300_000);
-    });
+    echo_soon(&client, &server, 300_000);
     // Who comes back finds everything.
     std::thread::scope(|scope| {
         for ((number, (client, server)), written) in away.into_iter().zip(written) {
@@ -102,21 +107,7 @@ fn more_who_stay_away_than_there_is_memory_for_do_not_starve_who_comes() {
     }
     let (client, server) = connect();
     let [near, far] = [0, 1].map(|host| hosts.sockets[host].bind_udp((at(host as u8, 9).ip(), 9)).unwrap());
-    for stream in [&client, &server] {
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        stream.set_write_timeout(Some(SOON)).unwrap();
-    }
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            echo(&server).unwrap();
-            server.shutdown(Shutdown::Write).unwrap();
-        });
-        scope.spawn(|| {
-            send(&client, 99, LEN);
-            client.shutdown(Shutdown::Write).unwrap();
-        });
-        expect(&client, 99, LEN);
-    });
+    echo_soon(&client, &server, LEN);
     // Of datagrams only those have memory that somebody waits for.
     far.set_read_timeout(Some(HELD_UP)).unwrap();
     let tries = (0..20).map(|_| {
